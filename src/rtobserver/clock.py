@@ -1,0 +1,39 @@
+"""The one door to time: wall clock, monotonic clock, sleep.
+
+The pure core is told the time; everything else takes a `Clock`, so that tests can move it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tell the time."""
+
+    def now_us(self) -> int:
+        """Give the wall clock in microseconds since 1970 (UTC)."""
+
+    def mono(self) -> float:
+        """Give the monotonic clock in seconds; only differences mean anything."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds of the monotonic clock."""
+
+
+class SystemClock:
+    """Tell the machine's time."""
+
+    def now_us(self) -> int:
+        """Give the wall clock in microseconds since 1970 (UTC)."""
+        return time.time_ns() // 1000
+
+    def mono(self) -> float:
+        """Give the monotonic clock in seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
+        await asyncio.sleep(seconds)

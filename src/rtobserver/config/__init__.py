@@ -1,0 +1,1 @@
+"""The operator's settings: `sections` says which there are, `load` reads them."""
