@@ -1,0 +1,1 @@
+"""The upstream protocol as values. Pure: no I/O, no clock, no randomness."""
