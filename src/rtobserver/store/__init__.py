@@ -1,0 +1,1 @@
+"""SQL, and nobody else speaks it."""

@@ -1,0 +1,292 @@
+"""The tables, as SQLAlchemy Core knows them; `migrations/` makes them.
+
+Rules that a schema test holds (design, sections 6 and 11): every key of a call's tables starts with
+`call_key`, no foreign keys across calls, no sequences, `entry` is narrow. Times are microseconds
+since 1970 (UTC). Columns of `item` and `response` are the fields of `realtime/rows.py`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+KIND_EVENT, KIND_COMMAND, KIND_GAP = 1, 2, 3
+"""Values of `entry.kind`."""
+FLAG_STRIPPED, FLAG_OVERLAP, FLAG_JSON = 1, 2, 4
+"""Bits of `entry.flags`; JSON: the payload can be embedded in JSON as it stands."""
+
+call = Table(
+    "call",
+    metadata,
+    Column("call_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, nullable=False, doc="UTC day that the call began, as days since 1970"),
+    Column("call_id", Text, nullable=False),
+    Column("protocol", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("outcome", Text),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("profile", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("user", Text),
+    Column("labels", Text, nullable=False, doc="JSON object of strings"),
+    Column("tags", Text, nullable=False, doc="JSON array of strings"),
+    Column("token_id", Text, doc="which sealed token opened the call"),
+    Column("max_duration_us", BigInteger, nullable=False, doc="0 is no limit"),
+    Column("epoch", Integer, nullable=False, doc="the newest owner's"),
+    Column("entry_count", Integer, nullable=False),
+    Column("turn_count", Integer, nullable=False),
+    Column("interruption_count", Integer, nullable=False),
+    Column("error_count", Integer, nullable=False),
+    Column("tampered", Boolean, nullable=False),
+    Column("usage", Text, nullable=False, doc="JSON object, as the API shows it"),
+    Column("cost_usd", Text, doc="exact decimal"),
+    Column("latency", Text, nullable=False, doc="JSON object, as the API shows it"),
+    Column("attach_latency_ms", Integer),
+    Column("completeness", Text),
+    Column("checks", Text, nullable=False, doc="JSON object: counts by type and the self-checks' findings"),
+    Column("gap_count", Integer, nullable=False),
+    Column("upstream_request_id", Text, doc="upstream's own reference for the negotiation"),
+    UniqueConstraint("call_id"),
+    Index("ix_call_started", "started_at", "call_key"),
+    Index("ix_call_status_started", "status", "started_at", "call_key"),
+    Index("ix_call_user_started", "user", "started_at", "call_key"),
+    Index("ix_call_profile_started", "profile", "started_at", "call_key"),
+)
+
+entry = Table(
+    "entry",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("offset_us", BigInteger, nullable=False),
+    Column("type", Text),
+    Column("event_id", Text),
+    Column("payload", LargeBinary, nullable=False),
+    Column("flags", SmallInteger, nullable=False),
+    UniqueConstraint("call_key", "day", "epoch", "seq"),
+)
+
+item = Table(
+    "item",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("previous_item_id", Text),
+    Column("response_id", Text),
+    Column("role", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("heard_text", Text),
+    Column("heard_confidence", Text),
+    Column("status", Text, nullable=False),
+    Column("interrupted", Boolean, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("tool_name", Text),
+    Column("tool_call_id", Text),
+    Column("error", Text),
+    PrimaryKeyConstraint("call_key", "day", "item_id"),
+)
+
+response = Table(
+    "response",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("response_id", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("out_of_band", Boolean, nullable=False),
+    Column("user_item_id", Text),
+    Column("created_at", BigInteger),
+    Column("done_at", BigInteger),
+    Column("first_output_at", BigInteger),
+    Column("playback_started_at", BigInteger),
+    Column("playback_ended_at", BigInteger),
+    Column("playback_cleared", Boolean, nullable=False),
+    Column("interrupted", Boolean, nullable=False),
+    Column("heard_latency_ms", Integer),
+    Column("generation_latency_ms", Integer),
+    Column("usage", Text, doc="JSON object; null until known"),
+    PrimaryKeyConstraint("call_key", "day", "response_id"),
+)
+
+gap = Table(
+    "gap",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False, doc="position of the gap's own entry"),
+    Column("from_at", BigInteger, nullable=False),
+    Column("to_at", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("after", Text, doc="position of the last entry before it"),
+    Column("state", Text, nullable=False),
+    Column("lost", Integer),
+    Column("lost_by_type", Text, nullable=False, doc="JSON object"),
+    Column("counted", Boolean, nullable=False, doc="whether it enters gap_count and the verdict"),
+    PrimaryKeyConstraint("call_key", "day", "epoch", "seq"),
+)
+
+command = Table(
+    "command",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("policy", Text),
+    Column("state", Text, nullable=False),
+    Column("sent_at", BigInteger),
+    Column("acknowledged_at", BigInteger),
+    Column("error", Text),
+    PrimaryKeyConstraint("call_key", "day", "event_id"),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False, doc="position of the trigger"),
+    Column("policy", Text, nullable=False),
+    Column("policy_set", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("acted", Boolean, nullable=False),
+    Column("actions", Text, nullable=False, doc="JSON array"),
+    Column("received_at", BigInteger, nullable=False),
+    Column("matched_at", BigInteger, nullable=False),
+    Column("sent_at", BigInteger),
+    Column("acknowledged_at", BigInteger),
+    Column("outcome", Text),
+    PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("call_key", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("call_key", "day", "epoch", "seq"),
+    comment="entries that the database refused one by one",
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("call_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("erased_at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("call_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False, doc="the replica's incarnation"),
+    Column("epoch", Integer, nullable=False),
+    Column("claimed_at", BigInteger, nullable=False),
+    Index("ix_lease_owner", "owner"),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("replica_id", Text, primary_key=True, doc="one incarnation of a daemon process"),
+    Column("started_at", BigInteger, nullable=False),
+    Column("beat_at", BigInteger, nullable=False, doc="everything received before it is stored"),
+    Column("stopped_at", BigInteger),
+    Column("version", Text, nullable=False),
+)
+
+order = Table(
+    "order",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("call_key", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("command", Text, nullable=False, doc="JSON object"),
+    Column("actor", Text, nullable=False),
+    Column("ordered_at", BigInteger, nullable=False),
+    Column("error", Text),
+    Index("ix_order_call_key", "call_key", "ordered_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_id", Text, primary_key=True, doc="sorts by time"),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False, doc="key id, or empty"),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("count", Integer, nullable=False, doc="how many refusals it stands for"),
+    Index("ix_audit_at", "at"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, doc="SHA-256 of the key"),
+    Column("scopes", Text, nullable=False, doc="JSON array"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    comment="keys that rtobserver made for itself: the token key, the HMAC key of stripped audio",
+)
+
+PER_CALL = (call, entry, item, response, gap, command, decision, quarantine)
+"""Tables that may be distributed by `call_key`."""
