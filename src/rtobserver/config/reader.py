@@ -1,0 +1,230 @@
+"""Turn the merged table into sections, collecting every mistake on the way.
+
+A key that is wrong gets a stand-in, and no later check that would look at it runs: one mistake is reported once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rtobserver.config.checks import RULES, VALUES
+from rtobserver.config.files import Document
+from rtobserver.config.sections import Secret
+from rtobserver.config.shape import Key, Kind, join, keys, placeholder
+from rtobserver.config.values import Wrong, parse_duration, parse_size, quoted
+from rtobserver.errors import Mistake
+
+Section = TypeVar("Section")
+
+_DEEPEST = 100
+_EXPECTED = {
+    Kind.TEXT: "a text in quotes",
+    Kind.PATH: "a path in quotes",
+    Kind.SECRET: "a text in quotes",
+    Kind.CHOICE: "a text in quotes",
+    Kind.WHOLE: "a whole number",
+    Kind.FLAG: "true or false",
+    Kind.DURATION: 'a duration in quotes, as in "30s"',
+    Kind.SIZE: 'a size in quotes, as in "64KiB"',
+    Kind.TEXTS: "a list of texts",
+    Kind.NAMES: "a table of texts",
+    Kind.OBJECT: "a table",
+    Kind.TABLE: "a table",
+    Kind.TABLES: "an array of tables",
+}
+
+
+class Reader:
+    """Read sections from a document; `mistakes` has all that was wrong with them."""
+
+    def __init__(self, document: Document, environ: Mapping[str, str], unread: frozenset[str] = frozenset()) -> None:
+        self.mistakes: list[Mistake] = []
+        self.key_files: list[Path] = []
+        """Files that secrets were read from."""
+        self._document = document
+        self._environ = environ
+        self._unread = unread
+        """Secrets whose variable or file is not looked at."""
+        self._broken: set[str] = set()
+
+    def section(self, table: type[Section], value: Mapping[str, Any], path: str = "") -> Section:
+        """Read one table, and all that are in it."""
+        known = keys(table)
+        self._refuse_unknown(known, value, path)
+        checks = VALUES.get(table, {})
+        fields: dict[str, Any] = {}
+        for key in known:
+            here = join(path, key.name)
+            if key.required and key.name not in value:
+                self._wrong(here, Wrong("is missing", _missing_hint(key)))
+            try:
+                if key.kind is Kind.SECRET:
+                    fields[key.field] = self._secret(key, value, path)
+                elif key.name in value:
+                    fields[key.field] = self._value(key, value[key.name], here)
+                if key.field in checks and key.field in fields:
+                    fields[key.field] = checks[key.field](fields[key.field])
+            except Wrong as wrong:
+                self._wrong(here, wrong)
+                fields.pop(key.field, None)
+            if key.required and key.field not in fields:
+                fields[key.field] = placeholder(key)
+        read = table(**fields)
+        for rule in RULES.get(table, ()):
+            if not any(self._is_broken(join(path, key) if path else key) for key in rule.looks_at):
+                for mistake in rule.check(read):
+                    where = f"{path}.{mistake.path}" if path else mistake.path
+                    self._add(replace(mistake, path=where))
+        return read
+
+    def _value(self, key: Key, value: Any, path: str) -> Any:
+        match key.kind, value:
+            case Kind.TEXT, str():
+                return value
+            case Kind.CHOICE, str():
+                return _choice(key, value)
+            case Kind.DURATION, str():
+                return parse_duration(value)
+            case Kind.SIZE, str():
+                return parse_size(value)
+            case Kind.FLAG, bool():
+                return value
+            case Kind.WHOLE, int() if not isinstance(value, bool):
+                return value
+            case Kind.PATH, str():
+                return str(self._resolved(value, path)) if value else ""
+            case Kind.TEXTS, list() if all(isinstance(text, str) for text in value):
+                return tuple(value)
+            case Kind.NAMES, dict():
+                self._check_names(value, path)
+                return dict(value)
+            case Kind.OBJECT, dict():
+                self._check_json(value, path, 0)
+                return value
+            case Kind.TABLE, dict() if key.table is not None:
+                return self.section(key.table, value, path)
+            case Kind.TABLES, list() if key.table is not None and all(isinstance(table, dict) for table in value):
+                if not value and key.required:
+                    raise Wrong("is missing", _missing_hint(key))
+                return tuple(self.section(key.table, table, f"{path}[{at}]") for at, table in enumerate(value))
+        raise Wrong(f"must be {_EXPECTED[key.kind]}, not {_described(value)}")
+
+    def _secret(self, key: Key, table: Mapping[str, Any], path: str) -> Secret | None:
+        given = [spelling for spelling in key.spellings if table.get(spelling, "") != ""]
+        for spelling in given:
+            if not isinstance(table[spelling], str):
+                raise _At(spelling, f"must be a text in quotes, not {_described(table[spelling])}")
+        if len(given) > 1:
+            raise _At(given[1], f"is given beside {given[0]}", "leave one of them out")
+        if not given or (join(path, key.name) in self._unread and given[0] != key.name):
+            return None
+        spelling, written = given[0], table[given[0]]
+        if spelling == key.name:
+            return Secret(written)
+        if spelling.endswith("_env"):
+            found = self._environ.get(written, "").strip()
+            if not found:
+                state = "is empty" if written in self._environ else "is not set"
+                raise _At(spelling, f"the environment variable {written[:100]!a} {state}")
+            return Secret(found)
+        return Secret(self._key_file(spelling, written, join(path, spelling)))
+
+    def _key_file(self, spelling: str, written: str, path: str) -> str:
+        file = self._resolved(written, path)
+        try:
+            found = file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise _At(spelling, f"the file {quoted(written)} cannot be read: {reason}") from None
+        if not found:
+            raise _At(spelling, f"the file {quoted(written)} is empty")
+        self.key_files.append(file)
+        return found
+
+    def _resolved(self, written: str, path: str) -> Path:
+        if not written.isprintable():
+            raise Wrong("is not a path: it holds control characters")
+        return self._document.origin(path).folder / written
+
+    def _check_names(self, table: Mapping[str, Any], path: str) -> None:
+        for name, value in table.items():
+            if not isinstance(value, str) or not value:
+                self._wrong(join(path, name), Wrong(f"must be a text in quotes, not {_described(value)}"))
+
+    def _check_json(self, value: Any, path: str, depth: int) -> None:
+        """Refuse what TOML can say and JSON cannot."""
+        if depth > _DEEPEST:
+            self._wrong(path, Wrong(f"is nested more than {_DEEPEST} deep"))
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                self._check_json(inner, join(path, key), depth + 1)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                self._check_json(inner, f"{path}[{index}]", depth + 1)
+        elif isinstance(value, float) and not math.isfinite(value):
+            self._wrong(path, Wrong(f"has no number in JSON: {value}"))
+        elif not isinstance(value, str | int | float):
+            self._wrong(path, Wrong("is a date or time, which JSON has not", "write it in quotes"))
+
+    def _refuse_unknown(self, known: Iterable[Key], table: Mapping[str, Any], path: str) -> None:
+        spellings = [spelling for key in known for spelling in key.spellings]
+        for name in table:
+            if name not in spellings:
+                near = difflib.get_close_matches(name, spellings, n=1)
+                remedy = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(spellings)}"
+                self._add(Mistake(join(path, name), "is not a setting", remedy))
+
+    def _wrong(self, path: str, wrong: Wrong) -> None:
+        self._broken.add(path)
+        if isinstance(wrong, _At):
+            path = f"{path.rpartition('.')[0]}.{wrong.spelling}"
+        self._add(Mistake(path, wrong.problem, wrong.remedy))
+
+    def _add(self, mistake: Mistake) -> None:
+        origin = self._document.origin(mistake.path)
+        self.mistakes.append(replace(mistake, path=origin.path, file=mistake.file or origin.file))
+
+    def _is_broken(self, path: str) -> bool:
+        return any(_encloses(broken, path) or _encloses(path, broken) for broken in self._broken)
+
+
+class _At(Wrong):
+    """Say what is wrong with one spelling of a secret."""
+
+    def __init__(self, spelling: str, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.spelling = spelling
+
+
+def _encloses(outer: str, inner: str) -> bool:
+    return inner == outer or inner.startswith((outer + ".", outer + "["))
+
+
+def _choice(key: Key, value: str) -> str:
+    if value not in key.choices:
+        near = difflib.get_close_matches(value, key.choices, n=1)
+        choices = ", ".join(f'"{choice}"' for choice in key.choices)
+        raise Wrong(f"must be one of {choices}, not {quoted(value)}", f'did you mean "{near[0]}"?' if near else "")
+    return value
+
+
+def _missing_hint(key: Key) -> str:
+    if key.kind is Kind.TABLE and key.table is not None:
+        needed = ", ".join(inner.name for inner in keys(key.table) if inner.required)
+        return f"write [{key.name}] with {needed}"
+    if key.kind is Kind.TABLES:
+        return f"write at least one [[{key.name}]]"
+    return f"it must be {_EXPECTED[key.kind]}" if not key.choices else f"write one of {', '.join(key.choices)}"
+
+
+def _described(value: Any) -> str:
+    """Name a value's type; the value itself could be a secret at the wrong place."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a table"}
+    if isinstance(value, list):
+        return "an array of tables" if value and all(isinstance(part, dict) for part in value) else "a list"
+    return kinds.get(type(value), "a date or time")

@@ -1,0 +1,42 @@
+"""Name what the configuration can say and this release cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rtobserver.config.sections import Config
+from rtobserver.errors import Mistake
+
+_NOT_YET = "this release cannot do it yet"
+
+
+def take_later_words(table: dict[str, Any]) -> Iterator[Mistake]:
+    """Take the words of a later release out of the merged table, with one mistake for them all."""
+    found = [word for word in ("policy", "lists") if table.pop(word, None) is not None]
+    if found:
+        yield Mistake(found[0], "policies are not available in this release yet", "leave out [lists] and [[policy]]")
+
+
+def unsupported(config: Config) -> list[Mistake]:
+    """Give what is valid but cannot be done; `serve` refuses to start with any of it."""
+    wanted: Mapping[str, bool] = {
+        "public.auth.mode": config.public.auth.mode == "jwt",
+        "operator.auth.mode": config.operator.auth.mode == "jwt",
+        "store.url": config.store.url.startswith("postgresql:"),
+        "store.distribution": config.store.distribution == "citus",
+        "recording.redact": bool(config.recording.redact),
+    }
+    remedies = {
+        "public.auth.mode": 'write "none" or "forwarded"',
+        "operator.auth.mode": 'write "keys"',
+        "store.url": "write sqlite:///PATH",
+        "store.distribution": 'write "none"',
+        "recording.redact": "leave it empty",
+    }
+    values = {"public.auth.mode": '"jwt": ', "operator.auth.mode": '"jwt": ', "store.url": "PostgreSQL: "}
+    return [
+        Mistake(path, values.get(path, "") + _NOT_YET, remedies[path])
+        for path, is_wanted in wanted.items()
+        if is_wanted
+    ]

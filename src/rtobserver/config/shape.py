@@ -1,0 +1,114 @@
+"""Tell which keys a table of the file may hold, from the annotations of `sections`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from rtobserver.config import sections
+
+_WRITTEN = {"profiles": "profile", "webhooks": "webhook"}
+_NOT_WRITTEN = frozenset({"path"})
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Kind(Enum):
+    """Say how a setting is written."""
+
+    TEXT = auto()
+    WHOLE = auto()
+    FLAG = auto()
+    CHOICE = auto()
+    DURATION = auto()
+    SIZE = auto()
+    PATH = auto()
+    SECRET = auto()
+    TEXTS = auto()
+    NAMES = auto()
+    """A table of texts."""
+    OBJECT = auto()
+    """A table that is passed on as JSON."""
+    TABLE = auto()
+    TABLES = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Describe one key of a table."""
+
+    name: str
+    """As it is written in the file."""
+    field: str
+    """As the dataclass calls it."""
+    kind: Kind
+    required: bool
+    choices: tuple[str, ...] = ()
+    table: type[Any] | None = None
+    """The class of `TABLE` and `TABLES`."""
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Give every key that sets this one: a secret has two twins."""
+        return (self.name, f"{self.name}_env", f"{self.name}_file") if self.kind is Kind.SECRET else (self.name,)
+
+
+def keys(table: type[Any]) -> tuple[Key, ...]:
+    """Give the keys of a section, in order."""
+    hints = typing.get_type_hints(table)
+    found = []
+    for field in dataclasses.fields(table):
+        if table is sections.Config and field.name in _NOT_WRITTEN:
+            continue
+        kind, choices, inner = _kind(hints[field.name])
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        written = _WRITTEN.get(field.name, field.name) if kind is Kind.TABLES else field.name
+        found.append(Key(written, field.name, kind, required, choices, inner))
+    return tuple(found)
+
+
+def placeholder(key: Key) -> Any:
+    """Make a value that stands in for a required one that is wrong; nothing may look at it."""
+    if key.kind is Kind.TABLE and key.table is not None:
+        return key.table(**{inner.field: placeholder(inner) for inner in keys(key.table) if inner.required})
+    if key.kind in (Kind.TABLES, Kind.TEXTS):
+        return ()
+    return key.choices[0] if key.choices else ""
+
+
+def join(path: str, key: str) -> str:
+    """Write the path of a key inside the table at `path`, quoting the key where TOML would."""
+    if not _BARE.fullmatch(key):
+        key = '"' + "".join(c if c.isprintable() and c != '"' else f"\\u{ord(c):04x}" for c in key[:80]) + '"'
+    return f"{path}.{key}" if path else key
+
+
+def _kind(hint: Any) -> tuple[Kind, tuple[str, ...], type[Any] | None]:
+    plain = {
+        str: Kind.TEXT,
+        int: Kind.WHOLE,
+        bool: Kind.FLAG,
+        sections.Seconds: Kind.DURATION,
+        sections.Bytes: Kind.SIZE,
+        sections.FilePath: Kind.PATH,
+        tuple[str, ...]: Kind.TEXTS,
+        Mapping[str, str]: Kind.NAMES,
+        Mapping[str, Any]: Kind.OBJECT,
+    }
+    if hint in plain:
+        return plain[hint], (), None
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return Kind.CHOICE, arguments, None
+    if isinstance(hint, types.UnionType) and sections.Secret in arguments:
+        return Kind.SECRET, (), None
+    if typing.get_origin(hint) is tuple:
+        return Kind.TABLES, (), arguments[0]
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return Kind.TABLE, (), hint
+    raise TypeError(f"no way to write a setting of type {hint}")
