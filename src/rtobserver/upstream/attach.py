@@ -1,0 +1,238 @@
+"""Join a call by its id: frames in, client events out.
+
+`attach` makes one attempt and never tries again by itself; whether a refusal means waiting, a new
+credential or the end of the call is for the observer to decide. Reading stops when 256 frames
+wait to be received, and then pings go unanswered: whoever holds a `Sideband` must keep receiving.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import ssl
+from collections.abc import Mapping
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, PayloadTooBig
+
+from rtobserver.clock import SystemClock
+from rtobserver.config.sections import Upstream
+from rtobserver.errors import UpstreamError
+from rtobserver.upstream.backoff import retry_after
+from rtobserver.upstream.credentials import Credentials
+from rtobserver.upstream.endpoints import Endpoints
+
+PING_INTERVAL = 20.0
+PING_TIMEOUT = 20.0
+CLOSE_TIMEOUT = 1.0
+"""Seconds; the three together bound how long a half-open connection goes unnoticed (45 s, design 5)."""
+QUEUE = 256
+"""Frames read ahead; the library's 16 make it stop and start the socket all the time in a burst."""
+
+_TOO_BIG = 1009
+_clock = SystemClock()
+
+# The library writes request headers to its debug log; this logger stays above that whatever the
+# root logger is set to.
+_wire = logging.getLogger("rtobserver.upstream.wire")
+_wire.setLevel(logging.WARNING)
+
+
+class AttachRefused(UpstreamError):
+    """Report that the handshake was answered with anything but 101."""
+
+    def __init__(self, status: int, retry_after: float | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds that upstream asked to wait, at most 60; None if it did not say."""
+
+    def __str__(self) -> str:
+        return f"upstream answered the attach with {self.status}"
+
+
+class AttachFailed(UpstreamError):
+    """Report that the handshake got no usable answer: network, time-out, bad upgrade."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Detached(UpstreamError):
+    """Report the end of a sideband; of the call, it says nothing."""
+
+    def __init__(
+        self,
+        code: int | None,
+        reason: str = "",
+        *,
+        by_us: bool = False,
+        oversize: bool = False,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        """Close code of whoever closed first; None if the connection broke without one."""
+        self.reason = reason
+        """The closer's own words, up to 123 bytes; untrusted."""
+        self.by_us = by_us
+        self.oversize = oversize
+        """A frame was larger than we take, and we closed because of it."""
+        self.size = size
+        """Bytes of that frame, if its header told."""
+
+    def __str__(self) -> str:
+        who = "we" if self.by_us else "upstream"
+        return "the connection broke" if self.code is None else f"{who} closed with {self.code}"
+
+
+class Sideband:
+    """Carry one attached call; made by `attach`.
+
+    One task may receive while others send. `receive` can be cancelled without losing a frame.
+    """
+
+    __slots__ = ("_connection", "_recv", "_send")
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._recv = connection.recv
+        self._send = connection.send
+
+    async def receive(self) -> bytes:
+        """Wait for the next frame and give its bytes as they came, valid text or not.
+
+        Raises:
+            Detached: The connection is over; every frame before that was given.
+        """
+        try:
+            return await self._recv(False)
+        except ConnectionClosed as exc:
+            self._fail(exc)
+
+    async def send(self, text: str) -> None:
+        """Send one text frame.
+
+        Raises:
+            Detached: The connection is over; the text may or may not have arrived.
+        """
+        try:
+            await self._send(text)
+        except ConnectionClosed as exc:
+            self._fail(exc)
+
+    async def close(self) -> None:
+        """Close, waiting a second for upstream's part in it; safe to repeat."""
+        await self._connection.close()
+
+    def _fail(self, exc: ConnectionClosed) -> NoReturn:
+        raise _detached(exc, self._connection) from None
+
+
+class Attach:
+    """Join calls of one upstream."""
+
+    def __init__(self, endpoints: Endpoints, credentials: Credentials, section: Upstream, max_frame: int) -> None:
+        self._endpoints = endpoints
+        self._credentials = credentials
+        self._proxy = section.proxy or None
+        self._max_frame = max_frame
+
+    async def open(self, call_id: str) -> Sideband:
+        """Attach to a call, once.
+
+        Raises:
+            AttachRefused: Upstream answered something else than 101.
+            AttachFailed: It gave no usable answer.
+            CredentialError: No credential could be had.
+        """
+        headers = await self._credentials.headers()
+        return await attach(self._endpoints.attach(call_id), headers, max_frame=self._max_frame, proxy=self._proxy)
+
+    async def refresh_credential(self) -> None:
+        """Forget the cached credential, because upstream refused it."""
+        await self._credentials.refresh()
+
+
+async def attach(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    max_frame: int,
+    open_timeout: float = 10.0,
+    proxy: str | None = None,
+    ping_interval: float = PING_INTERVAL,
+    ping_timeout: float = PING_TIMEOUT,
+) -> Sideband:
+    """Open a sideband; it is ready when the handshake is done, since no first event is sure to come.
+
+    Frames up to `max_frame` bytes are taken. A redirect is a refusal like any other.
+
+    Raises:
+        AttachRefused: The answer was not 101.
+        AttachFailed: There was no usable answer within `open_timeout` seconds.
+    """
+    try:
+        connection = await _Connect(
+            url,
+            additional_headers=dict(headers),
+            user_agent_header="rtobserver",
+            compression=None,
+            proxy=proxy,
+            open_timeout=open_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=max_frame,
+            max_queue=QUEUE,
+            logger=_wire,
+            ssl=_tls() if urlsplit(url).scheme == "wss" else None,
+        )
+    except InvalidStatus as exc:
+        answer = exc.response
+        raise AttachRefused(
+            answer.status_code, retry_after(answer.headers.get("Retry-After"), _clock.now_us() / 1e6)
+        ) from None
+    except TimeoutError:
+        raise AttachFailed(f"no answer within {open_timeout:g} s") from None
+    except (OSError, InvalidHandshake, EOFError) as exc:
+        raise AttachFailed(_gist(exc)) from None
+    return Sideband(connection)
+
+
+class _Connect(connect):
+    """Open a connection, and refuse to be sent elsewhere.
+
+    The library follows redirects and takes only some headers off on the way: `api-key` would
+    arrive at the other host (reliability.md 0.2).
+    """
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Share one context: each holds the whole list of authorities, too much for every call to have its own."""
+    return ssl.create_default_context()
+
+
+def _detached(exc: ConnectionClosed, connection: ClientConnection) -> Detached:
+    ours = exc.sent is not None and not exc.rcvd_then_sent
+    close = exc.sent if ours else exc.rcvd
+    if close is None:
+        return Detached(None)
+    oversize = ours and close.code == _TOO_BIG
+    size = None
+    if oversize and isinstance(cause := connection.protocol.parser_exc, PayloadTooBig) and cause.size is not None:
+        size = cause.size + (cause.current_size or 0)
+    return Detached(close.code, close.reason, by_us=ours, oversize=oversize, size=size)
+
+
+def _gist(exc: BaseException) -> str:
+    """Name a failure without repeating what was sent or received."""
+    told = exc.strerror if isinstance(exc, OSError) and exc.strerror else ""
+    return f"{type(exc).__name__}: {told}" if told else type(exc).__name__
