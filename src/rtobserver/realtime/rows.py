@@ -41,6 +41,14 @@ class ItemRow:
     tool_name: str | None = None
     tool_call_id: str | None = None
     """The function call's id (`call_…`), never the call's."""
+    called_at: int | None = None
+    """When a tool call's arguments were complete, so that the tool could begin."""
+    tool_output: str | None = None
+    """What an MCP call gave back; a function's output is an item of its own."""
+    out_of_band: bool = False
+    """True where it came of a response that belongs to no conversation."""
+    idle_timeout: bool = False
+    """True where an idle time-out committed it, so that it is no turn of the user."""
     error: str | None = None
     """Code of a failed transcription or tool."""
 
@@ -120,3 +128,14 @@ class Totals:
     """Ids of responses that never ended."""
     broken: tuple[str, ...] = ()
     """Ids of items whose concatenated deltas differ from their final text."""
+    open_links: tuple[str, ...] = ()
+    """Ids of items that were named and never seen, at whatever point of the call; `missed` is about
+    those of them that can only have come before the attach."""
+    unpriced: tuple[str, ...] = ()
+    """Models that were used and have no known price; with any, the true cost is higher than `cost_usd`."""
+    transcription_failures: int = 0
+    user_talk_ms: int = 0
+    assistant_talk_ms: int = 0
+    dead_air_ms: int | None = None
+    """Time in which nobody spoke and nothing played, between the first and the last sound; None where
+    upstream reported no playback."""
