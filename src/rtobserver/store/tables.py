@@ -86,8 +86,9 @@ entry = Table(
     Column("offset_us", BigInteger, nullable=False),
     Column("type", Text),
     Column("event_id", Text),
-    Column("payload", LargeBinary, nullable=False),
+    # before the payload: what follows a long blob is read through its whole chain of pages
     Column("flags", SmallInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
     UniqueConstraint("call_key", "day", "epoch", "seq"),
 )
 

@@ -1,0 +1,290 @@
+"""Make the tables of calls, entries and keys, and the views for people.
+
+A fact about the past: this script imports SQLAlchemy and nothing of rtobserver, and is never
+changed once it was released.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+CALLS = """
+CREATE VIEW calls AS
+SELECT
+  call_id, protocol, status, outcome,
+  strftime('%Y-%m-%dT%H:%M:%S', started_at / 1000000, 'unixepoch') || printf('.%06dZ', started_at % 1000000)
+    AS started_at,
+  strftime('%Y-%m-%dT%H:%M:%S', ended_at / 1000000, 'unixepoch') || printf('.%06dZ', ended_at % 1000000)
+    AS ended_at,
+  (ended_at - started_at) / 1000000.0 AS duration_seconds,
+  profile, model, user, labels, tags,
+  entry_count, turn_count, interruption_count, error_count, tampered,
+  json_extract(usage, '$.input_tokens') AS input_tokens,
+  json_extract(usage, '$.output_tokens') AS output_tokens,
+  json_extract(usage, '$.total_tokens') AS total_tokens,
+  json_extract(usage, '$.cached_tokens') AS cached_tokens,
+  cost_usd,
+  json_extract(latency, '$.first_audio_ms.p50') AS first_audio_p50_ms,
+  json_extract(latency, '$.first_audio_ms.p95') AS first_audio_p95_ms,
+  attach_latency_ms, completeness, gap_count
+FROM call
+"""
+
+ENTRIES = """
+CREATE VIEW entries AS
+SELECT
+  call.call_id AS call_id,
+  entry.epoch || ':' || entry.seq AS position,
+  entry.epoch AS epoch, entry.seq AS seq,
+  strftime('%Y-%m-%dT%H:%M:%S', entry.at / 1000000, 'unixepoch') || printf('.%06dZ', entry.at % 1000000) AS at,
+  entry.offset_us / 1000.0 AS offset_ms,
+  CASE entry.kind WHEN 1 THEN 'event' WHEN 2 THEN 'command' WHEN 3 THEN 'gap' END AS kind,
+  entry.type AS type, entry.event_id AS event_id,
+  (entry.flags & 1) <> 0 AS stripped,
+  (entry.flags & 2) <> 0 AS overlap,
+  CASE WHEN entry.flags & 4 THEN CAST(entry.payload AS TEXT) END AS payload,
+  CASE WHEN entry.flags & 4 THEN NULL ELSE entry.payload END AS payload_bytes
+FROM call JOIN entry ON entry.call_key = call.call_key AND entry.day = call.day
+"""
+
+
+def upgrade() -> None:
+    op.create_table(
+        "api_key",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_key")),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("audit_id", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("object", sa.Text(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("audit_id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_at", "audit", ["at"], unique=False)
+    op.create_table(
+        "call",
+        sa.Column("call_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("protocol", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("profile", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("user", sa.Text(), nullable=True),
+        sa.Column("labels", sa.Text(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("token_id", sa.Text(), nullable=True),
+        sa.Column("max_duration_us", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("entry_count", sa.Integer(), nullable=False),
+        sa.Column("turn_count", sa.Integer(), nullable=False),
+        sa.Column("interruption_count", sa.Integer(), nullable=False),
+        sa.Column("error_count", sa.Integer(), nullable=False),
+        sa.Column("tampered", sa.Boolean(), nullable=False),
+        sa.Column("usage", sa.Text(), nullable=False),
+        sa.Column("cost_usd", sa.Text(), nullable=True),
+        sa.Column("latency", sa.Text(), nullable=False),
+        sa.Column("attach_latency_ms", sa.Integer(), nullable=True),
+        sa.Column("completeness", sa.Text(), nullable=True),
+        sa.Column("checks", sa.Text(), nullable=False),
+        sa.Column("gap_count", sa.Integer(), nullable=False),
+        sa.Column("upstream_request_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("call_key", name=op.f("pk_call")),
+        sa.UniqueConstraint("call_id", name=op.f("uq_call_call_id")),
+    )
+    op.create_index("ix_call_profile_started", "call", ["profile", "started_at", "call_key"], unique=False)
+    op.create_index("ix_call_started", "call", ["started_at", "call_key"], unique=False)
+    op.create_index("ix_call_status_started", "call", ["status", "started_at", "call_key"], unique=False)
+    op.create_index("ix_call_user_started", "call", ["user", "started_at", "call_key"], unique=False)
+    op.create_table(
+        "command",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("acknowledged_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("call_key", "day", "event_id", name=op.f("pk_command")),
+    )
+    op.create_table(
+        "decision",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("policy_set", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("acted", sa.Boolean(), nullable=False),
+        sa.Column("actions", sa.Text(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("matched_at", sa.BigInteger(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("acknowledged_at", sa.BigInteger(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy", name=op.f("pk_decision")),
+    )
+    op.create_table(
+        "entry",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.SmallInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("offset_us", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=True),
+        sa.Column("event_id", sa.Text(), nullable=True),
+        sa.Column("flags", sa.SmallInteger(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.UniqueConstraint("call_key", "day", "epoch", "seq", name=op.f("uq_entry_call_key_day_epoch_seq")),
+    )
+    op.create_table(
+        "gap",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("from_at", sa.BigInteger(), nullable=False),
+        sa.Column("to_at", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("after", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("lost", sa.Integer(), nullable=True),
+        sa.Column("lost_by_type", sa.Text(), nullable=False),
+        sa.Column("counted", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("call_key", "day", "epoch", "seq", name=op.f("pk_gap")),
+    )
+    op.create_table(
+        "item",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("item_id", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("previous_item_id", sa.Text(), nullable=True),
+        sa.Column("response_id", sa.Text(), nullable=True),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("heard_text", sa.Text(), nullable=True),
+        sa.Column("heard_confidence", sa.Text(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("interrupted", sa.Boolean(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("tool_name", sa.Text(), nullable=True),
+        sa.Column("tool_call_id", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("call_key", "day", "item_id", name=op.f("pk_item")),
+    )
+    op.create_table(
+        "lease",
+        sa.Column("call_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("claimed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("call_key", name=op.f("pk_lease")),
+    )
+    op.create_index("ix_lease_owner", "lease", ["owner"], unique=False)
+    op.create_table(
+        "order",
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("command", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("ordered_at", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("order_id", name=op.f("pk_order")),
+    )
+    op.create_index("ix_order_call_key", "order", ["call_key", "ordered_at"], unique=False)
+    op.create_table(
+        "quarantine",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("call_key", "day", "epoch", "seq", name=op.f("pk_quarantine")),
+        comment="entries that the database refused one by one",
+    )
+    op.create_table(
+        "replica",
+        sa.Column("replica_id", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("beat_at", sa.BigInteger(), nullable=False),
+        sa.Column("stopped_at", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("replica_id", name=op.f("pk_replica")),
+    )
+    op.create_table(
+        "response",
+        sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("response_id", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("out_of_band", sa.Boolean(), nullable=False),
+        sa.Column("user_item_id", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=True),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("first_output_at", sa.BigInteger(), nullable=True),
+        sa.Column("playback_started_at", sa.BigInteger(), nullable=True),
+        sa.Column("playback_ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("playback_cleared", sa.Boolean(), nullable=False),
+        sa.Column("interrupted", sa.Boolean(), nullable=False),
+        sa.Column("heard_latency_ms", sa.Integer(), nullable=True),
+        sa.Column("generation_latency_ms", sa.Integer(), nullable=True),
+        sa.Column("usage", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("call_key", "day", "response_id", name=op.f("pk_response")),
+    )
+    op.create_table(
+        "secret",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_secret")),
+        comment="keys that rtobserver made for itself: the token key, the HMAC key of stripped audio",
+    )
+    op.create_table(
+        "tombstone",
+        sa.Column("call_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("erased_at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("call_key", name=op.f("pk_tombstone")),
+    )
+    op.execute(CALLS)
+    op.execute(ENTRIES)

@@ -1,0 +1,97 @@
+"""Counters and gauges of one daemon, rendered as Prometheus text.
+
+What this must not do: take a call id, a user, a label of a call or any text from outside as a
+label. Every label here has a short, closed list of values, so that a scrape stays small and tells
+nobody who called. Nothing here is read back by the product: metrics are for people and alarms.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from rtobserver import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+"""What `Metrics.render` gives, as a Content-Type header says it."""
+
+_NEGOTIATION_BUCKETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0)
+# one flush is due each 50 ms: the first buckets tell a healthy disk from a slow one
+_FLUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """Hold the figures of one daemon; safe to touch from any thread."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Gauge("rtobserver_info", "Which release this is.", ["version"], registry=registry).labels(__version__).set(1)
+
+        self.calls_negotiated = Counter(
+            "rtobserver_calls_negotiated",
+            "Offers that were taken to upstream: answered, or the outcome they failed with.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.negotiation_seconds = Histogram(
+            "rtobserver_negotiation_seconds",
+            "From the whole offer to the answer, upstream's own time included.",
+            buckets=_NEGOTIATION_BUCKETS,
+            registry=registry,
+        )
+        self.requests_refused = Counter(
+            "rtobserver_requests_refused",
+            "Requests refused before anything was asked of upstream, by the problem's code.",
+            ["code"],
+            registry=registry,
+        )
+        self.upstream_requests = Counter(
+            "rtobserver_upstream_requests",
+            "Requests to upstream by step (client_secrets, calls, hangup, attach) and HTTP status or error.",
+            ["step", "status"],
+            registry=registry,
+        )
+        self.live_calls = Gauge("rtobserver_live_calls", "Calls under observation.", registry=registry)
+        self.attaches = Counter(
+            "rtobserver_attaches",
+            "Observers' connections that were made, by kind (first, again, probe).",
+            ["kind"],
+            registry=registry,
+        )
+        self.entries_recorded = Counter(
+            "rtobserver_entries_recorded",
+            "Entries committed to the store, by kind (event, command, gap).",
+            ["kind"],
+            registry=registry,
+        )
+        self.frames_shed = Counter(
+            "rtobserver_frames_shed",
+            "Frames received and not stored, by class; a gap counts each.",
+            ["frames"],
+            registry=registry,
+        )
+        self.gaps = Counter("rtobserver_gaps", "Gaps declared, by reason.", ["reason"], registry=registry)
+        self.flush_seconds = Histogram(
+            "rtobserver_flush_seconds",
+            "One transaction of the writer, from BEGIN to the end of COMMIT.",
+            buckets=_FLUSH_BUCKETS,
+            registry=registry,
+        )
+        self.queue_rows = Gauge("rtobserver_queue_rows", "Rows that wait for the writer.", registry=registry)
+        self.queue_bytes = Gauge("rtobserver_queue_bytes", "Bytes that wait for the writer.", registry=registry)
+        self.commit_lag_seconds = Gauge(
+            "rtobserver_commit_lag_seconds",
+            "Age of the oldest row that is not committed yet.",
+            registry=registry,
+        )
+        self.audit_refusals = Counter(
+            "rtobserver_audit_refusals",
+            "Refused requests to the operator listener, audited one by one or counted.",
+            ["written"],
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """Give all figures as text."""
+        return generate_latest(self._registry)

@@ -1,0 +1,238 @@
+"""Open the SQLite file: for the one writer, for readers, for a short visit beside a daemon.
+
+One daemon holds `FILE.lock` for as long as it runs. Readers never write (the file is opened
+`mode=ro` and `query_only`), hold no transaction between two statements, so that they never keep
+the WAL from being checkpointed, and are cut off after `READ_SECONDS`. When all connections are
+taken, a reader waits `READ_SECONDS` for one and then gets `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from rtobserver.clock import Clock
+from rtobserver.errors import ConfigError, Mistake, StoreBusy, StoreError, StoreUnavailable
+
+BUSY_MS = 5_000
+"""How long any connection waits for a lock that another one holds."""
+READ_SECONDS = 5.0
+"""How long one visit of a reader may take."""
+READERS = 4
+"""Connections for reading."""
+PRAGMAS = {
+    "cache_size": "-65536",  # KiB: the upper levels of a big table's indexes stay in memory
+    "wal_autocheckpoint": "4000",  # pages, 16 MiB: a checkpoint every few seconds at full load
+    "journal_size_limit": str(64 * 1024 * 1024),  # what a long reader made the WAL grow to is given back
+    "temp_store": "MEMORY",
+    "secure_delete": "ON",  # an erased text leaves the file too
+}
+"""Set on every connection that may write, after `busy_timeout`, `journal_mode` and `synchronous`."""
+READ_PRAGMAS = {"query_only": "ON", "cache_size": "-16384", "temp_store": "MEMORY"}
+
+_DEADLINE_STEPS = 20_000  # virtual machine steps between two looks at the clock: about a millisecond
+
+
+def sqlite_path(url: str, folder: Path = Path()) -> Path:
+    """Give the file that `store.url` names, relative to `folder`.
+
+    Raises:
+        ConfigError: it is no `sqlite:///PATH`.
+
+    """
+    scheme, separator, rest = url.partition(":///")
+    if scheme == "sqlite" and separator and rest and not rest.startswith(":") and "?" not in rest:
+        return folder / rest
+    if scheme.startswith("postgres"):
+        problem, advice = "PostgreSQL is not supported by this release", 'use "sqlite:///PATH"'
+    else:
+        problem, advice = "not a database that can be kept", 'write "sqlite:///PATH"; PATH is a file'
+    raise ConfigError([Mistake("store.url", problem, advice)])
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep every other daemon, `migrate`, `rebuild` and `purge` away from the file.
+
+    Raises:
+        StoreBusy: another process holds it.
+
+    """
+    _make_folder(path)
+    # not tied to a thread: the daemon may stop in another one than it started in
+    lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as exc:
+        raise StoreBusy(f"another rtobserver runs on {path}") from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def create(path: Path) -> None:
+    """Make an empty file that only its owner can read, unless there is one.
+
+    SQLite gives the files beside it (WAL and its index) the same mode.
+    """
+    _make_folder(path)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as exc:
+        raise StoreUnavailable(f"{path} cannot be opened: {exc.strerror}") from exc
+
+
+def open_writer(path: Path, *, durability: Literal["full", "normal"] = "full") -> sqlite3.Connection:
+    """Open a connection that may write, from any thread; the file is made if it is not there.
+
+    It starts no transactions by itself: say `BEGIN IMMEDIATE`.
+
+    Raises:
+        StoreUnavailable: it is locked, or cannot be opened.
+        StoreError: it is no SQLite database.
+
+    """
+    create(path)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        _set_wal(connection)
+        connection.execute(f"PRAGMA synchronous = {durability.upper()}")
+        for name, value in PRAGMAS.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+    except sqlite3.Error as exc:
+        if connection is not None:
+            connection.close()
+        kind = StoreUnavailable if isinstance(exc, sqlite3.OperationalError) else StoreError
+        raise kind(f"{path}: {exc}") from exc
+    return connection
+
+
+@contextmanager
+def transaction(path: Path) -> Iterator[sa.Connection]:
+    """Visit the file for one short transaction, on a connection of its own.
+
+    Waits while the daemon's writer commits. Everything is rolled back if the block raises.
+
+    Raises:
+        StoreUnavailable: the file stayed locked.
+
+    """
+    engine = sa.create_engine("sqlite://", creator=lambda: open_writer(path), poolclass=NullPool)
+    # the driver would commit before DDL, and take the write lock only at the first write
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except OperationalError as exc:
+        raise StoreUnavailable(f"{path}: {exc.orig}") from exc
+    finally:
+        engine.dispose()
+
+
+class Database:
+    """Lend connections that only read; an async context manager closes them all."""
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._engine = _read_engine(path, clock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection for at most `READ_SECONDS`; each statement sees the newest commit.
+
+        Raises:
+            StoreUnavailable: the file cannot be read now, or the time is over.
+
+        """
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except PoolTimeoutError as exc:
+            raise StoreUnavailable("too many reads at once") from exc
+        except (OperationalError, InterfaceError) as exc:
+            raise StoreUnavailable(str(exc.orig)) from exc
+        except DBAPIError as exc:
+            raise StoreError(str(exc.orig)) from exc
+
+
+class _Deadline:
+    """Tell SQLite to stop, as its progress callback."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = 0.0
+
+    def restart(self) -> None:
+        self._until = self._clock.mono() + READ_SECONDS
+
+    def __call__(self) -> int:
+        return self._clock.mono() > self._until
+
+
+def _read_engine(path: Path, clock: Clock) -> AsyncEngine:
+    url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    engine = create_async_engine(
+        url,
+        pool_size=READERS,
+        max_overflow=0,
+        pool_timeout=READ_SECONDS,
+        pool_reset_on_return=None,  # nothing is ever open: each statement is its own transaction
+        connect_args={"timeout": BUSY_MS / 1000, "isolation_level": None},
+    )
+
+    def prepare(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        for name, value in READ_PRAGMAS.items():
+            cursor.execute(f"PRAGMA {name} = {value}")
+        cursor.close()
+        deadline = record.info["deadline"] = _Deadline(clock)
+        connection.run_async(lambda driver: driver.set_progress_handler(deadline, _DEADLINE_STEPS))
+
+    def lend(_connection: Any, record: Any, _proxy: Any) -> None:
+        record.info["deadline"].restart()
+
+    sa.event.listen(engine.sync_engine, "connect", prepare)
+    sa.event.listen(engine.sync_engine, "checkout", lend)
+    return engine
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreUnavailable(f"{path.parent} cannot be made: {exc.strerror}") from exc
+
+
+def _set_wal(connection: sqlite3.Connection) -> None:
+    # SQLite answers "locked" at once, whatever the busy timeout, when two connections switch a new file at a time
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
