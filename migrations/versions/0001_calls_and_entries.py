@@ -164,8 +164,8 @@ def upgrade() -> None:
         sa.Column("offset_us", sa.BigInteger(), nullable=False),
         sa.Column("type", sa.Text(), nullable=True),
         sa.Column("event_id", sa.Text(), nullable=True),
-        sa.Column("flags", sa.SmallInteger(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.Column("flags", sa.SmallInteger(), nullable=False),
         sa.UniqueConstraint("call_key", "day", "epoch", "seq", name=op.f("uq_entry_call_key_day_epoch_seq")),
     )
     op.create_table(

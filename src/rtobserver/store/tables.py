@@ -86,9 +86,8 @@ entry = Table(
     Column("offset_us", BigInteger, nullable=False),
     Column("type", Text),
     Column("event_id", Text),
-    # before the payload: what follows a long blob is read through its whole chain of pages
-    Column("flags", SmallInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("flags", SmallInteger, nullable=False),
     UniqueConstraint("call_key", "day", "epoch", "seq"),
 )
 
