@@ -40,3 +40,9 @@ def unsupported(config: Config) -> list[Mistake]:
         for path, is_wanted in wanted.items()
         if is_wanted
     ]
+
+
+def not_used(config: Config) -> Iterator[Mistake]:
+    """Give what is read and then not used, because only policies could use it."""
+    if config.webhooks:
+        yield Mistake("webhook", "nothing notifies a webhook in this release", "policies will")
