@@ -19,7 +19,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -30,7 +30,14 @@ from aiohttp.client_proto import ResponseHandler
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Secret, Upstream
-from rtobserver.errors import UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from rtobserver.errors import (
+    CredentialError,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from rtobserver.upstream.backoff import delay, retry_after
 from rtobserver.upstream.credentials import Credentials
 from rtobserver.upstream.endpoints import Endpoints
@@ -57,7 +64,7 @@ class ClientSecret:
     value: Secret
     expires_at: int
     """Unix seconds."""
-    session: dict[str, Any]
+    session: dict[str, Any] = field(repr=False)
     """As upstream filled it in; it holds the instructions."""
     request_id: str
     """Upstream's name of the request, for its support; may be empty."""
@@ -217,10 +224,10 @@ class Rest:
                 if reply.status == 404:
                     return False
                 raise self._refused(reply)
-            except (UpstreamUnavailable, UpstreamTimeout, UpstreamRefused) as exc:
+            except UpstreamError as exc:
                 if attempt == HANGUP_TRIES - 1 or not _may_pass(exc):
                     raise
-                wish = None if isinstance(exc, UpstreamTimeout) else exc.retry_after
+                wish = exc.retry_after if isinstance(exc, UpstreamRefused | UpstreamUnavailable) else None
             await self._clock.sleep(delay(attempt, self._jitter(), retry_after=wish))
         raise AssertionError("the last try returns or raises")
 
@@ -350,11 +357,13 @@ def _client_secret(reply: _Reply, otherwise: int) -> ClientSecret:
     return ClientSecret(Secret(value), int(expires_at), session if isinstance(session, dict) else {}, reply.request_id)
 
 
-def _may_pass(exc: UpstreamUnavailable | UpstreamTimeout | UpstreamRefused) -> bool:
+def _may_pass(exc: UpstreamError) -> bool:
     """Say whether the same request may succeed a little later."""
     if isinstance(exc, UpstreamRefused):
         return exc.status == 429
-    return isinstance(exc, UpstreamTimeout) or exc.status is None or exc.status >= 500
+    if isinstance(exc, UpstreamUnavailable):
+        return exc.status is None or exc.status >= 500
+    return isinstance(exc, UpstreamTimeout | CredentialError)
 
 
 def _unavailable(exc: aiohttp.ClientError) -> UpstreamUnavailable:
