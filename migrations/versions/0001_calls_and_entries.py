@@ -204,6 +204,10 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("tool_name", sa.Text(), nullable=True),
         sa.Column("tool_call_id", sa.Text(), nullable=True),
+        sa.Column("called_at", sa.BigInteger(), nullable=True),
+        sa.Column("tool_output", sa.Text(), nullable=True),
+        sa.Column("out_of_band", sa.Boolean(), nullable=False),
+        sa.Column("idle_timeout", sa.Boolean(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", "day", "item_id", name=op.f("pk_item")),
     )

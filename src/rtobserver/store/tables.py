@@ -112,6 +112,10 @@ item = Table(
     Column("ended_at", BigInteger),
     Column("tool_name", Text),
     Column("tool_call_id", Text),
+    Column("called_at", BigInteger),
+    Column("tool_output", Text),
+    Column("out_of_band", Boolean, nullable=False),
+    Column("idle_timeout", Boolean, nullable=False),
     Column("error", Text),
     PrimaryKeyConstraint("call_key", "day", "item_id"),
 )
