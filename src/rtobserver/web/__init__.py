@@ -1,0 +1,1 @@
+"""Answer HTTP: browsers on the public listener, operators on the other."""

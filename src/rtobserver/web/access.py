@@ -1,0 +1,182 @@
+"""Decide which requests a listener hears at all: by Host, by Origin, by who stands before us.
+
+A Host outside the list is answered 421 (a page that rebinds its name to our address), a foreign
+Origin 403 on every route: a multipart form needs no preflight, so that any web page could
+otherwise start paid calls in a visitor's name. Nothing here reads a body.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import unicodedata
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from rtobserver.config.sections import PublicAuth
+from rtobserver.errors import RequestError
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_ANY_HOST = frozenset({"/livez", "/readyz", "/metrics"})
+_HEADERS = frozenset(
+    {"authorization", "content-type", "x-openai-agents-sdk", "openai-safety-identifier", "idempotency-key"},
+)
+_HEADER_PREFIX = "x-stainless-"
+_METHODS = "GET, HEAD, POST"
+_PREFLIGHT_SECONDS = "600"
+_USER_CAP = 256
+
+
+class Access:
+    """Judge requests to one listener by their Host and Origin."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        own = [urlsplit(base_url).netloc] if base_url else []
+        self._hosts = _LOOPBACK | {host.lower() for host in (*own, *allowed_hosts)}
+        if base_url:
+            # Proxies differ in whether they pass the port on; the name is what rebinding is about.
+            self._hosts |= {_name_of(own[0].lower())}
+        self._origins = frozenset(origin.rstrip("/") for origin in allowed_origins)
+
+    def install(self, app: web.Application) -> None:
+        """Put the checks before an application's routes; `problems.install` comes first."""
+
+        @web.middleware
+        async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._check_host(request)
+            origin = self._check_origin(request)
+            if origin is not None and request.method == "OPTIONS":
+                return _preflight(request)
+            return await handler(request)
+
+        app.middlewares.append(judge)
+        app.on_response_prepare.append(self._share)
+
+    def own_origin(self, request: web.BaseRequest) -> str:
+        """Give the origin under which this listener was asked, without a path."""
+        return self._base_url or f"http://{request.headers.get('Host', '').lower()}"
+
+    def _check_host(self, request: web.Request) -> None:
+        # `request.host` would hide that a header is missing or there twice.
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) != 1:
+            raise RequestError(400, "bad_host", "A request needs exactly one Host header.")
+        target = request.raw_path
+        if not target.startswith("/") and not (target == "*" and request.method == "OPTIONS"):
+            raise RequestError(400, "bad_target", "The request's target must be a path.")
+        if request.path in _ANY_HOST:
+            return
+        host = hosts[0].lower()
+        if host not in self._hosts and _name_of(host) not in self._hosts:
+            raise RequestError(
+                421,
+                "host_not_allowed",
+                "This server does not answer under that Host. Add it to `allowed_hosts` or set `base_url`.",
+            )
+
+    def _check_origin(self, request: web.Request) -> str | None:
+        origins = request.headers.getall("Origin", [])
+        if not origins:
+            return None
+        if len(origins) > 1 or not (origins[0] in self._origins or origins[0] == self.own_origin(request)):
+            raise RequestError(
+                403,
+                "origin_not_allowed",
+                "Pages of this origin may not use this server. Add the origin to `allowed_origins`.",
+            )
+        return origins[0]
+
+    async def _share(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        if not self._origins:
+            return
+        vary = response.headers.get("Vary")
+        response.headers["Vary"] = f"{vary}, Origin" if vary else "Origin"
+        origins = request.headers.getall("Origin", [])
+        if len(origins) == 1 and origins[0] in self._origins:
+            response.headers["Access-Control-Allow-Origin"] = origins[0]
+            response.headers["Access-Control-Expose-Headers"] = "Location, X-Request-Id, Retry-After"
+
+
+def _name_of(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and (not port or (port.isascii() and port.isdigit())) else host
+
+
+def _preflight(request: web.Request) -> web.Response:
+    asked = ",".join(request.headers.getall("Access-Control-Request-Headers", [])).lower().split(",")
+    names = [name.strip() for name in asked]
+    granted = [name for name in names if name in _HEADERS or _is_stainless(name)]
+    headers = {"Access-Control-Allow-Methods": _METHODS, "Access-Control-Max-Age": _PREFLIGHT_SECONDS}
+    if granted:
+        headers["Access-Control-Allow-Headers"] = ", ".join(dict.fromkeys(granted))
+    return web.Response(status=204, headers=headers)
+
+
+def _is_stainless(name: str) -> bool:
+    rest = name.removeprefix(_HEADER_PREFIX)
+    return rest != name and rest.isascii() and rest.replace("-", "").isalnum()
+
+
+class Nobody:
+    """Know no callers by name (`mode = "none"`)."""
+
+    def user(self, request: web.BaseRequest) -> str | None:
+        """Give None: without identities all callers are one."""
+        return None
+
+
+class Forwarded:
+    """Take the user's name from a header that a trusted proxy set (`mode = "forwarded"`)."""
+
+    def __init__(self, trusted_proxies: Iterable[str], user_header: str) -> None:
+        self._proxies = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies)
+        self._header = user_header
+
+    def user(self, request: web.BaseRequest) -> str:
+        """Give the user's name.
+
+        Raises:
+            RequestError: 401, if the peer is no trusted proxy or the header is not there exactly once.
+
+        """
+        names = request.headers.getall(self._header, [])
+        if not self._trusts(request.remote) or len(names) != 1 or not is_plain(names[0].strip(), _USER_CAP):
+            raise RequestError(401, "no_identity", "The request does not say who you are, or not by way of our proxy.")
+        return names[0].strip()
+
+    def _trusts(self, peer: str | None) -> bool:
+        try:
+            address = ipaddress.ip_address(peer or "")
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in proxy for proxy in self._proxies)
+
+
+Identity = Nobody | Forwarded
+
+
+def identity(auth: PublicAuth) -> Identity:
+    """Build what tells callers apart. Identities by `jwt` are refused when the configuration is read."""
+    match auth.mode:
+        case "none":
+            return Nobody()
+        case "forwarded":
+            return Forwarded(auth.trusted_proxies, auth.user_header)
+        case "jwt":
+            raise NotImplementedError("`jwt` is refused when the configuration is read")
+
+
+def is_plain(text: str, longest: int) -> bool:
+    """Say whether a text is not empty, not too long and free of control characters and half surrogate pairs."""
+    return 0 < len(text) <= longest and not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text)
