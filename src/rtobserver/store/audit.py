@@ -1,0 +1,93 @@
+"""Who did what: one row for each read, change and refusal on the operator listener.
+
+A row is committed before what it tells of happens. Nothing of a recording's content is in it, and
+no value of a filter: those can name people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import sqlalchemy as sa
+
+from rtobserver.clock import Clock
+from rtobserver.errors import StoreUnavailable
+from rtobserver.store import tables
+from rtobserver.store.writer import Writer
+
+AUDIT_SECONDS = 5.0
+"""How long a request waits for its row while the database refuses to write."""
+
+
+def insertion(
+    at: int,
+    *,
+    action: str,
+    object_: str,
+    status: int,
+    actor: str = "",
+    address: str = "",
+    request_id: str = "",
+    count: int = 1,
+) -> sa.Insert:
+    """Write the statement of an audit row."""
+    return tables.audit.insert().values(
+        audit_id=f"aud_{at:014x}{os.urandom(4).hex()}",
+        at=at,
+        actor=actor,
+        action=action,
+        object=object_,
+        status=status,
+        address=address,
+        request_id=request_id,
+        count=count,
+    )
+
+
+class Audit:
+    """Write audit rows through the daemon's writer."""
+
+    def __init__(self, writer: Writer, *, clock: Clock) -> None:
+        self._writer = writer
+        self._clock = clock
+
+    async def record(
+        self,
+        *,
+        action: str,
+        object_: str,
+        status: int,
+        actor: str = "",
+        address: str = "",
+        request_id: str = "",
+        count: int = 1,
+    ) -> None:
+        """Write a row and wait for its commit; all that was recorded before it can then be read too.
+
+        `status` is what access answered: 200 says that the request was let in.
+
+        Raises:
+            StoreUnavailable: it cannot be written; what it tells of must not happen.
+
+        """
+        statement = insertion(
+            self._clock.now_us(),
+            action=action,
+            object_=object_,
+            status=status,
+            actor=actor,
+            address=address,
+            request_id=request_id,
+            count=count,
+        )
+
+        def write(transaction: Any) -> None:
+            transaction.execute(statement)
+
+        try:
+            async with asyncio.timeout(AUDIT_SECONDS):
+                await self._writer.run(write)
+        except TimeoutError as exc:
+            raise StoreUnavailable("the audit row could not be written in time") from exc

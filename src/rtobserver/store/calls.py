@@ -1,0 +1,172 @@
+"""Read calls: newest first, filtered, in keyset pages; or one by its id.
+
+Filters compare whole values; nothing here searches text. Pages are found through
+`(started_at, call_key)`, never by counting rows off, so that a page costs the same however far
+back it lies and calls which begin meanwhile move nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+import sqlalchemy as sa
+
+from rtobserver.store import tables
+from rtobserver.store.database import Database
+from rtobserver.store.identity import call_key
+
+Has = Literal["gap", "interruption", "error", "tampered"]
+HAS: tuple[Has, ...] = get_args(Has)
+
+_COLLISIONS = 4  # a second one at the same key is already past belief
+
+_call = tables.call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Be a call as its row has it; times are microseconds since 1970."""
+
+    key: int
+    day: int
+    call_id: str
+    protocol: str
+    status: str
+    outcome: str | None
+    started_at: int
+    ended_at: int | None
+    profile: str
+    model: str
+    user: str | None
+    labels: Mapping[str, str]
+    tags: tuple[str, ...]
+    epoch: int
+    entry_count: int
+    turn_count: int
+    interruption_count: int
+    error_count: int
+    tampered: bool
+    usage: Mapping[str, Any]
+    cost_usd: str | None
+    latency: Mapping[str, Any]
+    attach_latency_ms: int | None
+    completeness: str | None
+    gap_count: int
+
+
+class Before(NamedTuple):
+    """Mark where a page of calls ended; the next one begins right behind."""
+
+    started_at: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Say which calls are wanted; all of it must hold."""
+
+    status: str | None = None
+    outcome: str | None = None
+    profile: str | None = None
+    model: str | None = None
+    user: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    since: int | None = None
+    """Microseconds since 1970; calls that began then or later."""
+    until: int | None = None
+    """Calls that began earlier."""
+    min_duration_us: int | None = None
+    """Calls that ended and took so long."""
+    has: tuple[Has, ...] = ()
+
+
+_COLUMNS = [column for name, column in _call.c.items() if name == "call_key" or name in Call.__slots__]
+_HAS: dict[Has, sa.ColumnElement[bool]] = {
+    "gap": _call.c.gap_count > 0,
+    "interruption": _call.c.interruption_count > 0,
+    "error": _call.c.error_count > 0,
+    "tampered": _call.c.tampered.is_(True),
+}
+
+
+async def page(
+    database: Database, wanted: Filter, *, before: Before | None = None, limit: int
+) -> tuple[list[Call], Before | None]:
+    """Read a page of calls, newest first, and where the next page begins (None at the end).
+
+    Raises:
+        StoreUnavailable: the database cannot be read now, or the filter takes too long.
+
+    """
+    async with database.reading() as connection:
+        rows = (await connection.execute(page_statement(wanted, before, limit + 1))).mappings().all()
+    found = [_call_of(row) for row in rows[:limit]]
+    more = len(rows) > limit and bool(found)
+    return found, Before(found[-1].started_at, found[-1].key) if more else None
+
+
+def page_statement(wanted: Filter, before: Before | None, limit: int) -> sa.Select[Any]:
+    """Write the statement of a page."""
+    statement = sa.select(*_COLUMNS).where(*_conditions(wanted))
+    if before is not None:
+        statement = statement.where(sa.tuple_(_call.c.started_at, _call.c.call_key) < sa.tuple_(*before))
+    return statement.order_by(_call.c.started_at.desc(), _call.c.call_key.desc()).limit(limit)
+
+
+async def find(database: Database, call_id: str) -> Call | None:
+    """Read one call.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        row = (await connection.execute(sa.select(*_COLUMNS).where(_call.c.call_id == call_id))).mappings().first()
+    return _call_of(row) if row is not None else None
+
+
+async def was_erased(database: Database, call_id: str) -> bool:
+    """Tell whether a call of this id was here and has been erased.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    keys = [call_key(call_id, attempt) for attempt in range(_COLLISIONS)]
+    statement = sa.select(sa.exists().where(tables.tombstone.c.call_key.in_(keys)))
+    async with database.reading() as connection:
+        return bool((await connection.execute(statement)).scalar())
+
+
+def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [
+        _call.c[name] == value
+        for name in ("status", "outcome", "profile", "model", "user")
+        if (value := getattr(wanted, name)) is not None
+    ]
+    conditions += [
+        sa.func.json_extract(_call.c.labels, f'$."{key}"') == value for key, value in sorted(wanted.labels.items())
+    ]
+    for tag in wanted.tags:
+        each = sa.func.json_each(_call.c.tags).table_valued("value")
+        conditions.append(sa.exists(sa.select(1).select_from(each).where(each.c.value == tag)))
+    if wanted.since is not None:
+        conditions.append(_call.c.started_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(_call.c.started_at < wanted.until)
+    if wanted.min_duration_us is not None:
+        conditions.append(_call.c.ended_at - _call.c.started_at >= wanted.min_duration_us)
+    return conditions + [_HAS[name] for name in wanted.has]
+
+
+def _call_of(row: Mapping[Any, Any]) -> Call:
+    values = dict(row)
+    values["key"] = values.pop("call_key")
+    for name in ("labels", "usage", "latency"):
+        values[name] = json.loads(values[name])
+    values["tags"] = tuple(json.loads(values["tags"]))
+    return Call(**values)

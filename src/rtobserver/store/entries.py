@@ -1,0 +1,129 @@
+"""Read a call's entries in order, in chunks: memory stays flat however long the call is.
+
+No transaction is open between two chunks, so a slow reader never keeps the WAL from being
+checkpointed; entries that are recorded meanwhile come at the end. A chunk holds `CHUNK_ROWS` rows
+at most, payloads over `INLINE_BYTES` are fetched one by one when their turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from rtobserver.store import tables
+from rtobserver.store.database import Database
+from rtobserver.store.positions import CallKey, Position, of_call
+
+CHUNK_ROWS = 256
+INLINE_BYTES = 32 * 1024
+
+_entry = tables.entry
+_HEAD = (
+    _entry.c.epoch,
+    _entry.c.seq,
+    _entry.c.kind,
+    _entry.c.at,
+    _entry.c.offset_us,
+    _entry.c.type,
+    _entry.c.event_id,
+    _entry.c.flags,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Be one recorded line of a call."""
+
+    epoch: int
+    seq: int
+    kind: int
+    at: int
+    """Microseconds since 1970."""
+    offset_us: int
+    type: str | None
+    event_id: str | None
+    flags: int
+    payload: bytes
+
+    @property
+    def position(self) -> Position:
+        """Say where it stands."""
+        return Position(self.epoch, self.seq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Say which entries are wanted; all of it must hold."""
+
+    type: str | None = None
+    """A type, or a pattern in which `*` stands for anything and `?` for one character."""
+    kind: int | None = None
+    overlap: bool = False
+    """Whether to give what an old owner still received after its successor had attached."""
+
+
+async def read(
+    database: Database,
+    call: CallKey,
+    wanted: Filter | None = None,
+    *,
+    after: Position | None = None,
+    limit: int | None = None,
+) -> AsyncIterator[Entry]:
+    """Give a call's entries behind a position, in order, at most `limit`.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now; what was given until then is right.
+
+    """
+    left = limit
+    while left is None or left > 0:
+        asked = CHUNK_ROWS if left is None else min(CHUNK_ROWS, left)
+        async with database.reading() as connection:
+            result = await connection.execute(chunk_statement(call, wanted or Filter(), after, asked))
+            rows = result.all()
+        for row in rows:
+            payload = row[-1]
+            if payload is None:
+                payload = await _payload(database, call, Position(row.epoch, row.seq))
+            yield Entry(*row[:-1], payload)
+        if len(rows) < asked:
+            return
+        after = Position(rows[-1].epoch, rows[-1].seq)
+        left = None if left is None else left - asked
+
+
+def chunk_statement(call: CallKey, wanted: Filter, after: Position | None, limit: int) -> sa.Select[Any]:
+    """Write the statement of a chunk; large payloads come as null."""
+    size = sa.func.length(_entry.c.payload)
+    payload = sa.case((size <= INLINE_BYTES, _entry.c.payload))
+    statement = sa.select(*_HEAD, payload).where(of_call(_entry, call, after))
+    if wanted.kind is not None:
+        statement = statement.where(_entry.c.kind == wanted.kind)
+    if wanted.type is not None:
+        statement = statement.where(_matches(wanted.type))
+    if not wanted.overlap:
+        statement = statement.where(_entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
+    return statement.order_by(_entry.c.epoch, _entry.c.seq).limit(limit)
+
+
+def _matches(pattern: str) -> sa.ColumnElement[bool]:
+    if not {"*", "?"} & set(pattern):
+        return _entry.c.type == pattern
+    # SQLite's GLOB knows brackets, our patterns do not
+    return _entry.c.type.op("GLOB")(pattern.replace("[", "[[]"))
+
+
+async def _payload(database: Database, call: CallKey, position: Position) -> bytes:
+    statement = sa.select(_entry.c.payload).where(
+        _entry.c.call_key == call.key,
+        _entry.c.day == call.day,
+        _entry.c.epoch == position.epoch,
+        _entry.c.seq == position.seq,
+    )
+    async with database.reading() as connection:
+        # retention may have taken it since its row was read
+        return bytes((await connection.execute(statement)).scalar() or b"")

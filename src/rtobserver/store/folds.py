@@ -1,0 +1,92 @@
+"""Items and responses, between their rows and the values of `realtime/rows.py`.
+
+Columns are named as the values' fields are; only a response's `usage` is kept as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
+from rtobserver.store import tables
+from rtobserver.store.database import Database
+from rtobserver.store.positions import CallKey, Position, rows_of
+
+
+async def items(
+    database: Database, call: CallKey, *, after: Position | None = None, limit: int | None = None
+) -> list[ItemRow]:
+    """Read a call's items by position.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    names = [field.name for field in fields(ItemRow)]
+    rows = await rows_of(database, tables.item, call, after=after, limit=limit)
+    return [ItemRow(**{name: row[name] for name in names}) for row in rows]
+
+
+async def responses(
+    database: Database, call: CallKey, *, after: Position | None = None, limit: int | None = None
+) -> list[ResponseRow]:
+    """Read a call's responses by position.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    rows = await rows_of(database, tables.response, call, after=after, limit=limit)
+    return [_response(row) for row in rows]
+
+
+def item_values(row: ItemRow) -> dict[str, Any]:
+    """Give an item's columns, but for the call's own."""
+    return asdict(row)
+
+
+def response_values(row: ResponseRow) -> dict[str, Any]:
+    """Give a response's columns, but for the call's own."""
+    values = asdict(row)
+    if row.usage is not None:
+        values["usage"] = json.dumps(asdict(row.usage))
+    return values
+
+
+def call_values(totals: Totals) -> dict[str, Any]:
+    """Give the columns of a call that its entries sum up to."""
+    usage = totals.usage
+    return {
+        "turn_count": totals.turn_count,
+        "interruption_count": totals.interruption_count,
+        "error_count": totals.error_count,
+        "usage": json.dumps(
+            {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "total_tokens": usage.total_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "input": {"text": usage.input_text, "audio": usage.input_audio, "image": usage.input_image},
+                "output": {"text": usage.output_text, "audio": usage.output_audio},
+                "cached": {"text": usage.cached_text, "audio": usage.cached_audio, "image": usage.cached_image},
+                "transcription": {"tokens": totals.transcription_tokens, "seconds": totals.transcription_seconds},
+                "responses_without_usage": totals.responses_without_usage,
+            }
+        ),
+        "cost_usd": None if totals.cost_usd is None else format(totals.cost_usd, "f"),
+        "latency": json.dumps(
+            {
+                "first_audio_ms": {"p50": totals.first_audio_p50_ms, "p95": totals.first_audio_p95_ms},
+                "generation_ms": {"p50": totals.generation_p50_ms, "p95": totals.generation_p95_ms},
+            }
+        ),
+    }
+
+
+def _response(row: dict[str, Any]) -> ResponseRow:
+    values = {field.name: row[field.name] for field in fields(ResponseRow)}
+    if values["usage"] is not None:
+        values["usage"] = Usage(**json.loads(values["usage"]))
+    return ResponseRow(**values)

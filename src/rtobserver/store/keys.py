@@ -1,0 +1,170 @@
+"""The operators' keys: made, listed and revoked beside a running daemon, verified by it.
+
+`create` and `revoke` are the only writes to the file by another process than the daemon: each is
+one short transaction that waits its turn. The key itself is shown once and never stored.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+
+from rtobserver.errors import SchemaMismatch, StoreError
+from rtobserver.store import audit, schema, tables
+from rtobserver.store.database import Database, transaction
+
+Scope = Literal["read", "export", "metrics", "control", "erase", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+DEFAULT_SCOPES: tuple[Scope, ...] = ("read",)
+
+# the secret's own alphabet has an underscore: parts are told by their lengths
+_FORM = re.compile(r"(rto_([a-z2-7]{10})_[A-Za-z0-9_-]{43})_([0-9a-f]{8})")
+
+_table = tables.api_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Be what is kept of a key; times are microseconds since 1970."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[str]
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+    def is_good(self, now_us: int) -> bool:
+        """Tell whether it may be used now."""
+        return self.revoked_at is None and (self.expires_at is None or now_us < self.expires_at)
+
+    def allows(self, scope: Scope) -> bool:
+        """Tell whether it is good for a scope; `admin` has all the others."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+def create(
+    path: Path,
+    *,
+    name: str,
+    scopes: Collection[Scope] = DEFAULT_SCOPES,
+    expires_at: int | None = None,
+    now_us: int,
+) -> str:
+    """Make a key and give it, for the only time; makes the database if there is none.
+
+    Raises:
+        SchemaMismatch: the database is of another release.
+        StoreUnavailable: it stayed locked.
+
+    """
+    key_id = base64.b32encode(os.urandom(10)).decode().lower()[:10]
+    text = _with_checksum(f"rto_{key_id}_{base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip('=')}")
+    with transaction(path) as connection:
+        fresh = schema.current(connection) is None
+    if fresh:
+        schema.migrate(path)
+    with transaction(path) as connection:
+        _check_schema(connection)
+        connection.execute(
+            _table.insert().values(
+                key_id=key_id,
+                name=name,
+                digest=_digest(text),
+                scopes=json.dumps(sorted(scopes)),
+                created_at=now_us,
+                expires_at=expires_at,
+            )
+        )
+        connection.execute(audit.insertion(now_us, action="keys.create", object_=key_id, status=200))
+    return text
+
+
+def every(path: Path) -> list[Key]:
+    """List all keys, oldest first, those that are no longer good included.
+
+    Raises:
+        StoreError: there is no database.
+        SchemaMismatch: the database is of another release.
+
+    """
+    _check_file(path)
+    with transaction(path) as connection:
+        _check_schema(connection)
+        rows = connection.execute(sa.select(_table).order_by(_table.c.created_at, _table.c.key_id)).mappings()
+        return [_key_of(row) for row in rows]
+
+
+def revoke(path: Path, key_id: str, *, now_us: int) -> bool:
+    """End a key; a running daemon refuses it from its next request on. False where no good key has this id.
+
+    Raises:
+        StoreError: there is no database.
+        SchemaMismatch: the database is of another release.
+
+    """
+    _check_file(path)
+    statement = _table.update().where(_table.c.key_id == key_id, _table.c.revoked_at.is_(None))
+    with transaction(path) as connection:
+        _check_schema(connection)
+        done = connection.execute(statement.values(revoked_at=now_us)).rowcount > 0
+        if done:
+            connection.execute(audit.insertion(now_us, action="keys.revoke", object_=key_id, status=200))
+    return done
+
+
+async def verify(database: Database, text: str, *, now_us: int) -> Key | None:
+    """Find the key that somebody presents; None unless it is one of ours and good now.
+
+    Reads the database each time, so that a revocation is seen at once.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    match = _FORM.fullmatch(text)
+    if match is None or text != _with_checksum(match[1]):
+        return None
+    async with database.reading() as connection:
+        row = (await connection.execute(sa.select(_table).where(_table.c.key_id == match[2]))).mappings().first()
+    if row is None or not hmac.compare_digest(bytes(row["digest"]), _digest(text)):
+        return None
+    key = _key_of(row)
+    return key if key.is_good(now_us) else None
+
+
+def _with_checksum(text: str) -> str:
+    # lets a scanner for leaked keys, and us, tell a typo without asking the database
+    return f"{text}_{zlib.crc32(text.encode()):08x}"
+
+
+def _digest(text: str) -> bytes:
+    # 256 random bits cannot be guessed, so a slow hash would only slow down each request
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise StoreError(f"there is no database at {path} yet")
+
+
+def _check_schema(connection: sa.Connection) -> None:
+    found, needed = schema.current(connection), schema.head()
+    if found != needed:
+        raise SchemaMismatch(found, needed)
+
+
+def _key_of(row: sa.RowMapping) -> Key:
+    values: dict[str, Any] = {name: row[name] for name in Key.__slots__}
+    return Key(**values | {"scopes": frozenset(json.loads(values["scopes"]))})
