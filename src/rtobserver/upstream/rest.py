@@ -3,30 +3,22 @@
 One pooled session serves all requests. A request lasts 10 s at most, is never redirected, and its
 answer is read only up to a bound. What may be sent twice differs: minting and hanging up may,
 since the worst that a second one does is nothing; creating a call may not, once a byte of it could
-have been sent, because a second call would be paid for by somebody.
-
-The pool is therefore kept from handing an old connection to `create_call`. A peer may close a
-connection that idles at the very moment when it is used again; the request is then lost without
-an answer, and nobody can tell whether it was read. Only a connection that served another request
-within the last second is used again, which no server's idle time-out comes near; a negotiation's
-own minting has just left one. Other requests take any, and try once more if it was closed.
+have been sent, because a second call would be paid for by somebody. `pool` keeps the connections
+apart accordingly.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import aiohttp
 import msgspec
-from aiohttp.client_proto import ResponseHandler
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Secret, Upstream
@@ -41,14 +33,11 @@ from rtobserver.errors import (
 from rtobserver.upstream.backoff import delay, retry_after
 from rtobserver.upstream.credentials import Credentials
 from rtobserver.upstream.endpoints import Endpoints
+from rtobserver.upstream.pool import Pool
 from rtobserver.upstream.refusal import Refusal, read_refusal
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
-KEEP_ALIVE_SECONDS = 60.0
-FRESH_SECONDS = 1.0
-"""Idle time up to which a connection may carry a request that must not be sent twice."""
-POOL = 200
 SDP_BYTES = 64 * 1024
 JSON_BYTES = 1024 * 1024
 HANGUP_TRIES = 3
@@ -127,18 +116,22 @@ class Rest:
         clock: Clock,
         *,
         jitter: Callable[[], float] = random.random,
+        connect_timeout: float = CONNECT_SECONDS,
+        request_timeout: float = REQUEST_SECONDS,
     ) -> None:
         self._endpoints = endpoints
         self._credentials = credentials
         self._proxy = section.proxy or None
         self._clock = clock
         self._jitter = jitter
+        self._connect_timeout = connect_timeout
+        self._request_timeout = request_timeout
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=_Connector(self._clock, self._endpoints.calls(webrtcfilter=False)),
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
+            connector=Pool(self._clock, once_only=self._endpoints.calls(webrtcfilter=False)),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             # An answer is bounded as it is read, so it must not be inflated before.
             auto_decompress=False,
@@ -247,7 +240,7 @@ class Rest:
         A connection that could not be opened is tried twice; one that broke without an answer only
         if the request may be sent again.
         """
-        deadline = asyncio.get_running_loop().time() + REQUEST_SECONDS
+        deadline = asyncio.get_running_loop().time() + self._request_timeout
         try:
             try:
                 return await self._once(url, headers, body, bound, deadline)
@@ -258,7 +251,7 @@ class Rest:
                     raise
             return await self._once(url, headers, body, bound, deadline)
         except TimeoutError:
-            raise UpstreamTimeout(f"no answer from upstream within {REQUEST_SECONDS:g} s") from None
+            raise UpstreamTimeout(f"no answer from upstream within {self._request_timeout:g} s") from None
         except aiohttp.ClientError as exc:
             raise _unavailable(exc) from None
 
@@ -283,41 +276,13 @@ class Rest:
         if 400 <= reply.status < 500:
             told = Refusal() if reply.fault is not None else read_refusal(reply.body)
             if reply.status in _UNAUTHENTICATED or told.repeats(sent):
-                told = Refusal(told.code if not told.repeats(sent) else "")
+                told = Refusal(told.code)
+            if told.repeats(sent):
+                told = Refusal()
             return UpstreamRefused(reply.status, told.code, told.message, retry_after=wish)
         if 200 <= reply.status < 300:
             return UpstreamBroken(f"upstream answered {reply.status}, which the protocol does not know")
         return UpstreamUnavailable(f"upstream answered {reply.status}", status=reply.status, retry_after=wish)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Pool connections, but give only new or just used ones to requests that must not be lost."""
-
-    def __init__(self, clock: Clock, once_only: str) -> None:
-        super().__init__(limit=POOL, keepalive_timeout=KEEP_ALIVE_SECONDS)
-        self._clock = clock
-        self._once_only = once_only
-        self._released: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.connector.Connection:
-        """Take a connection from the pool, or open one."""
-        fastidious = str(req.url.with_query(None)) == self._once_only
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            protocol = connection.protocol
-            if protocol is None:
-                return connection
-            released = self._released.get(protocol)
-            if fastidious and released is not None and self._clock.mono() - released > FRESH_SECONDS:
-                connection.close()
-                continue
-            connection.add_callback(functools.partial(self._note, protocol))
-            return connection
-
-    def _note(self, protocol: ResponseHandler) -> None:
-        self._released[protocol] = self._clock.mono()
 
 
 async def _read(response: aiohttp.ClientResponse, bound: int, deadline: float) -> tuple[bytes, UpstreamError | None]:
@@ -335,7 +300,7 @@ async def _read(response: aiohttp.ClientResponse, bound: int, deadline: float) -
                     return b"", UpstreamBroken(f"upstream's answer is longer than {bound} bytes")
                 parts.append(part)
     except TimeoutError:
-        return b"", UpstreamTimeout(f"no whole answer from upstream within {REQUEST_SECONDS:g} s")
+        return b"", UpstreamTimeout("upstream began to answer and did not end in time")
     except aiohttp.ClientError:
         return b"", UpstreamUnavailable("upstream's answer broke off")
     return b"".join(parts), None
