@@ -8,6 +8,7 @@ back it lies and calls which begin meanwhile move nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -21,6 +22,7 @@ from rtobserver.store.identity import call_key
 Has = Literal["gap", "interruption", "error", "tampered"]
 HAS: tuple[Has, ...] = get_args(Has)
 
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COLLISIONS = 4  # a second one at the same key is already past belief
 
 _call = tables.call
@@ -93,6 +95,11 @@ _HAS: dict[Has, sa.ColumnElement[bool]] = {
 }
 
 
+def is_label(name: str) -> bool:
+    """Tell whether calls can have a label of this name; a filter may name no other."""
+    return _LABEL.fullmatch(name) is not None
+
+
 async def page(
     database: Database, wanted: Filter, *, before: Before | None = None, limit: int
 ) -> tuple[list[Call], Before | None]:
@@ -129,14 +136,15 @@ async def find(database: Database, call_id: str) -> Call | None:
     return _call_of(row) if row is not None else None
 
 
-async def was_erased(database: Database, call_id: str) -> bool:
-    """Tell whether a call of this id was here and has been erased.
+async def was_erased(database: Database, call_id: str, found: Call | None) -> bool:
+    """Tell whether a call of this id was here and has been erased; `found` is what `find` gave.
 
     Raises:
         StoreUnavailable: the database cannot be read now.
 
     """
-    keys = [call_key(call_id, attempt) for attempt in range(_COLLISIONS)]
+    # a call that is there has its one key, another's tombstone at the key that it was moved from is not its own
+    keys = [found.key] if found else [call_key(call_id, attempt) for attempt in range(_COLLISIONS)]
     statement = sa.select(sa.exists().where(tables.tombstone.c.call_key.in_(keys)))
     async with database.reading() as connection:
         return bool((await connection.execute(statement)).scalar())

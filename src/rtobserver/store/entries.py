@@ -7,7 +7,7 @@ at most, payloads over `INLINE_BYTES` are fetched one by one when their turn com
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ async def read(
     *,
     after: Position | None = None,
     limit: int | None = None,
-) -> AsyncIterator[Entry]:
+) -> AsyncGenerator[Entry]:
     """Give a call's entries behind a position, in order, at most `limit`.
 
     Raises:
@@ -89,7 +89,7 @@ async def read(
             payload = row[-1]
             if payload is None:
                 payload = await _payload(database, call, Position(row.epoch, row.seq))
-            yield Entry(*row[:-1], payload)
+            yield Entry(row.epoch, row.seq, row.kind, row.at, row.offset_us, row.type, row.event_id, row.flags, payload)
         if len(rows) < asked:
             return
         after = Position(rows[-1].epoch, rows[-1].seq)

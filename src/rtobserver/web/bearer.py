@@ -1,0 +1,126 @@
+"""Let operators in by their keys, and audit whom we did not let in.
+
+A key comes in the Authorization header only: what is in a query ends up in logs. Refusals of
+callers without a good key are audited one by one up to `REFUSALS_PER_MINUTE` per address; the
+rest is counted and written as one row when its minute is over, so that nobody can fill the
+database by knocking. Addresses over `ADDRESSES` in a minute share one count.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from rtobserver.clock import Clock
+from rtobserver.errors import RequestError, StoreUnavailable
+from rtobserver.metrics import Metrics
+from rtobserver.store import keys
+from rtobserver.store.audit import Audit
+from rtobserver.store.database import Database
+from rtobserver.store.keys import Key, Scope
+from rtobserver.web import problems
+
+REFUSALS_PER_MINUTE = 10
+ADDRESSES = 1000
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Knocks:
+    minute_ends: float
+    written: int = 0
+    counted: int = 0
+
+
+class Bearer:
+    """Check the key of each request to one listener."""
+
+    def __init__(self, *, database: Database, audit: Audit, clock: Clock, metrics: Metrics) -> None:
+        self._database = database
+        self._audit = audit
+        self._clock = clock
+        self._metrics = metrics
+        self._knocks: dict[str, _Knocks] = {}
+
+    async def admit(self, request: web.Request, scope: Scope) -> Key:
+        """Give the key that the request presents, if it is good for the scope.
+
+        Raises:
+            RequestError: 401 without a good key, 403 where it lacks the scope.
+            StoreUnavailable: keys cannot be read now.
+
+        """
+        await self._write_counted(lambda knocks: knocks.minute_ends <= self._clock.mono())
+        key = await self.find(request)
+        if key is None:
+            await self._refuse(request)
+            raise RequestError(401, "no_key", "This needs a key: Authorization: Bearer rto_...")
+        if not key.allows(scope):
+            self._metrics.audit_refusals.labels("yes").inc()
+            await self._audit.record(
+                action=f"refused {scope}",
+                object_=problems.route_of(request),
+                status=403,
+                actor=key.key_id,
+                address=request.remote or "",
+                request_id=problems.request_id(request),
+            )
+            raise RequestError(403, "scope_missing", f"This key has no scope `{scope}`.")
+        return key
+
+    async def find(self, request: web.Request) -> Key | None:
+        """Give the key that the request presents, if it is good now."""
+        values = request.headers.getall("Authorization", [])
+        scheme, _, text = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+        if scheme.lower() != "bearer":
+            return None
+        return await keys.verify(self._database, text.strip(), now_us=self._clock.now_us())
+
+    async def close(self) -> None:
+        """Write what was only counted."""
+        await self._write_counted(lambda _: True)
+
+    async def _refuse(self, request: web.Request) -> None:
+        address = _network(request.remote)
+        if address not in self._knocks and len(self._knocks) >= ADDRESSES:
+            address = "others"
+        knocks = self._knocks.setdefault(address, _Knocks(self._clock.mono() + 60.0))
+        if knocks.written >= REFUSALS_PER_MINUTE:
+            knocks.counted += 1
+            self._metrics.audit_refusals.labels("no").inc()
+            return
+        knocks.written += 1
+        self._metrics.audit_refusals.labels("yes").inc()
+        await self._write(
+            object_=problems.route_of(request), address=request.remote or "", request_id=problems.request_id(request)
+        )
+
+    async def _write_counted(self, due: Callable[[_Knocks], bool]) -> None:
+        for address in [address for address, knocks in self._knocks.items() if due(knocks)]:
+            # taken out before the wait, so that no other request writes the same
+            knocks = self._knocks.pop(address)
+            if knocks.counted:
+                await self._write(object_="", address=address, request_id="", count=knocks.counted)
+
+    async def _write(self, *, object_: str, address: str, request_id: str, count: int = 1) -> None:
+        try:
+            await self._audit.record(
+                action="refused", object_=object_, status=401, address=address, request_id=request_id, count=count
+            )
+        except StoreUnavailable:
+            # nothing is given away by a refusal that is not written down, and 401 is the true answer
+            _log.warning("refusal_not_audited", count=count)
+
+
+def _network(remote: str | None) -> str:
+    try:
+        address = ipaddress.ip_address(remote or "")
+    except ValueError:
+        return ""
+    # a caller has a whole /64 of IPv6 addresses to itself
+    return str(ipaddress.ip_network(f"{address}/64", strict=False) if address.version == 6 else address)

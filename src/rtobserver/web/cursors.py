@@ -1,0 +1,67 @@
+"""Turn places in a list into the opaque cursors of the API, and back. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from rtobserver.errors import RequestError
+from rtobserver.store.calls import Before
+from rtobserver.store.positions import Position
+
+_CALLS = re.compile(r"c([0-9]{1,19}):([0-9]{1,19})")
+
+
+def of_calls(before: Before | None) -> str | None:
+    """Write the cursor behind a page of calls."""
+    return None if before is None else _write(f"c{before.started_at}:{before.key}")
+
+
+def to_calls(cursor: str) -> Before:
+    """Read a cursor of a list of calls.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    match = _CALLS.fullmatch(_read(cursor))
+    if match is None or int(match[1]) >= 1 << 63 or int(match[2]) >= 1 << 63:
+        raise _refused()
+    return Before(int(match[1]), int(match[2]))
+
+
+def of_positions(position: Position | None) -> str | None:
+    """Write the cursor behind a page of a call's rows."""
+    return None if position is None else _write(f"p{position}")
+
+
+def to_positions(cursor: str) -> Position:
+    """Read a cursor of a list of a call's rows.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    text = _read(cursor)
+    position = Position.parse(text[1:]) if text.startswith("p") else None
+    if position is None:
+        raise _refused()
+    return position
+
+
+def _write(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise _refused() from None
+
+
+def _refused() -> RequestError:
+    return RequestError(
+        400, "invalid_cursor", "`cursor` is not one that this list gave: pass on `next_cursor` as it came."
+    )

@@ -1,0 +1,52 @@
+"""Say whether the daemon is alive and fit for work; give its figures to those with a key for them.
+
+`/livez` and `/readyz` need no key and tell nothing about calls. What is wrong comes from
+`daemon.py` as plain functions, asked at each request: nothing here looks at another part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Know what is wrong with the daemon; the words are short and name no call and no person."""
+
+    draining: Callable[[], bool]
+    """Whether it takes no offers any more."""
+    broken: Callable[[], Sequence[str]]
+    """Reasons for which negotiation or recording is impossible, such as `recorder is full`."""
+    degraded: Callable[[], Sequence[str]]
+    """Reasons for which it works less well than it should, such as `database is away`."""
+
+
+def add_health(app: web.Application, health: Health) -> None:
+    """Put `/livez` and `/readyz` at an application's root."""
+
+    async def livez(_request: web.Request) -> web.Response:
+        return _answer(200, "ok", ())
+
+    async def readyz(_request: web.Request) -> web.Response:
+        broken, degraded = list(health.broken()), list(health.degraded())
+        if health.draining():
+            return _answer(503, "draining", [*broken, *degraded])
+        if broken:
+            return _answer(503, "unavailable", [*broken, *degraded])
+        return _answer(200, "degraded" if degraded else "ok", degraded)
+
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+
+
+def _answer(status: int, word: str, reasons: Sequence[str]) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode({"status": word, "reasons": list(reasons)}),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )
