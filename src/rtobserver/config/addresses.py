@@ -64,7 +64,7 @@ def origin(value: str) -> str:
         raise Wrong(f"is not an exact origin: {quoted(value)}", "name each origin, as in https://app.example.com")
     parts = _split(value)
     if parts.scheme not in _DEFAULT_PORTS:
-        raise Wrong(f"is not an http or https origin: {quoted(value)}", "write it as in https://app.example.com")
+        raise Wrong(f"is not an http or https origin: {_shown(parts)}", "write it as in https://app.example.com")
     if parts.username is not None or parts.path or parts.query or parts.fragment or value[-1:] in "/?#":
         raise Wrong(f"is more than an origin: {_shown(parts)}", "leave out everything after the host and port")
     shown_host = _bracketed(parts.hostname or "")

@@ -30,7 +30,7 @@ def warnings(config: Config, today: date) -> list[Mistake]:
 
 
 def _upstream(config: Config) -> Iterator[Mistake]:
-    if "resource.openai.azure.com" in addresses.host_of(config.upstream.base_url):
+    if addresses.host_of(config.upstream.base_url) == "resource.openai.azure.com":
         yield Mistake("upstream.base_url", "is still the example's", "put your resource's name in place of RESOURCE")
     if config.public.token_mode == "passthrough":  # noqa: S105 - the name of a mode
         yield Mistake(

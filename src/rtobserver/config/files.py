@@ -40,6 +40,7 @@ class Document:
     table: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    """The main file first; none if it cannot be read."""
     mistakes: list[Mistake] = field(default_factory=list)
 
     def origin(self, path: str) -> Origin:
@@ -56,10 +57,11 @@ class Document:
 def read(path: Path) -> Document:
     """Read a configuration file and its includes; mistakes are kept in the document."""
     path = path.absolute()
-    document = Document(Origin("", "", path.parent), files=[path])
+    document = Document(Origin("", "", path.parent))
     table = _parse(path, str(path), document.mistakes)
     if table is None:
         return document
+    document.files.append(path)
     patterns = _patterns(table.pop("include", []), document)
     document.table = table
     for included in _matches(patterns, path, document):

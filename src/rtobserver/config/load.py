@@ -27,19 +27,16 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         ConfigError: the file cannot be read, or holds mistakes; all of them are in it.
     """
     document = read(path)
-    if not document.table and document.mistakes:
+    if not document.files:
         raise ConfigError(document.mistakes)
     overrides.apply(document, environ)
     later = [_placed(document, mistake) for mistake in take_later_words(document.table)]
     reader = Reader(document, environ, _unread(document.table))
-    config = reader.section(Config, document.table)
-    mistakes = [*document.mistakes, *later, *reader.mistakes]
+    config = _completed(reader.section(Config, document.table), document)
+    places = [_placed(document, mistake) for mistake in check_places(config, document.files, reader.key_files)]
+    mistakes = [*document.mistakes, *later, *reader.mistakes, *places]
     if mistakes:
         raise ConfigError(mistakes)
-    config = _completed(config, document)
-    places = [_placed(document, mistake) for mistake in check_places(config, document.files, reader.key_files)]
-    if places:
-        raise ConfigError(places)
     return config
 
 

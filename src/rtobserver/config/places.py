@@ -26,9 +26,12 @@ def check_places(config: Config, config_files: Iterable[Path], key_files: Iterab
         "the database": [Path(path) for path in (store_path(config.store.url),) if path],
         "the journal": [Path(path) for path in (config.store.journal_dir,) if path],
     }
-    for what, paths in private.items():
-        if any(_real(path).is_relative_to(_real(folder)) for path in paths):
-            yield Mistake("public.static_dir", f"holds {what}, which browsers could then fetch", "serve another folder")
+    found = [
+        what for what, paths in private.items() if any(_real(path).is_relative_to(_real(folder)) for path in paths)
+    ]
+    if found:
+        held = " and ".join(found)
+        yield Mistake("public.static_dir", f"holds {held}, which browsers could then fetch", "serve another folder")
 
 
 def _is(path: Path, what: str) -> bool:

@@ -76,10 +76,10 @@ class Reader:
                 fields[key.field] = placeholder(key)
         read = table(**fields)
         for rule in RULES.get(table, ()):
-            if not any(self._is_broken(join(path, key) if path else key) for key in rule.looks_at):
+            inside = f"{path}." if path else ""
+            if not any(self._is_broken(inside + key) for key in rule.looks_at):
                 for mistake in rule.check(read):
-                    where = f"{path}.{mistake.path}" if path else mistake.path
-                    self._add(replace(mistake, path=where))
+                    self._add(replace(mistake, path=inside + mistake.path))
         return read
 
     def _value(self, key: Key, value: Any, path: str) -> Any:

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from rtobserver.config import sections
+from rtobserver.config.values import quoted
 
 _WRITTEN = {"profiles": "profile", "webhooks": "webhook"}
 _NOT_WRITTEN = frozenset({"path"})
@@ -84,7 +85,7 @@ def placeholder(key: Key) -> Any:
 def join(path: str, key: str) -> str:
     """Write the path of a key inside the table at `path`, quoting the key where TOML would."""
     if not _BARE.fullmatch(key):
-        key = '"' + "".join(c if c.isprintable() and c != '"' else f"\\u{ord(c):04x}" for c in key[:80]) + '"'
+        key = quoted(key)
     return f"{path}.{key}" if path else key
 
 

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+
+import pytest
+
+from rtobserver.config.release import unsupported
+from rtobserver.config.sections import Config
+
+Loads = Callable[..., Config]
+JWT = """
+mode = "jwt"
+issuer = "https://id.example.com"
+audience = "rtobserver"
+jwks_url = "https://id.example.com/keys"
+"""
+
+
+def test_the_defaults_can_all_be_done(loads: Loads) -> None:
+    assert unsupported(loads()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("[public.auth]" + JWT, ["public.auth.mode"]),
+        ("[operator.auth]" + JWT, ["operator.auth.mode"]),
+        ('recording.redact = ["email"]\n', ["recording.redact"]),
+        (
+            f'public.token_key = "{"A" * 43}"\n[store]\nurl = "postgresql://me@db/calls"\ndistribution = "citus"\n',
+            ["store.url", "store.distribution"],
+        ),
+    ],
+)
+def test_what_a_later_release_will_do_is_valid_and_named(loads: Loads, text: str, paths: list[str]) -> None:
+    assert [mistake.path for mistake in unsupported(loads(text))] == paths
