@@ -1,0 +1,47 @@
+"""What a simulator is told when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rtobserver.simulator.faults import Faults
+from rtobserver.simulator.ids import Provider
+from rtobserver.simulator.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorOptions:
+    """Set up a simulator."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 picks a free one."""
+    provider: Provider = "azure"
+    scenario: str | Scenario = "default"
+    """A shipped scenario's name, the path of a TOML file, or a scenario."""
+    scenario_for: Callable[[str, int], Scenario] | None = None
+    """Choose the scenario of each call from its offer and its number (from 1); goes before `scenario`."""
+    recording: Path | None = None
+    """Play this recorded call in every call, instead of a scenario."""
+    pace: float = 1.0
+    """How long a second of the conversation is, in real seconds; 0 waits for nothing."""
+    begin: Literal["answered", "attached"] = "answered"
+    """When the conversation begins: with the answer, as in life, or when the first sideband is there."""
+    api_key: str = "sim-key"
+    entra_tokens: tuple[str, ...] = ()
+    """Bearers that Azure takes as Entra tokens, besides anything that looks like a JWT."""
+    models: tuple[str, ...] = ()
+    """Deployments that exist; empty is any."""
+    ledger: Path | None = None
+    remember: bool = True
+    """Keep every frame and request in memory, for tests in process; off for long runs."""
+    ice_host: str = "127.0.0.1"
+    """Address in the answer's candidates."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    faults: Faults = field(default_factory=Faults)
+    seed: int | None = None
+    """Makes the random part of ids repeat."""

@@ -1,0 +1,95 @@
+"""One sideband websocket as upstream holds it.
+
+Frames are written straight to the transport, framed once for all sidebands of a call. A sideband
+that does not read is dropped when `send_buffer` bytes wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiohttp import WSMsgType, web
+
+_TEXT, _BINARY = 0x1, 0x2
+
+
+def framed(payload: bytes, *, text: bool) -> bytes:
+    """Give a payload as one unmasked websocket frame (RFC 6455, 5.2)."""
+    first = 0x80 | (_TEXT if text else _BINARY)
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", first, size) + payload
+    if size < 65536:
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """Hold a message that a sideband sent."""
+
+    sideband: str
+    message: str | bytes
+    at: float
+    """Unix seconds."""
+
+
+@dataclass(slots=True, eq=False)
+class Sideband:
+    """Hold one connection."""
+
+    name: str
+    socket: web.WebSocketResponse
+    transport: asyncio.Transport
+    attached_at: float
+    """Unix seconds."""
+    buffer_limit: int
+    last_frame_mono: float
+    """When something went either way, on the loop's clock."""
+    sent_count: int = 0
+    client_events: list[ClientEvent] = field(default_factory=list)
+    end: Literal["", "detached", "closed", "aborted"] = ""
+    """Empty while it is open."""
+    close_code: int | None = None
+    """The code that either side closed with."""
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether frames can be sent."""
+        return not self.end and not self.transport.is_closing() and not self.socket.closed
+
+    def send(self, frame: bytes, now_mono: float) -> None:
+        """Write a frame that `framed` has made; never waits."""
+        if not self.is_open:
+            return
+        if self.transport.get_write_buffer_size() > self.buffer_limit:
+            self.abort()
+            return
+        self.sent_count += 1
+        self.last_frame_mono = now_mono
+        self.transport.write(frame)
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close with a code and wait a little for the peer's own close."""
+        if self.is_open:
+            self.end, self.close_code = "closed", code
+            await self.socket.close(code=code, message=reason.encode())
+
+    def abort(self) -> None:
+        """Drop the TCP connection."""
+        self.end = self.end or "aborted"
+        self.transport.abort()
+
+
+async def read(sideband: Sideband) -> str | bytes | None:
+    """Give the next message, or None when the connection is over."""
+    message = await sideband.socket.receive()
+    if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+        data: str | bytes = message.data
+        return data
+    if not sideband.end:
+        sideband.end, sideband.close_code = "detached", sideband.socket.close_code
+    return None
