@@ -18,8 +18,8 @@ from rtobserver.simulator.ledger import Ledger
 from rtobserver.simulator.scenario import Close
 from rtobserver.simulator.sideband import ClientEvent, Sideband, framed
 
-_TURNS_OF_OTHERS = 64
-"""After so many beats without a pause the other tasks get a turn."""
+_TURNS_OF_OTHERS = 32
+"""After so many waits that took no time the other tasks get a turn."""
 _SHORTEST_SLEEP = 0.001
 """Shorter waits are saved up: the loop's timers are not finer."""
 
@@ -198,22 +198,22 @@ class Call:
         loop = asyncio.get_running_loop()
         due, unbroken = loop.time(), 0
         for beat in timeline:
-            unbroken += 1
             if isinstance(beat, Wait):
                 due += beat.seconds * self._pace
+                unbroken += 1
                 if due - loop.time() > _SHORTEST_SLEEP:
                     await asyncio.sleep(due - loop.time())
                     unbroken = 0
+                elif unbroken >= _TURNS_OF_OTHERS:
+                    await asyncio.sleep(0)
+                    unbroken = 0
             elif isinstance(beat, Until):
                 await self._changes.until(partial(self._is_met, beat), beat.patience)
-                due, unbroken = loop.time(), 0
+                due = loop.time()
             else:
                 await self._do(beat)
             if self.ended is not None:
                 return
-            if unbroken >= _TURNS_OF_OTHERS:
-                await asyncio.sleep(0)
-                unbroken = 0
 
     def _is_met(self, beat: Until) -> bool:
         return self.ended is not None or beat.condition()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rtobserver.simulator.beats import Emit, Json, Timeline, Wait
 from rtobserver.simulator.conversation import Answer, Conversation, Response, speaking_seconds
 from rtobserver.simulator.frames import pieces, usage
@@ -14,11 +16,22 @@ _AUDIO_DELTA = "AAAA" * 4000
 
 
 def generate(
-    call: Conversation, response: Response, answer: Answer, *, by_speech: bool = False, deltas: int | None = None
+    call: Conversation,
+    response: Response,
+    answer: Answer,
+    *,
+    by_speech: bool = False,
+    meanwhile: Sequence[Json] = (),
+    deltas: int | None = None,
 ) -> Timeline:
-    """Produce a response's events up to `response.done`; with `deltas`, stop after so many and leave it open."""
+    """Produce a response's events up to `response.done`; with `deltas`, stop after so many and leave it open.
+
+    The events `meanwhile` come while the model thinks.
+    """
     if not by_speech or call.faults.response_created_for_vad:
         yield Emit(call.frames.plain("response.created", response=_snapshot(call, response)))
+    for event in meanwhile:
+        yield Emit(event)
     yield Wait(answer.latency)
     if response.is_over():
         return
@@ -56,9 +69,16 @@ def hear(call: Conversation, response: Response, answer: Answer, *, part: float 
         yield Emit(call.frames.buffer("stopped", response.id))
 
 
-def answer_whole(call: Conversation, response: Response, answer: Answer, *, by_speech: bool = False) -> Timeline:
+def answer_whole(
+    call: Conversation,
+    response: Response,
+    answer: Answer,
+    *,
+    by_speech: bool = False,
+    meanwhile: Sequence[Json] = (),
+) -> Timeline:
     """Produce a response and let it be heard to its end."""
-    yield from generate(call, response, answer, by_speech=by_speech)
+    yield from generate(call, response, answer, by_speech=by_speech, meanwhile=meanwhile)
     yield from hear(call, response, answer)
 
 

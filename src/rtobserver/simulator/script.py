@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rtobserver.simulator import scenario as steps
 from rtobserver.simulator.beats import Emit, EmitRaw, End, Json, Timeline, Until, Wait
-from rtobserver.simulator.conversation import Answer, Conversation, speaking_seconds
+from rtobserver.simulator.conversation import Answer, Conversation
 from rtobserver.simulator.frames import pieces
-from rtobserver.simulator.responses import answer_whole, close, generate, hear, interrupt
+from rtobserver.simulator.responses import answer_whole, close, generate, hear
 from rtobserver.simulator.session import Refusal, merge
-
-_STREAMING = "gpt-realtime-whisper"
-"""This model transcribes while the user still speaks, the others afterwards."""
+from rtobserver.simulator.user import speak, type_line, until_free
 
 _PATIENCE = 5.0
 """Real seconds that a turn waits for a `response.create`, where the session leaves that to a client."""
@@ -52,8 +50,7 @@ class Script:
             case steps.ToolCall():
                 yield from self._tool_call(step)
             case steps.Failed():
-                yield from self._say("Go on." if not step.user else step.user)
-                yield from self._model(Answer(step.assistant, fails=(step.status, step.reason)))
+                yield from self._failed(step)
             case steps.Error():
                 error = self._call.frames.error(step.code, step.message, param=step.param or None, kind=step.type)
                 yield Emit(error, origin="browser" if step.cause == "browser" else None)
@@ -80,62 +77,78 @@ class Script:
                 yield from self._cap(step)
 
     def _spoken(self, step: steps.Spoken) -> Timeline:
-        yield from self._say(step.user, step.user_seconds, fails=step.transcription_error)
-        yield from self._model(Answer(step.assistant, step.assistant_seconds, step.latency))
+        late = yield from speak(self._call, step.user, step.user_seconds, fails=step.transcription_error)
+        yield from self._model(Answer(step.assistant, step.assistant_seconds, step.latency), late)
 
     def _typed(self, step: steps.Typed) -> Timeline:
-        yield from self._type(step.user)
+        yield from type_line(self._call, step.user)
         yield from self._model(Answer(step.assistant, step.assistant_seconds, step.latency), by_speech=False)
 
+    def _failed(self, step: steps.Failed) -> Timeline:
+        late = yield from speak(self._call, step.user)
+        yield from self._model(Answer(step.assistant, fails=(step.status, step.reason)), late)
+
     def _barge_in(self, step: steps.BargeIn) -> Timeline:
-        call = self._call
-        yield from self._say(step.user)
-        answer = Answer(step.assistant, latency=step.latency)
-        yield from self._until_free()
-        response = call.begin({})
-        if step.when == "response":
-            count = max(1, math.ceil(len(pieces(step.assistant)) * step.at))
-            yield from generate(call, response, answer, by_speech=True, deltas=count)
+        call, answer = self._call, Answer(step.assistant, latency=step.latency)
+        late = yield from speak(call, step.user)
+        if self._leaves_asking_to_clients():
+            yield from self._model(answer, late)
+            late = yield from speak(call, step.interruption)
         else:
-            yield from generate(call, response, answer, by_speech=True)
-            yield from hear(call, response, answer, part=min(step.at, 0.99))
-        if (call.turn_detection or {}).get("interrupt_response", False):
-            yield from self._say(step.interruption, cutting=True)
-        else:
-            if not response.is_over():
-                for event in close(call, response):
-                    yield Emit(event)
-            yield from hear(call, response, answer)
-            yield from self._say(step.interruption)
-        yield from self._model(Answer(step.answer, latency=step.latency))
+            yield from until_free(call)
+            response = call.begin({})
+            if step.when == "response":
+                count = max(1, math.ceil(len(pieces(step.assistant)) * step.at))
+                yield from generate(call, response, answer, by_speech=True, meanwhile=late, deltas=count)
+            else:
+                yield from generate(call, response, answer, by_speech=True, meanwhile=late)
+                yield from hear(call, response, answer, part=min(step.at, 0.99))
+            detection = call.turn_detection
+            cuts = detection is not None and detection["interrupt_response"]
+            if not cuts:
+                if not response.is_over():
+                    for event in close(call, response):
+                        yield Emit(event)
+                yield from hear(call, response, answer)
+            late = yield from speak(call, step.interruption, cutting=cuts)
+        yield from self._model(Answer(step.answer, latency=step.latency), late)
 
     def _tool_call(self, step: steps.ToolCall) -> Timeline:
-        call = self._call
-        yield from self._say(step.user) if step.spoken else self._type(step.user)
-        yield from self._model(
-            Answer(latency=step.latency, function=(step.name, step.arguments)), by_speech=step.spoken
-        )
-        asked = next((item for item in reversed(call.items.values()) if item["type"] == "function_call"), None)
-        if asked is None:
+        call, late = self._call, list[Json]()
+        if step.spoken:
+            late = yield from speak(call, step.user)
+        else:
+            yield from type_line(call, step.user)
+        asking = Answer(latency=step.latency, function=(step.name, step.arguments))
+        known = set(call.items)
+        yield from self._model(asking, late, by_speech=step.spoken)
+        asked = [item for key, item in call.items.items() if key not in known and item["type"] == "function_call"]
+        if not asked:
             return
+        function_call_id = asked[-1]["call_id"]
         call.prepared = Answer(step.assistant, latency=step.latency)
         if step.output:
             yield Wait(step.output_after)
-            if not self._is_answered(asked["call_id"]):
-                output = {
-                    "id": call.ids.stamped("item_"),
-                    "type": "function_call_output",
-                    "call_id": asked["call_id"],
-                    "output": step.output,
-                }
-                for event in call.add_item(output):
-                    yield Emit(event)
-                yield from self._model(call.prepared, by_speech=False)
+            if not self._is_answered(function_call_id):
+                yield from self._answer_tool(function_call_id, step)
                 return
-        yield Until(lambda: self._is_answered(asked["call_id"]), step.patience)
-        yield Until(lambda: call.prepared is None, step.patience if self._is_answered(asked["call_id"]) else 0.0)
+        yield Until(lambda: self._is_answered(function_call_id), step.patience)
+        if self._is_answered(function_call_id):
+            yield Until(lambda: call.prepared is None, step.patience)
         call.prepared = None
-        yield from self._until_free()
+        yield from until_free(call)
+
+    def _answer_tool(self, function_call_id: str, step: steps.ToolCall) -> Timeline:
+        """Answer a function call as the page does: an item, then `response.create`."""
+        output = {
+            "id": self._call.ids.stamped("item_"),
+            "type": "function_call_output",
+            "call_id": function_call_id,
+            "output": step.output,
+        }
+        for event in self._call.add_item(output):
+            yield Emit(event)
+        yield from self._model(Answer(step.assistant, latency=step.latency), by_speech=False)
 
     def _cap(self, step: steps.Cap) -> Timeline:
         yield Wait(max(0.0, step.seconds))
@@ -155,7 +168,7 @@ class Script:
 
     def _flood(self, step: steps.Flood) -> Timeline:
         call = self._call
-        yield from self._until_free()
+        yield from until_free(call)
         response = call.begin({})
         yield from generate(call, response, Answer(step.text, latency=0.0), deltas=1)
         kind = "output_audio_transcript.delta" if response.speaks else "output_text.delta"
@@ -174,106 +187,25 @@ class Script:
         if call.stop_playing() is not None:
             yield Emit(call.frames.buffer("stopped", response.id))
 
-    def _say(self, text: str, seconds: float = 0.0, *, fails: str = "", cutting: bool = False) -> Timeline:
-        """Speak into the microphone; unless `cutting`, politely wait until the model is silent."""
-        call, frames = self._call, self._call.frames
-        if not cutting:
-            yield from self._until_free()
-        seconds = seconds or (speaking_seconds(text) if text else 0.25)
-        item_id = call.ids.stamped("item_")
-        detection = call.turn_detection
-        if detection is not None:
-            padding, silence = detection.get("prefix_padding_ms", 300), detection.get("silence_duration_ms", 500)
-            start = max(0, round(call.input_seconds * 1000) - padding)
-            yield Emit(frames.plain("input_audio_buffer.speech_started", audio_start_ms=start, item_id=item_id))
-            if cutting:
-                for event in interrupt(call):
-                    yield Emit(event)
-            early, late = self._transcribe(item_id, text, seconds, fails)
-            for event in early:
-                yield Emit(event)
-            yield Wait(seconds)
-            call.input_seconds += seconds + silence / 1000
-            end = round(call.input_seconds * 1000)
-            yield Emit(frames.plain("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=item_id))
-        else:
-            yield Wait(seconds)
-            call.input_seconds += seconds
-            early, late = self._transcribe(item_id, text, seconds, fails)
-            late = early + late
-        yield Emit(frames.plain("input_audio_buffer.committed", previous_item_id=call.last_item, item_id=item_id))
-        call.audio_seconds[item_id] = seconds
-        content = [{"type": "input_audio", "transcript": None}]
-        item = {"id": item_id, "type": "message", "status": "completed", "role": "user", "content": content}
-        for event in call.add_item(item):
-            yield Emit(event)
-        for event in late:
-            yield Emit(event)
-
-    def _transcribe(self, item_id: str, text: str, seconds: float, fails: str) -> tuple[list[Json], list[Json]]:
-        """Give the transcription's events before and after the item was committed."""
-        call, frames = self._call, self._call.frames
-        if call.transcription is None:
-            return [], []
-        kind = "conversation.item.input_audio_transcription"
-        if fails:
-            error = {
-                "type": "invalid_request_error",
-                "code": fails,
-                "message": "The transcription failed.",
-                "param": None,
-            }
-            return [], [frames.plain(f"{kind}.failed", item_id=item_id, content_index=0, error=error)]
-        streams = call.transcription.get("model") == _STREAMING
-        cut = pieces(f" {text}" if streams and text else text)
-        deltas = [
-            frames.padded(frames.plain(f"{kind}.delta", item_id=item_id, content_index=0, delta=piece)) for piece in cut
-        ]
-        tokens = round(seconds * 10)
-        usage: Json = {
-            "type": "tokens",
-            "total_tokens": tokens + len(cut) + 2,
-            "input_tokens": tokens,
-            "input_token_details": {"text_tokens": 0, "audio_tokens": tokens},
-            "output_tokens": len(cut) + 2,
-        }
-        if streams:
-            usage = {"type": "duration", "seconds": math.ceil(seconds)}
-        done = frames.plain(f"{kind}.completed", item_id=item_id, content_index=0, transcript=text, usage=usage)
-        return (deltas[:-2], [*deltas[-2:], done]) if streams else ([], [*deltas, done])
-
-    def _type(self, text: str) -> Timeline:
-        yield from self._until_free()
+    def _model(self, answer: Answer, late: Sequence[Json] = (), *, by_speech: bool = True) -> Timeline:
+        """Answer, or let a client ask for the answer where the session says so."""
         call = self._call
-        item = {
-            "id": call.ids.stamped("item_"),
-            "type": "message",
-            "status": "completed",
-            "role": "user",
-            "content": [{"type": "input_text", "text": text}],
-        }
-        for event in call.add_item(item):
-            yield Emit(event)
-
-    def _model(self, answer: Answer, *, by_speech: bool = True) -> Timeline:
-        """Answer, or let a peer ask for the answer where the session says so."""
-        call = self._call
-        detection = call.turn_detection
-        if by_speech and detection is not None and not detection.get("create_response", True):
+        if by_speech and self._leaves_asking_to_clients():
             call.prepared = answer
+            for event in late:
+                yield Emit(event)
             yield Until(lambda: call.prepared is None, _PATIENCE)
             call.prepared = None
-            yield from self._until_free()
+            yield from until_free(call)
             return
-        yield from self._until_free(playing=False)
+        yield from until_free(call, playing=False)
         call.prepared = None
         response = call.begin({})
-        yield from answer_whole(call, response, answer, by_speech=by_speech)
+        yield from answer_whole(call, response, answer, by_speech=by_speech, meanwhile=late)
 
-    def _until_free(self, *, playing: bool = True) -> Timeline:
-        call = self._call
-        if (call.is_busy and playing) or call.active is not None:
-            yield Until(lambda: not (call.is_busy if playing else call.active is not None))
+    def _leaves_asking_to_clients(self) -> bool:
+        detection = self._call.turn_detection
+        return detection is not None and not detection["create_response"]
 
     def _is_answered(self, function_call_id: str) -> bool:
         return any(
