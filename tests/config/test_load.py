@@ -106,11 +106,13 @@ def test_twelve_mistakes_are_reported_at_once_each_with_its_key_path(refuses: Re
     ]
 
 
-def test_almost_every_mistake_comes_with_help(refuses: Refuses) -> None:
+def test_the_help_names_what_was_probably_meant(refuses: Refuses) -> None:
     (mistake,) = refuses("public.hots = '127.0.0.1'\n")
     assert mistake == Mistake("public.hots", "is not a setting", "did you mean host?")
     (mistake,) = refuses("public.token_mode = 'seald'\n")
     assert mistake.help == 'did you mean "sealed"?'
+    (mistake,) = refuses("public.include = []\n")
+    assert "at the top of the file" in mistake.help
 
 
 def test_one_wrong_setting_does_not_set_off_the_rules_that_look_at_it(refuses: Refuses) -> None:

@@ -92,9 +92,9 @@ def _parse(path: Path, shown: str, mistakes: list[Mistake]) -> dict[str, Any] | 
     except tomllib.TOMLDecodeError as error:
         problem, remedy = f"the file is not TOML: {error}", "texts stand in quotes, a table's name in brackets"
     except RecursionError:
-        problem, remedy = "the file is nested too deeply", ""
+        problem, remedy = "the file is nested too deeply", "no setting needs that"
     except ValueError as error:
-        problem, remedy = f"the file is not TOML: {str(error)[:100]}", ""
+        problem, remedy = f"the file is not TOML: {str(error)[:100]}", "look for a number that is too long"
     mistakes.append(Mistake("", problem, remedy, shown))
     return None
 

@@ -22,20 +22,21 @@ from rtobserver.errors import Mistake
 Section = TypeVar("Section")
 
 _DEEPEST = 100
+_KEY_FILE = "put the secret and nothing else into it; the path is relative to this file"
 _EXPECTED = {
-    Kind.TEXT: "a text in quotes",
-    Kind.PATH: "a path in quotes",
-    Kind.SECRET: "a text in quotes",
-    Kind.CHOICE: "a text in quotes",
-    Kind.WHOLE: "a whole number",
-    Kind.FLAG: "true or false",
-    Kind.DURATION: 'a duration in quotes, as in "30s"',
-    Kind.SIZE: 'a size in quotes, as in "64KiB"',
-    Kind.TEXTS: "a list of texts",
-    Kind.NAMES: "a table of texts",
-    Kind.OBJECT: "a table",
-    Kind.TABLE: "a table",
-    Kind.TABLES: "an array of tables",
+    Kind.TEXT: ("a text in quotes", 'as in "text"'),
+    Kind.PATH: ("a path in quotes", 'as in "folder/file"'),
+    Kind.SECRET: ("a text in quotes", "better not in this file at all: KEY_env and KEY_file name another place"),
+    Kind.CHOICE: ("a text in quotes", ""),
+    Kind.WHOLE: ("a whole number", "as in 8080, without quotes"),
+    Kind.FLAG: ("true or false", "without quotes"),
+    Kind.DURATION: ("a duration in quotes", 'a number and ms, s, m, h or d, as in "30s"'),
+    Kind.SIZE: ("a size in quotes", 'a number and B, KiB, MiB or GiB, as in "64KiB"'),
+    Kind.TEXTS: ("a list of texts", 'as in ["one", "two"]'),
+    Kind.NAMES: ("a table of texts", 'as in { name = "text" }'),
+    Kind.OBJECT: ("a table", 'as in { model = "gpt-realtime" }'),
+    Kind.TABLE: ("a table", "its name stands in brackets on a line of its own"),
+    Kind.TABLES: ("an array of tables", "its name stands in double brackets on a line of its own"),
 }
 
 
@@ -112,13 +113,14 @@ class Reader:
                 if not value and key.required:
                     raise Wrong("is missing", _missing_hint(key))
                 return tuple(self.section(key.table, table, f"{path}[{at}]") for at, table in enumerate(value))
-        raise Wrong(f"must be {_EXPECTED[key.kind]}, not {_described(value)}")
+        raise _of_another_kind(key, value)
 
     def _secret(self, key: Key, table: Mapping[str, Any], path: str) -> Secret | None:
         given = [spelling for spelling in key.spellings if table.get(spelling, "") != ""]
         for spelling in given:
             if not isinstance(table[spelling], str):
-                raise _At(spelling, f"must be a text in quotes, not {_described(table[spelling])}")
+                other = _of_another_kind(key, table[spelling])
+                raise _At(spelling, other.problem, other.remedy)
         if len(given) > 1:
             raise _At(given[1], f"is given beside {given[0]}", "leave one of them out")
         if not given or (join(path, key.name) in self._unread and given[0] != key.name):
@@ -130,7 +132,7 @@ class Reader:
             found = self._environ.get(written, "").strip()
             if not found:
                 state = "is empty" if written in self._environ else "is not set"
-                raise _At(spelling, f"the environment variable {written[:100]!a} {state}")
+                raise _At(spelling, f"the environment variable {quoted(written)} {state}", "set it before the start")
             return Secret(found)
         return Secret(self._key_file(spelling, written, join(path, spelling)))
 
@@ -140,26 +142,31 @@ class Reader:
             found = file.read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
-            raise _At(spelling, f"the file {quoted(written)} cannot be read: {reason}") from None
+            raise _At(spelling, f"the file {quoted(written)} cannot be read: {reason}", _KEY_FILE) from None
         if not found:
-            raise _At(spelling, f"the file {quoted(written)} is empty")
+            raise _At(spelling, f"the file {quoted(written)} is empty", _KEY_FILE)
         self.key_files.append(file)
         return found
 
     def _resolved(self, written: str, path: str) -> Path:
         if not written.isprintable():
-            raise Wrong("is not a path: it holds control characters")
+            raise Wrong(
+                "is not a path: it holds control characters",
+                "a backslash is written twice, or the text in single quotes",
+            )
         return self._document.origin(path).folder / written
 
     def _check_names(self, table: Mapping[str, Any], path: str) -> None:
         for name, value in table.items():
             if not isinstance(value, str) or not value:
-                self._wrong(join(path, name), Wrong(f"must be a text in quotes, not {_described(value)}"))
+                self._wrong(
+                    join(path, name), Wrong(f"must be a text in quotes, not {_described(value)}", "name a model")
+                )
 
     def _check_json(self, value: Any, path: str, depth: int) -> None:
         """Refuse what TOML can say and JSON cannot."""
         if depth > _DEEPEST:
-            self._wrong(path, Wrong(f"is nested more than {_DEEPEST} deep"))
+            self._wrong(path, Wrong(f"is nested more than {_DEEPEST} deep", "no session needs that"))
         elif isinstance(value, dict):
             for key, inner in value.items():
                 self._check_json(inner, join(path, key), depth + 1)
@@ -167,17 +174,20 @@ class Reader:
             for index, inner in enumerate(value):
                 self._check_json(inner, f"{path}[{index}]", depth + 1)
         elif isinstance(value, float) and not math.isfinite(value):
-            self._wrong(path, Wrong(f"has no number in JSON: {value}"))
+            self._wrong(path, Wrong(f"has no number in JSON: {value}", "write a finite number"))
         elif not isinstance(value, str | int | float):
             self._wrong(path, Wrong("is a date or time, which JSON has not", "write it in quotes"))
 
     def _refuse_unknown(self, known: Iterable[Key], table: Mapping[str, Any], path: str) -> None:
         spellings = [spelling for key in known for spelling in key.spellings]
         for name in table:
-            if name not in spellings:
-                near = difflib.get_close_matches(name, spellings, n=1)
-                remedy = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(spellings)}"
-                self._add(Mistake(join(path, name), "is not a setting", remedy))
+            if name in spellings:
+                continue
+            near = difflib.get_close_matches(name, [*spellings, "include"], n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(spellings)}"
+            if near == ["include"]:
+                remedy = "did you mean include? It stands at the top of the file, before the first section"
+            self._add(Mistake(join(path, name), "is not a setting", remedy))
 
     def _wrong(self, path: str, wrong: Wrong) -> None:
         self._broken.add(path)
@@ -208,9 +218,18 @@ def _encloses(outer: str, inner: str) -> bool:
 def _choice(key: Key, value: str) -> str:
     if value not in key.choices:
         near = difflib.get_close_matches(value, key.choices, n=1)
-        choices = ", ".join(f'"{choice}"' for choice in key.choices)
-        raise Wrong(f"must be one of {choices}, not {quoted(value)}", f'did you mean "{near[0]}"?' if near else "")
+        remedy = f'did you mean "{near[0]}"?' if near else f"write one of {_listed(key)}"
+        raise Wrong(f"must be one of {_listed(key)}, not {quoted(value)}", remedy)
     return value
+
+
+def _listed(key: Key) -> str:
+    return ", ".join(f'"{choice}"' for choice in key.choices)
+
+
+def _of_another_kind(key: Key, value: Any) -> Wrong:
+    expected, remedy = _EXPECTED[key.kind]
+    return Wrong(f"must be {expected}, not {_described(value)}", remedy or f"write one of {_listed(key)}")
 
 
 def _missing_hint(key: Key) -> str:
@@ -219,7 +238,7 @@ def _missing_hint(key: Key) -> str:
         return f"write [{key.name}] with {needed}"
     if key.kind is Kind.TABLES:
         return f"write at least one [[{key.name}]]"
-    return f"it must be {_EXPECTED[key.kind]}" if not key.choices else f"write one of {', '.join(key.choices)}"
+    return f"it must be {_EXPECTED[key.kind][0]}" if not key.choices else f"write one of {_listed(key)}"
 
 
 def _described(value: Any) -> str:

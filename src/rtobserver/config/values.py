@@ -88,9 +88,9 @@ def parse_size(text: str) -> Bytes:
         raise Wrong(f"is not a size: {quoted(text)}", 'write a number and B, KiB, MiB or GiB, as in "64KiB"')
     size = Decimal(match[1]) * unit
     if size != size.to_integral_value():
-        raise Wrong(f"is not a whole number of bytes: {quoted(text)}")
+        raise Wrong(f"is not a whole number of bytes: {quoted(text)}", "choose a smaller unit")
     if size > _LARGEST:
-        raise Wrong(f"is larger than 1024 GiB: {quoted(text)}")
+        raise Wrong(f"is larger than 1024 GiB: {quoted(text)}", "no message is as large as that")
     return Bytes(int(size))
 
 
@@ -116,7 +116,7 @@ def duration_within(least: str, most: str = "36500d") -> Callable[[Seconds], Sec
     def check(value: Seconds) -> Seconds:
         if not low <= value <= high:
             limits = f"between {least} and {most}" if most != "36500d" else f"at least {least}"
-            raise Wrong(f"must be {limits}, not {format_duration(value)}")
+            raise Wrong(f"must be {limits}, not {format_duration(value)}", f'write "{least if value < low else most}"')
         return value
 
     return check
@@ -128,7 +128,7 @@ def size_at_least(least: str) -> Callable[[Bytes], Bytes]:
 
     def check(value: Bytes) -> Bytes:
         if value < low:
-            raise Wrong(f"must be at least {least}, not {format_size(value)}")
+            raise Wrong(f"must be at least {least}, not {format_size(value)}", f'write "{least}"')
         return value
 
     return check
@@ -158,14 +158,15 @@ def name(value: str) -> str:
 def text(value: str) -> str:
     """Check a text that may not be empty or hold control characters."""
     if not value.strip() or not value.isprintable():
-        raise Wrong("is empty" if not value.strip() else "holds control characters")
+        problem = "is empty" if not value.strip() else "holds control characters"
+        raise Wrong(problem, "leave the key out to have its default")
     return value
 
 
 def header(value: str) -> str:
     """Check the name of a request header."""
     if not _HEADER.fullmatch(value):
-        raise Wrong(f"is not the name of a header: {quoted(value)}")
+        raise Wrong(f"is not the name of a header: {quoted(value)}", "write it as in X-Forwarded-User")
     return value
 
 
