@@ -47,7 +47,6 @@ OUTCOMES = (
 )
 _FILTERS = ("status", "outcome", "profile", "model", "user", "tag", "since", "until", "min_duration", "has")
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_NOT_FOUND = RequestError(404, "call_not_found", "There is no call of this id.")
 _STARS = 5  # a pattern with many of them can be made to take very long
 
 T = TypeVar("T")
@@ -147,13 +146,13 @@ class _Api:
     async def _find(self, request: web.Request, actor: str, action: str) -> Call:
         call_id = request.match_info["id"]
         if not _CALL_ID.fullmatch(call_id):
-            raise _NOT_FOUND
+            raise _not_found()
         await self._record(request, actor, action, call_id)
         call = await calls.find(self._database, call_id)
         if await calls.was_erased(self._database, call_id, call):
             raise RequestError(410, "call_erased", "The recording of this call was erased.")
         if call is None:
-            raise _NOT_FOUND
+            raise _not_found()
         return call
 
     async def _record(self, request: web.Request, actor: str, action: str, object_: str) -> None:
@@ -168,6 +167,10 @@ class _Api:
 
 
 _PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def _not_found() -> RequestError:
+    return RequestError(404, "call_not_found", "There is no call of this id.")
 
 
 def _json(value: Any) -> web.Response:

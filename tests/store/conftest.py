@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import stored
+
+from rtobserver.clock import SystemClock
+from rtobserver.store.database import Database
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return stored.fresh(tmp_path)
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[Database]:
+    async with Database(path, clock=SystemClock()) as opened:
+        yield opened
