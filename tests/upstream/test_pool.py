@@ -13,6 +13,7 @@ from rtobserver.upstream.rest import Rest
 
 MINTED = json.dumps({"value": "ek_new", "expires_at": 1795400060, "session": {}}).encode()
 SDP = b"v=0\r\n"
+Ask = Callable[[Rest], Awaitable[object]]
 
 
 @pytest.fixture

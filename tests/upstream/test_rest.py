@@ -498,11 +498,12 @@ async def test_a_connection_that_could_not_be_opened_is_tried_once_more(clock: H
         opened += 1
         writer.close()
 
-    async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as server:
-        # TLS is part of opening, so that closing before it is a failure to open.
-        async with rest_to(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", clock) as rest:
-            with pytest.raises(UpstreamUnavailable, match="no connection"):
-                await call(rest)
+    server = await asyncio.start_server(turn_away, "127.0.0.1", 0)
+    # TLS is part of opening, so that closing before it is a failure to open.
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, rest_to(url, clock) as rest:
+        with pytest.raises(UpstreamUnavailable, match="no connection"):
+            await call(rest)
 
     assert opened == 2
 

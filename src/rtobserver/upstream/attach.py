@@ -166,6 +166,7 @@ async def attach(
     proxy: str | None = None,
     ping_interval: float = PING_INTERVAL,
     ping_timeout: float = PING_TIMEOUT,
+    close_timeout: float = CLOSE_TIMEOUT,
 ) -> Sideband:
     """Open a sideband; it is ready when the handshake is done, since no first event is sure to come.
 
@@ -185,10 +186,11 @@ async def attach(
             open_timeout=open_timeout,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
-            close_timeout=CLOSE_TIMEOUT,
+            close_timeout=close_timeout,
             max_size=max_frame,
             max_queue=QUEUE,
             logger=_wire,
+            create_connection=_Connection,
             ssl=_tls() if urlsplit(url).scheme == "wss" else None,
         )
     except InvalidStatus as exc:
@@ -212,6 +214,22 @@ class _Connect(connect):
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
+
+
+class _Connection(ClientConnection):
+    """Give up a connection that is closing and does not close.
+
+    By itself the library sees to that only where we close; after a close frame, a breach of the
+    protocol or a frame too large it leaves the end to the peer, until the next ping.
+    """
+
+    _is_doomed = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.close_deadline is not None and not self._is_doomed:
+            self._is_doomed = True
+            self.loop.call_at(self.close_deadline, self.transport.abort)
 
 
 @functools.cache
