@@ -361,7 +361,7 @@ class _Database:
         except _DATA_ERRORS as exc:
             self._raw.execute("ROLLBACK TO rows")
             if len(values) == 1:
-                refused = [(first, exc)]
+                refused: list[tuple[int, Exception]] = [(first, exc)]
             else:
                 middle = len(values) // 2
                 refused = self._insert(sql, values[:middle], first)

@@ -1,0 +1,45 @@
+"""What the machine wants done, in the order in which it must be done.
+
+Pure. What is to be recorded stands in `realtime/entries.py`; here is the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from rtobserver.realtime.entries import Recordable
+
+
+class RefreshCredential(msgspec.Struct):
+    """Forget the cached credential before the next attach."""
+
+
+class Probe(msgspec.Struct):
+    """Attach a second time, to learn whether the call is still there."""
+
+
+class HangUp(msgspec.Struct):
+    """Ask upstream to end the call."""
+
+
+class CloseSideband(msgspec.Struct):
+    """Close our websocket."""
+
+
+class Alarm(msgspec.Struct):
+    """Tell the operator's log that something needs a person."""
+
+    event: str
+    details: dict[str, Any]
+
+
+class Finish(msgspec.Struct):
+    """Stop observing: the call is over, or was given up."""
+
+    status: str
+    outcome: str | None
+
+
+Effect = Recordable | RefreshCredential | Probe | HangUp | CloseSideband | Alarm | Finish

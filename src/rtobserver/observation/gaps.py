@@ -1,0 +1,71 @@
+"""Keep the gaps of one call: what is being lost, since when, and whether it is over.
+
+Pure. A gap's entry is written when the loss begins and says what was known then; the row in the
+table `gap` follows what becomes of it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rtobserver.realtime.entries import GapReason, GapRow
+from rtobserver.realtime.times import rfc3339
+
+
+class Gaps:
+    """Hold a call's gaps, those of earlier epochs included."""
+
+    def __init__(self, earlier: tuple[GapRow, ...] = ()) -> None:
+        self._rows = list(earlier)
+
+    @property
+    def count(self) -> int:
+        """Count the gaps that enter `gap_count` and the verdict."""
+        return sum(gap.counted for gap in self._rows)
+
+    def open(self, epoch: int, seq: int, reason: GapReason, from_at: int, after: str | None) -> GapRow:
+        """Begin a gap whose entry stands at (epoch, seq)."""
+        gap = GapRow(epoch, seq, from_at, reason, after, counted=reason != "before_attach", lost_by_type={})
+        self._rows.append(gap)
+        return gap
+
+    def bound(self, gap: GapRow, to_at: int) -> None:
+        """End a gap; an end before its beginning (a clock set back) counts as none."""
+        gap.to_at = max(gap.from_at, to_at)
+        gap.state = "bounded"
+
+    def bound_open(self, to_at: int) -> list[GapRow]:
+        """End what an earlier epoch left open; gives those gaps."""
+        left = [gap for gap in self._rows if gap.state == "open"]
+        for gap in left:
+            self.bound(gap, to_at)
+        return left
+
+    def close(self, *, missed: bool) -> list[GapRow]:
+        """Settle all gaps at the end of the call; gives those that changed.
+
+        `missed` says that events before the attach are known to be missing.
+        """
+        changed = []
+        for gap in self._rows:
+            counted = gap.counted or (gap.reason == "before_attach" and missed)
+            if gap.state in ("open", "bounded") or counted != gap.counted:
+                gap.counted = counted
+                gap.state = "final" if gap.state != "recovered" else "recovered"
+                changed.append(gap)
+        return changed
+
+
+def payload(gap: GapRow) -> bytes:
+    """Give the entry's payload: the gap as it is known now."""
+    return msgspec.json.encode(
+        {
+            "reason": gap.reason,
+            "from": rfc3339(gap.from_at),
+            "to": None if gap.to_at is None else rfc3339(gap.to_at),
+            "after": gap.after,
+            "state": gap.state,
+            "lost": gap.lost,
+            "lost_by_type": gap.lost_by_type,
+        }
+    )

@@ -1,0 +1,438 @@
+"""Decide what an observer does: frames, timers, answers and orders in; effects out.
+
+Pure: it is told the time and never waits. Inputs are in the past tense and give the effects in the
+order in which they must be done, so that the record of a frame precedes whatever the frame caused.
+
+    phase        entered by                              left by
+    ATTACHING    the start                               attached, give-up, end
+    ATTACHED     a handshake                             a close, end
+    REATTACHING  a close of any code                     attached, give-up, end
+    WAITING      give-up, with a hang-up still to come   end
+    DETACHED     drain: the call goes on without us      -
+    ENDED        the call is over or given up            -
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Literal
+
+import msgspec
+
+from rtobserver.observation import verdict
+from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
+from rtobserver.observation.ledger import Ledger
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.entries import JSON, STRIPPED, Changed, CommandRow, GapReason, GapRow, Recordable, Rows, Sums
+from rtobserver.realtime.events import fields, read
+from rtobserver.realtime.redaction import AUDIO_DELTAS, MIN_AUDIO_CHARS, strip_audio
+from rtobserver.realtime.shedding import shed_class
+from rtobserver.upstream import backoff
+
+PROBE_CEILING = 300.0
+"""A quiet call is probed at least this often, in seconds."""
+SUMS_EVERY = 1.0
+"""Seconds between writes of one call's sums."""
+HANG_UP_RETRY = 30.0
+"""Seconds until a failed hang-up is tried again."""
+CLOSE_PATIENCE = 5.0
+"""Seconds that upstream has to close the sideband after it accepted a hang-up."""
+SHORT_LIVED = 5.0
+"""A sideband that lasted less than this many seconds does not reset the back-off."""
+
+HungUpBy = Literal["browser", "operator", "policy", "max_duration", "undelivered", "shutdown", "given_up"]
+
+_OUTCOMES: dict[str, str] = {
+    "browser": "hung_up",
+    "operator": "hung_up",
+    "shutdown": "hung_up",
+    "policy": "policy",
+    "max_duration": "max_duration",
+    "undelivered": "undelivered",
+}
+
+
+class Phase(Enum):
+    """Be where an observer stands."""
+
+    ATTACHING = auto()
+    ATTACHED = auto()
+    REATTACHING = auto()
+    WAITING = auto()
+    DETACHED = auto()
+    ENDED = auto()
+
+
+_GONE = (Phase.DETACHED, Phase.ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Say what is to be observed, and how patiently; durations in seconds."""
+
+    started_at: int
+    """When upstream accepted the call."""
+    attach_timeout: float
+    idle_probe: float
+    max_duration: float
+    """0 is no limit."""
+    hang_up_unobserved: bool
+    audio_key: bytes | None
+    """Key of the hashes that stand for stripped audio; None keeps the audio."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """Say what an earlier epoch left of the call."""
+
+    watermark: int
+    """Time up to which everything received is stored."""
+    last_position: str | None
+    was_live: bool
+    """False where the earlier epoch never attached."""
+    given_up: str | None = None
+    """Status (`unobserved`, `lost`) where only a hang-up at the maximal duration is left to do."""
+    entry_count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    gaps: tuple[GapRow, ...] = ()
+
+
+class Machine:
+    """Observe one call for one epoch."""
+
+    def __init__(
+        self, plan: Plan, state: CallState, *, epoch: int, at: int, mono: float, resumption: Resumption | None = None
+    ) -> None:
+        self._plan = plan
+        self.state = state
+        self._resumption = resumption
+        self.phase = Phase.ATTACHING
+        self.attach_due: float | None = mono
+        """Monotonic time of the next attempt to attach; None while there is none to make."""
+        earlier = resumption or Resumption(watermark=at, last_position=None, was_live=False)
+        self.ledger = Ledger(
+            epoch=epoch,
+            started_at=plan.started_at,
+            at=at,
+            mono=mono,
+            last_position=earlier.last_position,
+            entry_count=earlier.entry_count,
+            counts=earlier.counts,
+            earlier=earlier.gaps,
+        )
+        self._deadline = mono + plan.attach_timeout
+        self._attempts = 0
+        self._refreshed = False
+        self._attached_mono = mono
+        self._detached_at: int | None = None
+        self._why_detached: GapReason = "reattach"
+        self._absence: GapRow | None = None
+        self._sums_due = False
+        self._sums_mono = mono - SUMS_EVERY
+        self._frame_mono = self._probe_mono = mono
+        self._probe_every = plan.idle_probe
+        self._probing = False
+        self._expired = False
+        self._hung_up_by: HungUpBy | None = None
+        self._found_over = False
+        self._hanging_up: CommandRow | None = None
+        self._hang_up_due: float | None = None
+        self._close_due: float | None = None
+        self._given_up: tuple[str, str | None] | None = None
+
+    # --- attaching ------------------------------------------------------------------------------
+
+    def started(self, at: int, mono: float) -> list[Effect]:
+        """Begin: what is missed from now on stands in a gap until the attach."""
+        if self._resumption is None:
+            return self._be_absent("before_attach", self._plan.started_at, at, mono)
+        if self._resumption.given_up is not None:
+            self.phase, self.attach_due = Phase.WAITING, None
+            self._given_up = (self._resumption.given_up, None)
+            return []
+        effects: list[Effect] = list(self.ledger.gaps.bound_open(self._resumption.watermark))
+        return effects + self._be_absent("takeover", self._resumption.watermark, at, mono)
+
+    def attached(self, at: int, mono: float) -> list[Effect]:
+        """Take note that a sideband is open; frames follow."""
+        if self.phase not in (Phase.ATTACHING, Phase.REATTACHING):
+            return [CloseSideband()]
+        effects: list[Effect] = []
+        if self._absence is None:
+            effects += self._be_absent(self._why_detached, self._detached_at or at, at, mono)
+        effects += self._be_present(at)
+        if self.phase is Phase.ATTACHING:
+            values: dict[str, Any] = {"status": "live"}
+            if self._resumption is None or not self._resumption.was_live:
+                values["attach_latency_ms"] = max(0, at - self._plan.started_at) // 1000
+            effects.append(Changed(values))
+        self.phase, self.attach_due = Phase.ATTACHED, None
+        self._attached_mono = self._frame_mono = self._probe_mono = mono
+        self._probe_every = self._plan.idle_probe
+        self._refreshed = False
+        return effects
+
+    def attach_failed(
+        self, status: int | None, retry_after: float | None, at: int, mono: float, jitter: float
+    ) -> list[Effect]:
+        """Take note that an attempt failed: `status` is upstream's answer, or None where there was none."""
+        if self.phase not in (Phase.ATTACHING, Phase.REATTACHING):
+            return []
+        if status == 404 and self._was_live():
+            return self._end(at, mono)
+        effects: list[Effect] = []
+        if self.phase is Phase.REATTACHING and self._absence is None:
+            effects += self._be_absent(self._why_detached, self._detached_at or at, at, mono)
+        if status in (401, 403) and not self._refreshed:
+            self._refreshed = True
+            self.attach_due = mono
+            return [*effects, RefreshCredential()]
+        if status in (401, 403) or mono >= self._deadline:
+            return effects + self._give_up(at, mono)
+        due = mono + backoff.delay(self._attempts, jitter, retry_after=retry_after)
+        self._attempts += 1
+        # upstream's own wish may reach past the deadline; then one more attempt is made at that time
+        self.attach_due = due if retry_after else min(due, self._deadline)
+        return effects
+
+    def detached(self, code: int | None, reason: str, *, oversize: bool, at: int, mono: float) -> list[Effect]:
+        """Take note that the sideband is over; what that means, the next attach tells."""
+        if self.phase is not Phase.ATTACHED:
+            return []
+        self._expired = self._expired or "maximum duration" in reason
+        self._detached_at = at
+        self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
+        effects: list[Effect] = [*self.ledger.end_shedding(at)]
+        self.phase = Phase.REATTACHING
+        if self._close_due is not None:
+            return effects + self._end(at, mono)
+        self._deadline = mono + self._plan.attach_timeout
+        self._attempts = 0 if mono - self._attached_mono >= SHORT_LIVED else self._attempts + 1
+        # the first re-attach is made at once; a sideband that keeps dying is not hammered
+        self.attach_due = mono if self._attempts <= 1 else mono + backoff.delay(self._attempts - 2, 0.5)
+        return effects
+
+    def _was_live(self) -> bool:
+        return self.phase is Phase.REATTACHING or (self._resumption is not None and self._resumption.was_live)
+
+    def _give_up(self, at: int, mono: float) -> list[Effect]:
+        lost = self._resumption is not None or self.phase is Phase.REATTACHING
+        status, outcome = ("lost", "lost") if lost else ("unobserved", "attach_failed")
+        self._given_up = (status, outcome)
+        self.phase, self.attach_due = Phase.WAITING, None
+        effects: list[Effect] = [Alarm(f"call_{status}", {"attempts": self._attempts})]
+        effects += self._settle(status, outcome, mono)
+        if self._plan.hang_up_unobserved or self._resumption is not None:
+            return effects + self.hang_up_ordered("given_up", at, mono)
+        if not self._plan.max_duration:
+            return effects + self._leave()
+        return effects
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def frame_received(self, frame: bytes, at: int, mono: float, pressure: int = 0) -> list[Recordable]:
+        """Record a frame; classes up to `pressure` (`realtime/shedding.py`) are shed instead."""
+        event, embeddable = read(frame)
+        type_ = event.type
+        ledger = self.ledger
+        self._frame_mono = mono
+        ledger.seq += 1
+        if pressure and shed_class(type_) <= pressure:
+            return ledger.shed(type_, at, mono)
+        flags = JSON if embeddable else 0
+        key = self._plan.audio_key
+        if key is not None and embeddable and (len(frame) > MIN_AUDIO_CHARS or type_ in AUDIO_DELTAS):
+            frame, stripped = strip_audio(frame, type_, key)
+            if stripped:
+                flags |= STRIPPED
+                event, _ = read(frame)
+        record = ledger.event(type_, event.event_id, frame, flags, at, mono)
+        changes = self.state.apply(event, frame, at, ledger.epoch, ledger.seq)
+        if changes is None and not self._sums_due and not ledger.shedding and type_ != "error":
+            return [record]
+        effects: list[Recordable] = [record]
+        if ledger.shedding and not pressure:
+            effects += ledger.end_shedding(at)
+        if type_ == "error" and _error_code(frame) == "session_expired":
+            self._expired = True
+        if changes is not None:
+            if changes.items or changes.responses:
+                effects.append(Rows(changes.items, changes.responses))
+            self._sums_due = self._sums_due or changes.settled
+        if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
+            effects.append(self._sums(mono))
+        return effects
+
+    def refused(self, lost: list[tuple[int, str | None, int]], at: int, mono: float) -> list[Recordable]:
+        """Take note of entries, as (seq, type, at), that the database would not store for what they hold."""
+        effects = self.ledger.refused(lost, at, mono)
+        if self.phase in _GONE and self._given_up is not None:
+            effects += [self._sums(mono), self._verdict(self._given_up[0])]
+        return effects
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def wake_at(self) -> float | None:
+        """Give the monotonic time at which `woken` has something to do; frames only move it later."""
+        if self.phase in _GONE:
+            return None
+        due = [moment for moment in (self._hang_up_due, self._close_due) if moment is not None]
+        if self._plan.max_duration and self._hung_up_by is None:
+            due.append(self.ledger.due(self._plan.max_duration))
+        if self._probes():
+            due.append(self._probe_due())
+        if self._sums_due:
+            due.append(self._sums_mono + SUMS_EVERY)
+        return min(due, default=None)
+
+    def woken(self, at: int, mono: float) -> list[Effect]:
+        """Do what has become due."""
+        if self.phase in _GONE:
+            return []
+        if self._close_due is not None and mono >= self._close_due:
+            return self._end(at, mono)
+        effects: list[Effect] = []
+        if self._hang_up_due is not None and mono >= self._hang_up_due:
+            effects += self._hang_up(at, mono)
+        elif self._plan.max_duration and self.ledger.age(mono) >= self._plan.max_duration:
+            effects += self.hang_up_ordered("max_duration", at, mono)
+        if self._probes() and mono >= self._probe_due():
+            self._probing = True
+            effects.append(Probe())
+        if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
+            effects.append(self._sums(mono))
+        return effects
+
+    def _probes(self) -> bool:
+        return self.phase is Phase.ATTACHED and not self._probing and self._plan.idle_probe > 0
+
+    def _probe_due(self) -> float:
+        if self._frame_mono > self._probe_mono:
+            return self._frame_mono + self._plan.idle_probe
+        return self._probe_mono + self._probe_every
+
+    def probed(self, alive: bool | None, at: int, mono: float) -> list[Effect]:
+        """Take note of what a probe found; None where it found nothing out."""
+        self._probing = False
+        if self.phase is not Phase.ATTACHED:
+            return []
+        if alive is False:
+            return self._end(at, mono)
+        if alive:
+            quiet_since_last = self._frame_mono <= self._probe_mono
+            self._probe_every = (
+                min(PROBE_CEILING, self._probe_every * 2) if quiet_since_last else self._plan.idle_probe * 2
+            )
+        self._probe_mono = mono
+        return []
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def hang_up_ordered(self, by: HungUpBy, at: int, mono: float) -> list[Effect]:
+        """Begin to end the call; a second order changes nothing."""
+        if self.phase in _GONE or self._hung_up_by is not None:
+            return []
+        self._hung_up_by = by
+        return self._hang_up(at, mono)
+
+    def _hang_up(self, at: int, mono: float) -> list[Effect]:
+        self._hang_up_due = None
+        event_id = self.ledger.next_command_id()
+        source: Literal["operator", "policy", "system"] = (
+            "operator" if self._hung_up_by == "operator" else "policy" if self._hung_up_by == "policy" else "system"
+        )
+        row = CommandRow(self.ledger.epoch, self.ledger.seq, event_id, "hangup", source, "sent", at)
+        body = msgspec.json.encode({"type": "hangup", "event_id": event_id, "reason": self._hung_up_by})
+        self._hanging_up = row
+        return [self.ledger.command(row, body, at, mono), row, HangUp()]
+
+    def hung_up(self, ended: bool | None, at: int, mono: float, problem: str = "") -> list[Effect]:
+        """Take note of upstream's answer to a hang-up: ended now, over already (False), or no answer (None)."""
+        command, self._hanging_up = self._hanging_up, None
+        if command is None:
+            return []
+        if ended is None:
+            command.state, command.error = "failed", problem
+            if self.phase in _GONE:
+                return [command]
+            alarm = Alarm("hang_up_failed", {"problem": problem, "reason": self._hung_up_by})
+            if self._hung_up_by == "given_up" and self._resumption is not None:
+                # a call found at start-up gets one hang-up and is then let go (design, section 5)
+                return [command, alarm, *self._leave()]
+            self._hang_up_due = mono + HANG_UP_RETRY
+            return [command, alarm]
+        command.state, command.acknowledged_at = "acknowledged", at
+        if self.phase in _GONE:
+            return [command]
+        self._found_over = not ended
+        if self.phase is Phase.ATTACHED:
+            # the last events may still be on their way; the close that follows ends the call
+            self._close_due = mono + CLOSE_PATIENCE
+            return [command]
+        return [command, *self._end(at, mono)]
+
+    def drained(self, at: int, mono: float) -> list[Effect]:
+        """Leave the call as it is: the next start, or another replica, takes over."""
+        if self.phase in _GONE:
+            return []
+        effects: list[Effect] = [*self.ledger.end_shedding(at)]
+        if self._given_up is None:
+            effects.append(self._sums(mono))
+        self.phase, self.attach_due = Phase.DETACHED, None
+        return [*effects, CloseSideband()]
+
+    def _end(self, at: int, mono: float) -> list[Effect]:
+        if self._given_up is not None:
+            return [Changed({"ended_at": at}), *self._leave()]
+        outcome = "expired" if self._expired else "browser_left"
+        if self._hung_up_by is not None and not (self._found_over and self._hung_up_by != "undelivered"):
+            outcome = _OUTCOMES[self._hung_up_by]
+        ended_at = self._detached_at if self.phase is Phase.REATTACHING else None
+        effects: list[Effect] = [*self.ledger.end_shedding(at)]
+        if self._absence is not None:
+            effects += self._be_present(at)
+        effects += self._settle("ended", outcome, mono, at if ended_at is None else ended_at)
+        self._given_up = ("ended", outcome)
+        return effects + self._leave()
+
+    def _settle(self, status: str, outcome: str, mono: float, ended_at: int | None = None) -> list[Effect]:
+        last = self.state.finish()
+        effects: list[Effect] = []
+        if last is not None and (last.items or last.responses):
+            effects.append(Rows(last.items, last.responses))
+        totals = self.state.totals()
+        effects += self.ledger.gaps.close(missed=totals.missed or status == "unobserved")
+        ending = Changed({"status": status, "outcome": outcome, "ended_at": ended_at})
+        return [*effects, self._sums(mono), ending, self._verdict(status)]
+
+    def _verdict(self, status: str) -> Changed:
+        totals = self.state.totals()
+        completeness, checks = verdict.judge(status, totals, self.ledger.gaps.count, self.ledger.counts)
+        return Changed({"completeness": completeness, "checks": checks})
+
+    def _leave(self) -> list[Effect]:
+        status, outcome = self._given_up or ("ended", None)
+        self.phase, self.attach_due = Phase.ENDED, None
+        return [CloseSideband(), Finish(status, outcome)]
+
+    def _be_absent(self, reason: GapReason, from_at: int, at: int, mono: float) -> list[Effect]:
+        record, gap = self.ledger.open_gap(reason, from_at, at, mono)
+        self._absence = gap
+        return [record, gap]
+
+    def _be_present(self, at: int) -> list[Effect]:
+        gap, self._absence = self._absence, None
+        if gap is None:
+            return []
+        self.ledger.gaps.bound(gap, at)
+        return [gap]
+
+    def _sums(self, mono: float) -> Sums:
+        self._sums_due, self._sums_mono = False, mono
+        return Sums(self.state.totals(), self.ledger.entry_count, self.ledger.gaps.count)
+
+
+def _error_code(frame: bytes) -> object:
+    error = fields(frame).get("error")
+    return error.get("code") if isinstance(error, dict) else None

@@ -1,0 +1,244 @@
+"""Do what the machine decides, for one call: read frames, record, attach again, hang up.
+
+No decisions are taken here. Whatever happens is told to the machine, and its effects are carried
+out in their order before the next thing is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from rtobserver.clock import Clock
+from rtobserver.errors import CredentialError, UpstreamError
+from rtobserver.metrics import Metrics
+from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
+from rtobserver.observation.machine import HungUpBy, Machine, Phase
+from rtobserver.realtime import shedding
+from rtobserver.realtime.entries import GapRow
+from rtobserver.recorder import Recorder
+from rtobserver.store.identity import CallRef
+from rtobserver.store.writer import EntryRow
+from rtobserver.upstream.attach import Attach, AttachRefused, Detached, Sideband
+
+log = structlog.get_logger()
+
+
+class HangsUp(Protocol):
+    """Ask upstream to end calls (`upstream/rest.py`)."""
+
+    async def hang_up(self, call_id: str) -> bool:
+        """End a call; False if it was over already."""
+
+
+class Observer:
+    """Observe one call until it is over or this process leaves it."""
+
+    def __init__(
+        self,
+        call: CallRef,
+        machine: Machine,
+        *,
+        attach: Attach,
+        rest: HangsUp,
+        recorder: Recorder,
+        clock: Clock,
+        metrics: Metrics,
+        finished: Callable[[CallRef, Machine, Finish], None],
+    ) -> None:
+        self.call = call
+        self.machine = machine
+        self._attach = attach
+        self._rest = rest
+        self._recorder = recorder
+        self._clock = clock
+        self._metrics = metrics
+        self._finished = finished
+        self._sideband: Sideband | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        self._refresh = False
+        self._early: list[Callable[[], Sequence[Effect]]] = []
+        self._changed = asyncio.Event()
+
+    # --- told from outside ----------------------------------------------------------------------
+
+    def hang_up(self, by: HungUpBy) -> None:
+        """End the call; what comes of it is recorded."""
+        self._tell(lambda: self.machine.hang_up_ordered(by, *self._now()))
+
+    def drain(self) -> None:
+        """Leave the call to the next start."""
+        self._tell(lambda: self.machine.drained(*self._now()))
+
+    def refused(self, rows: list[EntryRow]) -> None:
+        """Take note that the database would not store these entries for what they hold."""
+        lost = [(row[2], row[6], row[4]) for row in rows]
+        self._tell(lambda: self.machine.refused(lost, *self._now()))
+
+    def _tell(self, told: Callable[[], Sequence[Effect]]) -> None:
+        # in a task of the call's own, so that a fault in it is the call's and nobody else's
+        async def perform() -> None:
+            self._perform(told())
+
+        if self._tasks is None:
+            self._early.append(told)
+        else:
+            self._start(perform(), "tell")
+
+    # --- the call -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Observe until the machine has ended or was drained; the last effects are then done."""
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
+                self._perform(self.machine.started(*self._now()))
+                for told in self._early:
+                    self._perform(told())
+                while self.machine.phase not in (Phase.ENDED, Phase.DETACHED):
+                    await self._advance()
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+
+    async def _advance(self) -> None:
+        due = self.machine.attach_due
+        if due is None:
+            await self._wait(None)
+        elif due > self._clock.mono():
+            await self._wait(due - self._clock.mono())
+        else:
+            await self._join()
+
+    async def _wait(self, seconds: float | None) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    async def _join(self) -> None:
+        if self._refresh:
+            self._refresh = False
+            await self._attach.refresh_credential()
+        first = self.machine.phase is Phase.ATTACHING
+        try:
+            sideband = await self._attach.open(self.call.call_id)
+        except UpstreamError as exc:
+            refused = exc if isinstance(exc, AttachRefused) else None
+            status = refused.status if refused else 401 if isinstance(exc, CredentialError) else None
+            self._metrics.upstream_requests.labels("attach", str(status or "error")).inc()
+            log.info("attach_failed", call_id=self.call.call_id, status=status, problem=str(exc))
+            retry_after = refused.retry_after if refused else None
+            # spread, so that many calls do not come back at once; no secret depends on it
+            jitter = random.random()  # noqa: S311
+            self._perform(self.machine.attach_failed(status, retry_after, *self._now(), jitter))
+            return
+        self._metrics.attaches.labels("first" if first else "again").inc()
+        self._sideband = sideband
+        self._perform(self.machine.attached(*self._now()))
+        try:
+            await self._receive(sideband)
+        finally:
+            self._sideband = None
+            await sideband.close()
+
+    async def _receive(self, sideband: Sideband) -> None:
+        receive, frame_received = sideband.receive, self.machine.frame_received
+        record, pressure, call = self._recorder.record, self._recorder.pressure, self.call
+        now_us, mono = self._clock.now_us, self._clock.mono
+        try:
+            while True:
+                frame = await receive()
+                effects = frame_received(frame, now_us(), mono(), pressure(call))
+                if effects:
+                    record(call, effects[0])
+                    if len(effects) > 1:
+                        self._perform(effects[1:])
+        except Detached as exc:
+            log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
+            self._perform(self.machine.detached(exc.code, exc.reason, oversize=exc.oversize, at=now_us(), mono=mono()))
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case RefreshCredential():
+                    self._refresh = True
+                case Probe():
+                    self._start(self._probe(), "probe")
+                case HangUp():
+                    self._start(self._hang_up(), "hang up")
+                case CloseSideband():
+                    if self._sideband is not None:
+                        self._start(self._sideband.close(), "close")
+                case Alarm():
+                    log.warning(effect.event, call_id=self.call.call_id, **effect.details)
+                case Finish():
+                    self._finished(self.call, self.machine, effect)
+                case _:
+                    if isinstance(effect, GapRow):
+                        self._count(effect)
+                    self._recorder.record(self.call, effect)
+        self._arm()
+        self._changed.set()
+
+    def _count(self, gap: GapRow) -> None:
+        if gap.state == "open":
+            self._metrics.gaps.labels(gap.reason).inc()
+        elif gap.reason == "shed" and gap.state == "bounded":
+            for type_, count in gap.lost_by_type.items():
+                self._metrics.frames_shed.labels(shedding.NAMES[shedding.shed_class(type_)]).inc(count)
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the observer does not run")
+        self._tasks.create_task(work, name=f"{name} {self.call.call_id}")
+
+    async def _probe(self) -> None:
+        alive: bool | None = None
+        try:
+            probe = await self._attach.open(self.call.call_id)
+        except AttachRefused as exc:
+            alive = False if exc.status == 404 else None
+        except UpstreamError as exc:
+            log.info("probe_failed", call_id=self.call.call_id, problem=str(exc))
+        else:
+            alive = True
+            self._metrics.attaches.labels("probe").inc()
+            await probe.close()
+        self._perform(self.machine.probed(alive, *self._now()))
+
+    async def _hang_up(self) -> None:
+        try:
+            ended = await self._rest.hang_up(self.call.call_id)
+        except UpstreamError as exc:
+            self._perform(self.machine.hung_up(None, *self._now(), problem=str(exc)))
+        else:
+            self._perform(self.machine.hung_up(ended, *self._now()))
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _now(self) -> tuple[int, float]:
+        return self._clock.now_us(), self._clock.mono()
+
+    def _arm(self) -> None:
+        """Set the one timer to the machine's next moment; frames only make it fire too early."""
+        due = self.machine.wake_at()
+        if due == self._due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due, self._timer = due, None
+        if due is not None:
+            delay = max(0.0, due - self._clock.mono())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        self._due = self._timer = None
+        self._tell(lambda: self.machine.woken(*self._now()))

@@ -1,0 +1,59 @@
+"""Fold a call again from what is stored of it: for a take-over, and for `rtobserver rebuild`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.entries import EVENT, GapRow
+from rtobserver.realtime.events import read
+from rtobserver.store import entries, gaps
+from rtobserver.store.database import Database
+from rtobserver.store.positions import CallKey
+
+
+@dataclass(slots=True)
+class Restored:
+    """Be what the stored entries of a call amount to."""
+
+    state: CallState
+    entry_count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    """Stored events by type."""
+    gaps: tuple[GapRow, ...] = ()
+
+
+async def restore(database: Database, call: CallKey, state: CallState) -> Restored:
+    """Fold all entries of a call into `state`, which must be new.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    restored = Restored(state)
+    counts = restored.counts
+    async for entry in entries.read(database, call):
+        restored.entry_count += 1
+        if entry.kind != EVENT:
+            continue
+        name = entry.type or "(none)"
+        counts[name] = counts.get(name, 0) + 1
+        event, _ = read(entry.payload)
+        state.apply(event, entry.payload, entry.at, entry.epoch, entry.seq)
+    restored.gaps = tuple([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
+    return restored
+
+
+def _row(gap: gaps.Gap) -> GapRow:
+    return GapRow(
+        epoch=gap.position.epoch,
+        seq=gap.position.seq,
+        from_at=gap.from_at,
+        reason=gap.reason,  # type: ignore[arg-type]
+        after=gap.after,
+        to_at=gap.to_at,
+        state=gap.state,  # type: ignore[arg-type]
+        lost=gap.lost,
+        lost_by_type=dict(gap.lost_by_type),
+        counted=bool(gap.counted),
+    )

@@ -1,0 +1,279 @@
+"""Keep this process's observers: start them, take up what an earlier run left, drain them.
+
+Each call has a task of its own and a boundary around it: what goes wrong in one call's code ends
+that observer, is logged with its traceback, and the call is taken up again as after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from rtobserver.clock import Clock
+from rtobserver.config import sections
+from rtobserver.metrics import Metrics
+from rtobserver.observation.effects import Finish
+from rtobserver.observation.machine import Machine, Plan, Resumption
+from rtobserver.observation.observer import HangsUp, Observer
+from rtobserver.observation.restoration import restore
+from rtobserver.quota import Quota
+from rtobserver.realtime.call import CallState
+from rtobserver.recorder import Recorder
+from rtobserver.store import registration, unfinished
+from rtobserver.store.database import Database
+from rtobserver.store.identity import CallRef
+from rtobserver.store.unfinished import Unfinished
+from rtobserver.store.writer import EntryRow, Writer
+from rtobserver.upstream.attach import Attach
+
+BEAT_SECONDS = 0.5
+"""How often the mark up to which everything is stored is written, while calls are live."""
+ADOPTIONS = 20
+"""Calls that are taken up at a time at a start."""
+RETRIES = 3
+"""How often a call whose observer failed is taken up again."""
+HANG_UP_SECONDS = 10.0
+"""How long a drain waits for calls that it hangs up."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Be a call that upstream has just accepted."""
+
+    ref: CallRef
+    profile: sections.Profile
+    user: str | None
+    started_at: int
+
+
+@dataclass(slots=True)
+class _Kept:
+    observer: Observer
+    profile: sections.Profile
+    user: str | None
+    failures: int = 0
+
+
+class Supervisor:
+    """Observe calls; an async context manager that ends when no observer is left."""
+
+    def __init__(
+        self,
+        *,
+        attach: Attach,
+        rest: HangsUp,
+        recorder: Recorder,
+        writer: Writer,
+        database: Database,
+        clock: Clock,
+        metrics: Metrics,
+        quota: Quota,
+        patience: sections.Observer,
+        profiles: Mapping[str, sections.Profile],
+        audio_key: bytes | None,
+        new_state: Callable[[str], CallState],
+        replica_id: str,
+    ) -> None:
+        self._attach, self._rest, self._recorder = attach, rest, recorder
+        self._writer, self._database = writer, database
+        self._clock, self._metrics = clock, metrics
+        self._quota = quota
+        self._patience = patience
+        self._profiles = profiles
+        self._audio_key = audio_key
+        self._new_state = new_state
+        self._replica_id = replica_id
+        self._kept: dict[str, _Kept] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._draining = False
+        self._some, self._none = asyncio.Event(), asyncio.Event()
+        self._none.set()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._beating = self._tasks.create_task(self._beat(), name="beat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._beating.cancel()
+        await self._tasks.__aexit__(kind, exc, trace)
+
+    @property
+    def count(self) -> int:
+        """Count the calls under observation."""
+        return len(self._kept)
+
+    def find(self, call_id: str) -> Observer | None:
+        """Find the observer of a call that this process observes."""
+        kept = self._kept.get(call_id)
+        return kept.observer if kept else None
+
+    def observe(self, accepted: Accepted) -> Observer:
+        """Begin to observe a call that was just accepted, and that the quota counts already.
+
+        The attach happens in the background.
+        """
+        at, mono = self._clock.now_us(), self._clock.mono()
+        plan = self._plan(accepted.profile, accepted.started_at, accepted.profile.max_duration)
+        machine = Machine(plan, self._new_state(accepted.profile.model), epoch=1, at=at, mono=mono)
+        kept = self._keep(accepted.ref, machine, accepted.profile, accepted.user)
+        self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
+        return kept.observer
+
+    async def adopt(self) -> int:
+        """Take up the calls that an earlier run left; gives how many.
+
+        Raises:
+            StoreUnavailable: they cannot be read; nothing was taken up.
+
+        """
+        mark = await unfinished.watermark(self._database) or 0
+        found = await unfinished.calls(self._database)
+        turns = asyncio.Semaphore(ADOPTIONS)
+        for call in found:
+            self._tasks.create_task(self._adopt(call, mark, turns), name=f"adopt {call.ref.call_id}")
+        return len(found)
+
+    async def drain(self) -> None:
+        """Leave all calls, or hang up those whose profile says so; returns when no observer is left."""
+        self._draining = True
+        for kept in list(self._kept.values()):
+            if kept.profile.on_shutdown == "hang_up":
+                kept.observer.hang_up("shutdown")
+            else:
+                kept.observer.drain()
+        try:
+            async with asyncio.timeout(HANG_UP_SECONDS):
+                await self._none.wait()
+        except TimeoutError:
+            for kept in list(self._kept.values()):
+                kept.observer.drain()
+            await self._none.wait()
+
+    def refused(self, rows: list[EntryRow]) -> None:
+        """Tell observers of entries that the database would not store for what they hold."""
+        by_call: dict[CallRef, list[EntryRow]] = {}
+        for row in rows:
+            by_call.setdefault(row[0], []).append(row)
+        for call, lost in by_call.items():
+            if observer := self.find(call.call_id):
+                observer.refused(lost)
+            else:
+                log.error("entries_refused_after_end", call_id=call.call_id, count=len(lost))
+
+    # --- one call -------------------------------------------------------------------------------
+
+    def _plan(self, profile: sections.Profile, started_at: int, max_duration: float) -> Plan:
+        return Plan(
+            started_at=started_at,
+            attach_timeout=self._patience.attach_timeout,
+            idle_probe=self._patience.idle_probe,
+            max_duration=max_duration,
+            hang_up_unobserved=profile.on_unobserved == "hang_up",
+            audio_key=self._audio_key,
+        )
+
+    def _keep(
+        self, ref: CallRef, machine: Machine, profile: sections.Profile, user: str | None, failures: int = 0
+    ) -> _Kept:
+        observer = Observer(
+            ref,
+            machine,
+            attach=self._attach,
+            rest=self._rest,
+            recorder=self._recorder,
+            clock=self._clock,
+            metrics=self._metrics,
+            finished=self._finished,
+        )
+        kept = self._kept[ref.call_id] = _Kept(observer, profile, user, failures)
+        self._some.set()
+        self._none.clear()
+        self._metrics.live_calls.set(len(self._kept))
+        return kept
+
+    async def _run(self, ref: CallRef, kept: _Kept) -> None:
+        """Be the boundary of one call: nothing that goes wrong in it reaches another."""
+        try:
+            await kept.observer.run()
+            if not self._draining:
+                # the writer may yet refuse one of its last entries, and then the observer must hear of it
+                await self._writer.run(lambda _: None)
+            failed = False
+        except Exception:
+            log.exception("observer_failed", call_id=ref.call_id)
+            failed = True
+        finally:
+            del self._kept[ref.call_id]
+            self._quota.ended(kept.user)
+            self._metrics.live_calls.set(len(self._kept))
+            if not self._kept:
+                self._some.clear()
+                self._none.set()
+        if failed and not self._draining and kept.failures < RETRIES:
+            await self._take_up_again(ref, kept)
+
+    async def _take_up_again(self, ref: CallRef, kept: _Kept) -> None:
+        failed_at = self._clock.now_us()
+        await self._writer.run(lambda _: None)
+        for call in await unfinished.calls(self._database):
+            if call.ref.call_id == ref.call_id:
+                await self._adopt(call, failed_at, asyncio.Semaphore(), failures=kept.failures + 1)
+
+    async def _adopt(self, call: Unfinished, mark: int, turns: asyncio.Semaphore, failures: int = 0) -> None:
+        profile = self._profiles.get(call.profile) or next(iter(self._profiles.values()))
+        async with turns:
+            epoch = await self._writer.run(registration.next_epoch(call.ref))
+            restored = await restore(self._database, call.ref, self._new_state(call.model))
+            given_up = call.status if call.status in ("unobserved", "lost") else None
+            resumption = Resumption(
+                watermark=max(call.started_at, call.last_at or 0, mark),
+                last_position=call.last_position,
+                was_live=call.status == "live",
+                given_up=given_up,
+                entry_count=restored.entry_count,
+                counts=restored.counts,
+                gaps=restored.gaps,
+            )
+            plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
+            at, mono = self._clock.now_us(), self._clock.mono()
+            machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption)
+            self._quota.resumed(call.user)
+            kept = self._keep(call.ref, machine, profile, call.user, failures)
+        if self._draining:
+            kept.observer.drain()
+        log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
+        await self._run(call.ref, kept)
+
+    def _finished(self, ref: CallRef, machine: Machine, finish: Finish) -> None:
+        """Write the one line that sums a call up."""
+        totals = machine.state.totals()
+        log.info(
+            "call_finished",
+            call_id=ref.call_id,
+            status=finish.status,
+            outcome=finish.outcome,
+            seconds=round(machine.ledger.age(self._clock.mono()), 3),
+            entries=machine.ledger.entry_count,
+            gaps=machine.ledger.gaps.count,
+            turns=totals.turn_count,
+            interruptions=totals.interruption_count,
+            errors=totals.error_count,
+            tokens=totals.usage.total_tokens,
+            cost_usd=None if totals.cost_usd is None else str(totals.cost_usd),
+        )
+
+    async def _beat(self) -> None:
+        while True:
+            await self._some.wait()
+            await self._writer.run(unfinished.beat(self._replica_id, self._clock.now_us()))
+            await self._clock.sleep(BEAT_SECONDS)

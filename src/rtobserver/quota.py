@@ -1,0 +1,77 @@
+"""Count what callers have started, and say when it is too much.
+
+Pure: it is told the time. The counts are this process's own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rtobserver.config.sections import Limits
+from rtobserver.errors import RequestError
+
+_WINDOW = 60.0
+
+
+class Quota:
+    """Hold callers to the configured limits; calls without an identity count as one user's."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open: Counter[str | None] = Counter()
+        self._connects: dict[str | None, deque[float]] = {}
+
+    @contextmanager
+    def connecting(self, user: str | None, mono: float) -> Iterator[None]:
+        """Count a call as begun; it stays counted after the block, unless the block raises.
+
+        Raises:
+            RequestError: 429, a limit is reached; nothing was counted.
+
+        """
+        self._check(user, mono)
+        self._open[user] += 1
+        try:
+            yield
+        except BaseException:
+            self.ended(user)
+            raise
+
+    def ended(self, user: str | None) -> None:
+        """Count a call as over."""
+        self._open[user] -= 1
+        if not self._open[user]:
+            del self._open[user]
+
+    def resumed(self, user: str | None) -> None:
+        """Count a call that an earlier run began."""
+        self._open[user] += 1
+
+    def _check(self, user: str | None, mono: float) -> None:
+        limits = self._limits
+        if limits.concurrent_calls and self._open.total() >= limits.concurrent_calls:
+            raise _too_many("all calls that may run at once are taken", 5)
+        if limits.concurrent_calls_per_user and self._open[user] >= limits.concurrent_calls_per_user:
+            raise _too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
+        if per_minute := limits.connects_per_minute_per_user:
+            recent = self._connects.setdefault(user, deque())
+            while recent and recent[0] <= mono - _WINDOW:
+                recent.popleft()
+            if len(recent) >= per_minute:
+                wait = max(1, int(recent[0] + _WINDOW - mono) + 1)
+                raise _too_many(f"a user may begin {per_minute} calls a minute", wait)
+            recent.append(mono)
+            self._forget(mono)
+
+    def _forget(self, mono: float) -> None:
+        # users come and go: whoever began nothing for a minute needs no memory
+        if len(self._connects) > 10_000:
+            self._connects = {
+                user: recent for user, recent in self._connects.items() if recent and recent[-1] > mono - _WINDOW
+            }
+
+
+def _too_many(message: str, wait: int) -> RequestError:
+    return RequestError(429, "too_many_calls", message, retry_after=wait)

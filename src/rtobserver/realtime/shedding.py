@@ -1,0 +1,32 @@
+"""Which events may be given up when storage cannot keep up, and in which order.
+
+Pure. The order is fixed (design, section 6): deltas first, then `rate_limits.updated`, then buffer
+marks, then whatever is not known to matter; lifecycle events, `*.done` and `error` last of all.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+DELTA, RATE_LIMITS, BUFFER_MARK, OTHER, KEPT = 1, 2, 3, 4, 5
+"""Classes, the first to be shed first; `KEPT` is given up only when there is no room at all."""
+
+NAMES = {DELTA: "delta", RATE_LIMITS: "rate_limits", BUFFER_MARK: "buffer_mark", OTHER: "other", KEPT: "kept"}
+
+_KEPT_PREFIXES = ("session.", "conversation.", "response.", "error", "mcp_list_tools.")
+
+
+@lru_cache(maxsize=512)
+def shed_class(type_: str | None) -> int:
+    """Give the class of an event type; what is not JSON counts as `OTHER`."""
+    if type_ is None:
+        return OTHER
+    if type_.endswith(".delta"):
+        return DELTA
+    if type_ == "rate_limits.updated":
+        return RATE_LIMITS
+    if type_.startswith(("input_audio_buffer.", "output_audio_buffer.")):
+        return BUFFER_MARK
+    if type_.endswith(".done") or type_.startswith(_KEPT_PREFIXES):
+        return KEPT
+    return OTHER

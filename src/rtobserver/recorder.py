@@ -1,0 +1,146 @@
+"""Take what observers record and hand it to the writer, within bounds.
+
+The reader of a socket never waits here. What waits for the database is bounded, per call and in
+all; as the bound comes nearer, `pressure` rises and observers shed frames class by class
+(`realtime/shedding.py`), each of which a gap counts. Commands and gaps are always taken.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from rtobserver.clock import Clock
+from rtobserver.metrics import Metrics
+from rtobserver.realtime import shedding
+from rtobserver.realtime.entries import Changed, CommandRow, GapRow, Record, Recordable, Rows, Sums
+from rtobserver.store import folds, tables
+from rtobserver.store.identity import CallRef
+from rtobserver.store.writer import Writer
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Say how much may wait for the database, in payload bytes."""
+
+    total: int = 256 * 1024 * 1024
+    per_call: int = 48 * 1024 * 1024
+    """More than the largest frame, so that one frame never sheds its own successor's class."""
+
+
+# Shares of a bound at which each class is given up; below the first nothing is.
+_LEVELS = (
+    (1.0, shedding.KEPT),
+    (0.85, shedding.OTHER),
+    (0.7, shedding.BUFFER_MARK),
+    (0.6, shedding.RATE_LIMITS),
+    (0.5, shedding.DELTA),
+)
+
+
+class Recorder:
+    """Record for all observers of this process."""
+
+    def __init__(self, writer: Writer, *, bounds: Bounds) -> None:
+        self._writer = writer
+        self._bounds = bounds
+        self._calm_total = int(bounds.total * _LEVELS[-1][0])
+        self._calm_call = int(bounds.per_call * _LEVELS[-1][0])
+        self._entry = writer.entry
+
+    def pressure(self, call: CallRef) -> int:
+        """Give the highest class that must be shed now; 0 is none."""
+        total, own = self._writer.queued_bytes, call.queued_in - call.queued_out
+        if total < self._calm_total and own < self._calm_call:
+            return 0
+        share = max(total / self._bounds.total, own / self._bounds.per_call)
+        return next(class_ for level, class_ in _LEVELS if share >= level)
+
+    def record(self, call: CallRef, what: Recordable) -> None:
+        """Hand over one thing to store; it is committed within the next flushes."""
+        match what:
+            case Record():
+                self._entry(
+                    (
+                        call,
+                        what.epoch,
+                        what.seq,
+                        what.kind,
+                        what.at,
+                        what.offset_us,
+                        what.type,
+                        what.event_id,
+                        what.payload,
+                        what.flags,
+                    )
+                )
+            case Rows():
+                for item in what.items:
+                    self._writer.fact(tables.item, call, folds.item_values(item))
+                for response in what.responses:
+                    self._writer.fact(tables.response, call, folds.response_values(response))
+            case GapRow():
+                self._writer.fact(tables.gap, call, _gap_values(what))
+            case CommandRow():
+                self._writer.fact(tables.command, call, _command_values(what))
+            case Sums():
+                counts = {"entry_count": what.entry_count, "gap_count": what.gap_count}
+                self._writer.fact(tables.call, call, {**folds.call_values(what.totals), **counts})
+            case Changed():
+                self._writer.fact(tables.call, call, _call_values(what.values))
+
+
+class FlushReport:
+    """Turn what the writer's thread does into figures and log lines."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self.failing_since: int | None = None
+        """Wall clock in microseconds since when the database refuses; None while it takes rows."""
+
+    def flushed(self, rows: int, seconds: float, oldest_at: int | None) -> None:
+        """Count a commit."""
+        self._metrics.flush_seconds.observe(seconds)
+        if oldest_at is not None:
+            self._metrics.commit_lag_seconds.set(max(0, self._clock.now_us() - oldest_at) / 1e6)
+
+    def failing(self, problem: str, tries: int) -> None:
+        """Say once that the database refuses."""
+        if self.failing_since is None:
+            self.failing_since = self._clock.now_us()
+            log.error("store_failing", problem=problem)
+
+    def recovered(self) -> None:
+        """Say that the database takes rows again."""
+        since, self.failing_since = self.failing_since, None
+        seconds = (self._clock.now_us() - since) / 1e6 if since is not None else 0.0
+        log.warning("store_recovered", seconds=round(seconds, 3))
+
+
+def _gap_values(gap: GapRow) -> dict[str, Any]:
+    return {
+        "epoch": gap.epoch,
+        "seq": gap.seq,
+        "from_at": gap.from_at,
+        "to_at": gap.to_at,
+        "reason": gap.reason,
+        "after": gap.after,
+        "state": gap.state,
+        "lost": gap.lost,
+        "lost_by_type": json.dumps(gap.lost_by_type),
+        "counted": gap.counted,
+    }
+
+
+def _command_values(command: CommandRow) -> dict[str, Any]:
+    return {name: getattr(command, name) for name in CommandRow.__struct_fields__}
+
+
+def _call_values(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in values.items()}

@@ -1,0 +1,151 @@
+"""Give calls their rows: before upstream is asked, once the id is known, at a take-over.
+
+These are pieces of work for `Writer.post`; each is one transaction's part and may be done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from rtobserver.errors import StoreError
+from rtobserver.realtime.rows import Totals
+from rtobserver.store import folds, tables
+from rtobserver.store.database import Database
+from rtobserver.store.identity import CallRef, call_key, day_of
+from rtobserver.store.writer import Transaction
+
+_MAX_COLLISIONS = 8
+
+
+class CallExists(StoreError):
+    """Report that upstream gave an id that is on record already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCall:
+    """Be what is known of a call when its row is written."""
+
+    call_id: str
+    started_at: int
+    profile: str
+    model: str
+    max_duration_us: int
+    protocol: str = "realtime"
+    status: str = "connecting"
+    outcome: str | None = None
+    ended_at: int | None = None
+    user: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    token_id: str | None = None
+    upstream_request_id: str | None = None
+
+    def ref(self) -> CallRef:
+        """Point at the row that this will be."""
+        return CallRef(self.call_id, day_of(self.started_at))
+
+
+def register(call: CallRef, new: NewCall, *, instead_of: CallRef | None = None) -> Callable[[Transaction], None]:
+    """Write a call's row, in place of the one that stood for its negotiation.
+
+    Sets `call.key`, which a hash collision makes differ from the first guess.
+
+    Raises (in the writer):
+        CallExists: the id is on record; nothing is changed.
+
+    """
+
+    def work(transaction: Transaction) -> None:
+        call.key = _free_key(transaction, call.call_id)
+        if instead_of is not None:
+            transaction.execute(tables.call.delete().where(tables.call.c.call_key == instead_of.key))
+        transaction.execute(insert(tables.call).values(_row(call, new)))
+
+    return work
+
+
+def close(call: CallRef, *, status: str, outcome: str, ended_at: int | None) -> Callable[[Transaction], None]:
+    """Write how a negotiation ended that led to no observed call."""
+
+    def work(transaction: Transaction) -> None:
+        values = {"status": status, "outcome": outcome, "ended_at": ended_at, "completeness": "incomplete"}
+        transaction.execute(update(tables.call).where(tables.call.c.call_key == call.key).values(values))
+
+    return work
+
+
+def next_epoch(call: CallRef) -> Callable[[Transaction], int]:
+    """Begin a new owner's stretch of observing the call; gives its number."""
+
+    def work(transaction: Transaction) -> int:
+        where = tables.call.c.call_key == call.key
+        transaction.execute(update(tables.call).where(where).values(epoch=tables.call.c.epoch + 1))
+        [(epoch,)] = transaction.execute(select(tables.call.c.epoch).where(where))
+        return int(epoch)
+
+    return work
+
+
+def _free_key(transaction: Transaction, call_id: str) -> int:
+    for attempt in range(_MAX_COLLISIONS):
+        key = call_key(call_id, attempt)
+        found = transaction.execute(select(tables.call.c.call_id).where(tables.call.c.call_key == key))
+        if not found:
+            return key
+        if found[0][0] == call_id:
+            raise CallExists(f"{call_id} is on record already")
+    raise StoreError(f"no free key for {call_id}")
+
+
+def _row(call: CallRef, new: NewCall) -> dict[str, Any]:
+    return {
+        "call_key": call.key,
+        "day": call.day,
+        "call_id": new.call_id,
+        "protocol": new.protocol,
+        "status": new.status,
+        "outcome": new.outcome,
+        "started_at": new.started_at,
+        "ended_at": new.ended_at,
+        "profile": new.profile,
+        "model": new.model,
+        "user": new.user,
+        "labels": json.dumps(dict(new.labels)),
+        "tags": "[]",
+        "token_id": new.token_id,
+        "max_duration_us": new.max_duration_us,
+        "epoch": 1,
+        "entry_count": 0,
+        "tampered": False,
+        "attach_latency_ms": None,
+        "completeness": None,
+        "checks": "{}",
+        "gap_count": 0,
+        "upstream_request_id": new.upstream_request_id,
+        **folds.call_values(Totals()),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Say who opened a call."""
+
+    token_id: str | None
+    user: str | None
+
+
+async def owner(database: Database, call_id: str) -> Owner | None:
+    """Read who opened a call; None where there is no such call.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    statement = select(tables.call.c.token_id, tables.call.c.user).where(tables.call.c.call_id == call_id)
+    async with database.reading() as connection:
+        row = (await connection.execute(statement)).first()
+    return Owner(row.token_id, row.user) if row else None
