@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Secret, Upstream
 from rtobserver.errors import CredentialError
-
-if TYPE_CHECKING:
-    from azure.identity.aio import DefaultAzureCredential
 
 EARLY = 300.0
 """Seconds before its end that a token is replaced (protocol.md 1.3)."""
@@ -48,6 +46,28 @@ class Credentials(Protocol):
         """Give back connections."""
 
 
+class GivenToken(Protocol):
+    """Describe what the library gives."""
+
+    @property
+    def token(self) -> str:
+        """Give the token itself."""
+
+    @property
+    def expires_on(self) -> int:
+        """Give the end of its life in unix seconds."""
+
+
+class TokenSource(Protocol):
+    """Describe as much of the library's credentials as is used here."""
+
+    async def get_token(self, scope: str, /) -> GivenToken:
+        """Give a token, from its own cache or from Entra."""
+
+    async def close(self) -> None:
+        """Give back connections."""
+
+
 class ApiKey:
     """Send a fixed key: as `api-key` to Azure, as a bearer to the others."""
 
@@ -66,11 +86,20 @@ class ApiKey:
         """Do nothing."""
 
 
+def _default_credential(proxy: str) -> TokenSource:
+    from azure.identity.aio import DefaultAzureCredential
+
+    proxies = {"https": proxy} if proxy else None
+    return DefaultAzureCredential(use_env_settings=False, proxies=proxies)
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     value: Secret
+    due_mono: float
+    """When it should be replaced."""
     ends_mono: float
-    """On the monotonic clock, so that a wall clock that jumps does not end it."""
+    """When it must have been; on the monotonic clock, so that a wall clock that jumps does not end it."""
 
 
 class Entra:
@@ -81,7 +110,16 @@ class Entra:
     identities are on the machine itself.
     """
 
-    def __init__(self, scope: str, clock: Clock, *, proxy: str = "", timeout: float = 10.0, patience: float = 3.0):
+    def __init__(
+        self,
+        scope: str,
+        clock: Clock,
+        *,
+        proxy: str = "",
+        timeout: float = 10.0,
+        patience: float = 3.0,
+        source: Callable[[str], TokenSource] = _default_credential,
+    ) -> None:
         self._scope = scope
         self._clock = clock
         self._proxy = proxy
@@ -89,8 +127,9 @@ class Entra:
         """Seconds for a token without which nothing can go on."""
         self._patience = patience
         """Seconds for the replacement of a token that still works."""
+        self._make = source
         self._lock = asyncio.Lock()
-        self._credential: DefaultAzureCredential | None = None
+        self._source: TokenSource | None = None
         self._token: _Token | None = None
         self._rejected = False
         self._refreshed_mono = float("-inf")
@@ -121,9 +160,9 @@ class Entra:
 
     async def close(self) -> None:
         """Close the library's connections."""
-        credential, self._credential = self._credential, None
-        if credential is not None:
-            await credential.close()
+        source, self._source = self._source, None
+        if source is not None:
+            await source.close()
 
     async def _current(self) -> _Token:
         asked_mono = self._clock.mono()
@@ -144,38 +183,41 @@ class Entra:
 
     async def _replace(self, old: _Token | None, now: float) -> _Token:
         spare = old if old is not None and self._works(old, now) else None
-        self._retry_mono = now + RETRY_SPACING
         try:
             token = await self._fetch(self._patience if spare is not None else self._timeout)
         except CredentialError as exc:
             if spare is not None:
-                self._rejected = False
+                self._rejected, self._retry_mono = False, now + RETRY_SPACING
                 return spare
             self._failure, self._failed_mono = exc, self._clock.mono()
             raise
         self._token, self._failure, self._rejected = token, None, False
-        self._retry_mono = float("-inf")
         return token
 
     async def _fetch(self, timeout: float) -> _Token:
-        if self._rejected:
-            await self.close()
         try:
             async with asyncio.timeout(timeout):
-                if self._credential is None:
-                    self._credential = await asyncio.to_thread(_default_credential, self._proxy)
-                got = await self._credential.get_token(self._scope)
+                if self._rejected:
+                    # The library would give the same token out of its own cache.
+                    await self.close()
+                if self._source is None:
+                    self._source = await asyncio.to_thread(self._make, self._proxy)
+                got = await self._source.get_token(self._scope)
         except TimeoutError:
             raise CredentialError(f"no token for {self._scope} within {timeout:g} s") from None
         except Exception as exc:  # noqa: BLE001 - the library raises its own classes, azure-core's and built-in ones
             # The cause is cut off: its text quotes the token endpoint's answer.
             raise CredentialError(f"no token for {self._scope}: {_gist(exc)}") from None
-        life = got.expires_on - self._clock.now_us() / 1e6
-        return _Token(Secret(got.token), self._clock.mono() + life)
+        if not _fits_header(got.token):
+            raise CredentialError(f"the token for {self._scope} holds what no header can")
+        now, life = self._clock.mono(), got.expires_on - self._clock.now_us() / 1e6
+        # A token that is shorter than the margin would otherwise be fetched for each request.
+        return _Token(Secret(got.token), now + life - min(EARLY, life / 2), now + life)
 
     def _is_due(self, token: _Token, now: float) -> bool:
-        early = now >= token.ends_mono - EARLY or self._rejected
-        return early and (now >= self._retry_mono or not self._works(token, now))
+        if not self._works(token, now):
+            return True
+        return (self._rejected or now >= token.due_mono) and now >= self._retry_mono
 
     @staticmethod
     def _works(token: _Token, now: float) -> bool:
@@ -186,20 +228,19 @@ def credentials_for(section: Upstream, clock: Clock) -> Credentials:
     """Choose the credentials that the configuration asks for.
 
     Raises:
-        CredentialError: An API key is asked for and there is none.
+        CredentialError: An API key is asked for, and there is none or none that can be sent.
     """
     if section.auth == "entra":
         return Entra(section.scope, clock, proxy=section.proxy)
     if section.api_key is None:
         raise CredentialError("no API key is configured for upstream")
+    if not _fits_header(section.api_key.reveal()):
+        raise CredentialError("the API key for upstream is empty or holds what no header can")
     return ApiKey(section.provider, section.api_key)
 
 
-def _default_credential(proxy: str) -> DefaultAzureCredential:
-    from azure.identity.aio import DefaultAzureCredential
-
-    proxies = {"https": proxy} if proxy else None
-    return DefaultAzureCredential(use_env_settings=False, proxies=proxies)
+def _fits_header(value: str) -> bool:
+    return bool(value) and value.isascii() and value.isprintable() and " " not in value
 
 
 def _gist(exc: Exception) -> str:
