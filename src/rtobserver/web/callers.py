@@ -20,6 +20,7 @@ from rtobserver.clock import Clock
 from rtobserver.config.sections import Profile
 from rtobserver.errors import RequestError
 from rtobserver.negotiation import Caller
+from rtobserver.realtime import session as session_part
 from rtobserver.web.access import Identity, is_plain
 from rtobserver.web.sealed import PREFIX, Grant, GrantTooLarge, Sealer
 
@@ -29,7 +30,8 @@ _KEY_PREFIX = "rto_"
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL_COUNT = 16
 _LABEL_CAP = 256
-_NAMED_CAP = 100
+_NAMED_CAP = 1_000
+_NAMED_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Callers:
         self._sealer = sealer
         self._clock = clock
         self._token_ttl = token_ttl
-        self._named: set[tuple[str, ...]] = set()
+        self._named: set[tuple[str, str]] = set()
 
     def identified(self, request: web.Request, *, profile: str | None, labels: str | None) -> Caller:
         """Tell whom a request is for by its identity alone.
@@ -177,35 +179,23 @@ class Callers:
         # What no call could use need not travel in every request's header.
         if session is None:
             return None
-        kept = pick(session, profile.client_session_keys)
-        dropped = tuple(sorted(name for name in session if name not in kept and name.isidentifier()))
-        # The names come from outside, so that the set of those that were logged must end somewhere.
-        if dropped and (profile.name, *dropped) not in self._named and len(self._named) < _NAMED_CAP:
-            self._named.add((profile.name, *dropped))
-            _log.info("session_keys_dropped", profile=profile.name, keys=[name[:64] for name in dropped[:20]])
-        return kept or None
+        taken, dropped = session_part.admit(session, profile.client_session_keys)
+        for key in dropped:
+            if session_part.lookup(session, key) != session_part.lookup(profile.session, key):
+                self._name_dropped(profile.name, key)
+        return taken or None
+
+    def _name_dropped(self, profile: str, key: str) -> None:
+        # The keys come from outside, so that the set of those that were named must end somewhere.
+        if (profile, key) not in self._named and len(self._named) < _NAMED_CAP and len(key) <= _NAMED_LENGTH:
+            self._named.add((profile, key))
+            _log.warning("session_key_dropped", profile=profile, key=key)
 
 
 def _bearer(request: web.Request) -> str:
     sent = request.headers.getall("Authorization", [])
     scheme, _, value = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     return value.strip() if scheme.lower() == "bearer" else ""
-
-
-def pick(session: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    """Copy the dotted keys that are there, and nothing else."""
-    picked: dict[str, Any] = {}
-    for key in keys:
-        *parents, last = key.split(".")
-        source: Any = session
-        for parent in parents:
-            source = source.get(parent) if isinstance(source, Mapping) else None
-        if isinstance(source, Mapping) and last in source:
-            target = picked
-            for parent in parents:
-                target = target.setdefault(parent, {})
-            target[last] = source[last]
-    return picked
 
 
 def read_labels(text: str) -> dict[str, str]:

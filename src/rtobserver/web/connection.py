@@ -119,7 +119,7 @@ class Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            keepalive_timeout=0,  # our own alarm does it
+            keepalive_timeout=patience.idle + 3600,  # our own alarm comes first
             access_log=None,  # type: ignore[arg-type]  # falsy is how it is switched off
             max_headers=_MAX_HEADERS,
             lingering_time=patience.linger,
@@ -156,6 +156,9 @@ class Connection(web.RequestHandler):
         for alarm in (self._alarm, self._body_alarm, self._write_alarm):
             if alarm is not None:
                 alarm.cancel()
+        if exc is None and self._paused:
+            # Whoever waits for its answer to leave shall know that it did not.
+            exc = ConnectionResetError("the connection ended with bytes unsent")
         super().connection_lost(exc)
 
     def cut(self) -> None:
@@ -257,6 +260,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what aiohttp could not read, or what got past the middlewares."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the caller is gone, there is nobody to tell
         request_id = problems.new_request_id()
         if status == 400:
             problem = problems.Problem(status=400, code="bad_request", message="This is not an HTTP request.")
