@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from raw_peer import Peer, answer, cut, peer, raw, silence
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from rtobserver.config.sections import Secret, Upstream
@@ -17,6 +16,7 @@ from rtobserver.upstream import attach as module
 from rtobserver.upstream.attach import Attach, AttachFailed, AttachRefused, Detached, Sideband, attach
 from rtobserver.upstream.credentials import ApiKey
 from rtobserver.upstream.endpoints import Endpoints
+from tests.upstream.raw_peer import Peer, answer, cut, peer, raw, silence
 
 KEY = "canary-key-7f3a"
 HEADERS = {"api-key": KEY}

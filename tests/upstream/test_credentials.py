@@ -5,11 +5,11 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from raw_peer import HandClock
 
 from rtobserver.config.sections import Secret, Upstream
 from rtobserver.errors import CredentialError
 from rtobserver.upstream.credentials import ApiKey, Entra, credentials_for
+from tests.upstream.raw_peer import HandClock
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 HOUR = 3600
@@ -116,8 +116,8 @@ def test_a_key_that_cannot_be_sent_is_refused_unseen(key: str | None, clock: Han
 
 def test_keys_do_not_pay_for_the_identity_library() -> None:
     code = (
-        "import sys; from rtobserver.upstream import attach, credentials, rest; from rtobserver.clock import SystemClock;"
-        "credentials.Entra('s', SystemClock()); sys.exit(any(name.startswith('azure') for name in sys.modules))"
+        "import sys; from rtobserver.clock import SystemClock; from rtobserver.upstream import credentials, rest;"
+        " credentials.Entra('s', SystemClock()); sys.exit(any(name.startswith('azure') for name in sys.modules))"
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 0

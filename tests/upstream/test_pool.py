@@ -3,13 +3,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from raw_peer import HandClock, Peer, answer, peer
 
 from rtobserver.config.sections import Secret, Upstream
 from rtobserver.upstream.credentials import ApiKey
 from rtobserver.upstream.endpoints import Endpoints
 from rtobserver.upstream.pool import FRESH_SECONDS, KEEP_ALIVE_SECONDS
 from rtobserver.upstream.rest import Rest
+from tests.upstream.raw_peer import HandClock, Peer, answer, peer
 
 MINTED = json.dumps({"value": "ek_new", "expires_at": 1795400060, "session": {}}).encode()
 SDP = b"v=0\r\n"

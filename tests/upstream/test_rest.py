@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from raw_peer import HandClock, Peer, Step, answer, cut, flood, peer, raw, silence
 
 from rtobserver.config.sections import Secret, Upstream
 from rtobserver.errors import (
@@ -22,6 +21,7 @@ from rtobserver.errors import (
 from rtobserver.upstream.credentials import ApiKey
 from rtobserver.upstream.endpoints import Endpoints
 from rtobserver.upstream.rest import Answer, AnswerBroken, AnswerLate, ClientSecret, Rest
+from tests.upstream.raw_peer import HandClock, Peer, Step, answer, cut, flood, peer, raw, silence
 
 KEY = "canary-key-7f3a"
 EK = Secret("ek_canary-9b1c")
