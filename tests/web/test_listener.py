@@ -245,7 +245,6 @@ async def test_beyond_the_cap_a_connection_is_refused_when_all_others_are_busy()
 async def test_a_peer_that_does_not_read_its_answer_is_cut_off() -> None:
     site = Site()
     async with serving(site) as listener, connected(listener.port) as (_, writer):
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(request("GET", "/flood"))
         await until(lambda: site.finished == 1)
 

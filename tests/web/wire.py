@@ -41,7 +41,7 @@ def parse(raw: bytes) -> Reply:
     return Reply(raw, int(first.split()[1]), headers, body)
 
 
-def request(method: str, path: str, body: bytes = b"", *, host: str = "localhost", **headers: str) -> bytes:
+def request(method: str, path: str, body: bytes = b"", /, *, host: str = "localhost", **headers: str) -> bytes:
     fields = {"Host": host, "Connection": "close", **{name.replace("_", "-"): headers[name] for name in headers}}
     if body or method == "POST":
         fields.setdefault("Content-Length", str(len(body)))

@@ -149,11 +149,12 @@ class Forwarded:
 
         """
         names = request.headers.getall(self._header, [])
-        if not self._trusts(request.remote) or len(names) != 1 or not is_plain(names[0].strip(), _USER_CAP):
+        if not self.trusts(request.remote) or len(names) != 1 or not is_plain(names[0].strip(), _USER_CAP):
             raise RequestError(401, "no_identity", "The request does not say who you are, or not by way of our proxy.")
         return names[0].strip()
 
-    def _trusts(self, peer: str | None) -> bool:
+    def trusts(self, peer: str | None) -> bool:
+        """Say whether an address is a proxy's."""
         try:
             address = ipaddress.ip_address(peer or "")
         except ValueError:
