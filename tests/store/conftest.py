@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import stored
 
 from rtobserver.clock import SystemClock
 from rtobserver.store.database import Database
+from tests.store import stored
 
 
 @pytest.fixture

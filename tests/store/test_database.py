@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-import stored
 
 from rtobserver.clock import SystemClock
 from rtobserver.errors import ConfigError, StoreUnavailable
 from rtobserver.store import database as store
 from rtobserver.store import tables
 from rtobserver.store.database import Database
+from tests.store import stored
 
 
 class Leaping(SystemClock):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-import stored
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from rtobserver.errors import SchemaMismatch, StoreBusy, StoreError, StoreUnavailable
 from rtobserver.store import database, schema, tables
+from tests.store import stored
 
 
 def objects(path: Path) -> set[str]:

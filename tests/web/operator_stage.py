@@ -1,0 +1,136 @@
+"""Serve the operator's application on a real socket, over a real file and its writer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import sqlalchemy as sa
+
+from rtobserver.clock import SystemClock
+from rtobserver.config.sections import Operator
+from rtobserver.metrics import Metrics
+from rtobserver.store import database as store
+from rtobserver.store import keys, schema
+from rtobserver.store.audit import Audit
+from rtobserver.store.database import Database
+from rtobserver.store.writer import Writer
+from rtobserver.web.health import Health
+from rtobserver.web.listener import listening
+from rtobserver.web.operator import operator_app
+
+
+class Deaf:
+    def flushed(self, rows: int, seconds: float, oldest_at: int | None) -> None: ...
+
+    def failing(self, problem: str, tries: int) -> None: ...
+
+    def recovered(self) -> None: ...
+
+
+class Clock(SystemClock):
+    """Tell the machine's time, moved forward at will."""
+
+    ahead = 0.0
+
+    def now_us(self) -> int:
+        return super().now_us() + round(self.ahead * 1_000_000)
+
+    def mono(self) -> float:
+        return super().mono() + self.ahead
+
+
+@dataclass
+class Facts:
+    draining: bool = False
+    broken: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        assert self.headers["Content-Type"].startswith("application/problem+json")
+        return str(self.json["error"]["code"])
+
+
+@dataclass
+class Stage:
+    path: Path
+    url: str
+    client: aiohttp.ClientSession
+    writer: Writer
+    database: Database
+    clock: Clock
+    facts: Facts
+    metrics: Metrics
+    key: str
+
+    def make_key(self, *scopes: keys.Scope, expires_at: int | None = None) -> str:
+        return keys.create(self.path, name="test", scopes=scopes, expires_at=expires_at, now_us=self.clock.now_us())
+
+    async def get(self, path: str, *, key: str | None = None, **headers: str) -> Answer:
+        sent = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.get(f"{self.url}{path}", headers=sent) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def all_pages(self, path: str) -> list[Any]:
+        found: list[Any] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            join = "&" if "?" in path else "?"
+            answer = await self.get(f"{path}{join}cursor={cursor}" if cursor else path)
+            assert answer.status == 200, answer.body
+            found += answer.json["data"]
+            cursor = answer.json["next_cursor"]
+        return found
+
+    def insert(self, table: sa.Table, *rows: dict[str, Any]) -> None:
+        with store.transaction(self.path) as connection:
+            connection.execute(table.insert(), list(rows))
+
+    def select(self, statement: sa.Select[Any]) -> list[Any]:
+        with store.transaction(self.path) as connection:
+            return [tuple(row) for row in connection.execute(statement)]
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    path = folder / "rtobserver.db"
+    schema.migrate(path)
+    clock, facts, metrics = Clock(), Facts(), Metrics()
+    writer = Writer(lambda: store.open_writer(path), flushes=Deaf(), refused=lambda _: None, flush_interval=0.002)
+    await writer.open()
+    try:
+        async with Database(path, clock=clock) as database:
+            app = operator_app(
+                section=Operator(),
+                database=database,
+                audit=Audit(writer, clock=clock),
+                metrics=metrics,
+                health=Health(
+                    draining=lambda: facts.draining, broken=lambda: facts.broken, degraded=lambda: facts.degraded
+                ),
+                clock=clock,
+            )
+            key = keys.create(path, name="reader", now_us=clock.now_us())
+            async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:
+                yield Stage(path, listener.url, client, writer, database, clock, facts, metrics, key)
+    finally:
+        if not writer.done.done():
+            await writer.close()
