@@ -112,6 +112,7 @@ class Call:
         event = ClientEvent(sideband.name, message, time.time())
         self.client_events.append(event)
         sideband.client_events.append(event)
+        self._changes.notify()
         if self._faults.acknowledge and self.ended is None:
             if self._faults.acknowledge_delay:
                 task = self._tasks.create_task(

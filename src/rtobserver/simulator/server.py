@@ -55,6 +55,7 @@ class Simulator:
         self._stack = AsyncExitStack()
         self._origin = ""
         self._call_count = 0
+        self._unstopped: list[Call] = []
 
     @property
     def origin(self) -> str:
@@ -160,9 +161,18 @@ class Simulator:
             pace=options.pace,
             remember=options.remember,
         )
-        self._exchange.calls[call_id] = call
+        self._keep(call)
         self._ledger.write("answer", call_id, at=time.time())
         call.play(self._timeline(call, scenario), "script")
+
+    def _keep(self, call: Call) -> None:
+        """List a call; a simulator that remembers nothing forgets those that ended."""
+        if not self.options.remember:
+            for known in [known for known in self._exchange.calls.values() if known.ended is not None]:
+                del self._exchange.calls[known.id]
+            self._unstopped = [known for known in self._unstopped if known.ended is None]
+        self._exchange.calls[call.id] = call
+        self._unstopped.append(call)
 
     def _timeline(self, call: Call, scenario: Scenario) -> Timeline:
         if self.options.begin == "attached":
@@ -188,7 +198,7 @@ class Simulator:
 
     def _stop_calls(self) -> None:
         self._exchange.closing.set()
-        for call in self._exchange.calls.values():
+        for call in self._unstopped:
             call.stop()
 
 
