@@ -7,6 +7,7 @@ import pytest
 
 from rtobserver.clock import SystemClock
 from rtobserver.store.database import Database
+from rtobserver.store.writer import Writer
 from tests.store import stored
 
 
@@ -19,3 +20,11 @@ def path(tmp_path: Path) -> Path:
 async def database(path: Path) -> AsyncIterator[Database]:
     async with Database(path, clock=SystemClock()) as opened:
         yield opened
+
+
+@pytest.fixture
+async def writer(path: Path) -> AsyncIterator[Writer]:
+    opened = stored.writer_of(path)
+    await opened.open()
+    yield opened
+    await opened.close()

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from rtobserver.store import database, schema, tables
 from rtobserver.store.identity import CallRef, call_key, day_of
+from rtobserver.store.writer import Writer
 
 START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 
@@ -79,3 +80,17 @@ def entry(call_id: str, seq: int, payload: bytes = b"{}", **values: Any) -> dict
         "payload": payload,
         "flags": tables.FLAG_JSON,
     } | values
+
+
+class Deaf:
+    """Hear nothing of the writer's flushes."""
+
+    def flushed(self, rows: int, seconds: float, oldest_at: int | None) -> None: ...
+
+    def failing(self, problem: str, tries: int) -> None: ...
+
+    def recovered(self) -> None: ...
+
+
+def writer_of(path: Path) -> Writer:
+    return Writer(lambda: database.open_writer(path), flushes=Deaf(), refused=lambda _: None, flush_interval=0.002)

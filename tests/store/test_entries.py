@@ -116,14 +116,3 @@ def test_a_chunk_follows_the_index_of_its_call(path: Path, after: Position | Non
     assert len(plan) == 1
     assert "USING INDEX" in plan[0]
     assert ("call_key=? AND day=? AND (epoch,seq)>(?,?)" if after else "call_key=? AND day=?") in plan[0]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1", "1:", ":1", "1:2:3", "-1:2", "1:-2", "a:b", "1 :2", "9999999999:1", "\u0661:2"]
-)
-def test_what_is_no_position_is_none(text: str) -> None:
-    assert Position.parse(text) is None
-
-
-def test_a_position_is_written_as_it_is_read() -> None:
-    assert str(Position.parse("12:345")) == "12:345"

@@ -16,21 +16,14 @@ from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Operator
 from rtobserver.metrics import Metrics
 from rtobserver.store import database as store
-from rtobserver.store import keys, schema
+from rtobserver.store import keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
 from rtobserver.web.operator import operator_app
-
-
-class Deaf:
-    def flushed(self, rows: int, seconds: float, oldest_at: int | None) -> None: ...
-
-    def failing(self, problem: str, tries: int) -> None: ...
-
-    def recovered(self) -> None: ...
+from tests.store import stored
 
 
 class Clock(SystemClock):
@@ -111,10 +104,9 @@ class Stage:
 
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
-    path = folder / "rtobserver.db"
-    schema.migrate(path)
+    path = stored.fresh(folder)
     clock, facts, metrics = Clock(), Facts(), Metrics()
-    writer = Writer(lambda: store.open_writer(path), flushes=Deaf(), refused=lambda _: None, flush_interval=0.002)
+    writer = stored.writer_of(path)
     await writer.open()
     try:
         async with Database(path, clock=clock) as database:

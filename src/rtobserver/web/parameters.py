@@ -113,7 +113,7 @@ def _moment(text: str, now_us: int) -> int | None:
     if not _TIME.fullmatch(text):
         return None
     try:
-        moment = datetime.fromisoformat(_LOST_PLUS.sub("+", text))
+        moment = datetime.fromisoformat(_LOST_PLUS.sub("+", text.upper()))
     except ValueError:
         return None
     if moment.tzinfo is None:

@@ -112,23 +112,6 @@ async def test_nothing_but_get_is_taken(api: Stage) -> None:
             assert response.status == 405
 
 
-async def test_health_says_what_is_wrong(api: Stage) -> None:
-    assert (await api.get("/livez", key="")).json["status"] == "ok"
-    ready = await api.get("/readyz", key="")
-    assert (ready.status, ready.json) == (200, {"status": "ok", "reasons": []})
-    api.facts.degraded.append("database is away")
-    ready = await api.get("/readyz", key="")
-    assert (ready.status, ready.json) == (200, {"status": "degraded", "reasons": ["database is away"]})
-    api.facts.broken.append("recorder is full")
-    ready = await api.get("/readyz", key="")
-    assert (ready.status, ready.json["status"]) == (503, "unavailable")
-    assert ready.json["reasons"] == ["recorder is full", "database is away"]
-    api.facts.draining = True
-    ready = await api.get("/readyz", key="")
-    assert (ready.status, ready.json["status"]) == (503, "draining")
-    assert (await api.get("/livez", key="")).status == 200
-
-
 async def test_figures_are_given_as_text(api: Stage) -> None:
     api.metrics.live_calls.set(3)
     answer = await api.get("/metrics", key=api.make_key("metrics"))
