@@ -122,7 +122,11 @@ class Negotiation:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._tasks.__aexit__(kind, exc, trace)
+        if isinstance(exc, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, exc, trace)
+        else:
+            # an error of the block is no reason to cut off what is in progress, nor to be wrapped in a group
+            await self._tasks.__aexit__(None, None, None)
 
     async def drain(self) -> None:
         """Take no more offers; returns when those in flight are answered."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rtobserver.realtime.call import CallState
+from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import EVENT, GapRow
 from rtobserver.realtime.events import read
 from rtobserver.store import entries, gaps
@@ -23,8 +24,10 @@ class Restored:
     gaps: tuple[GapRow, ...] = ()
 
 
-async def restore(database: Database, call: CallKey, state: CallState) -> Restored:
-    """Fold all entries of a call into `state`, which must be new.
+async def restore(
+    database: Database, call: CallKey, state: CallState, changed: Callable[[Changes], None] = lambda _: None
+) -> Restored:
+    """Fold all entries of a call into `state`, which must be new; `changed` is given each change of a row.
 
     Raises:
         StoreUnavailable: the database cannot be read now.
@@ -39,7 +42,9 @@ async def restore(database: Database, call: CallKey, state: CallState) -> Restor
         name = entry.type or "(none)"
         counts[name] = counts.get(name, 0) + 1
         event, _ = read(entry.payload)
-        state.apply(event, entry.payload, entry.at, entry.epoch, entry.seq)
+        changes = state.apply(event, entry.payload, entry.at, entry.epoch, entry.seq)
+        if changes is not None:
+            changed(changes)
     restored.gaps = tuple([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
     return restored
 

@@ -77,8 +77,9 @@ class Supervisor:
         quota: Quota,
         patience: sections.Observer,
         profiles: Mapping[str, sections.Profile],
+        default: sections.Profile,
         audio_key: bytes | None,
-        new_state: Callable[[str], CallState],
+        new_state: Callable[[sections.Profile, str], CallState],
         replica_id: str,
     ) -> None:
         self._attach, self._rest, self._recorder = attach, rest, recorder
@@ -86,7 +87,7 @@ class Supervisor:
         self._clock, self._metrics = clock, metrics
         self._quota = quota
         self._patience = patience
-        self._profiles = profiles
+        self._profiles, self._default = profiles, default
         self._audio_key = audio_key
         self._new_state = new_state
         self._replica_id = replica_id
@@ -105,7 +106,11 @@ class Supervisor:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._beating.cancel()
-        await self._tasks.__aexit__(kind, exc, trace)
+        if isinstance(exc, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, exc, trace)
+        else:
+            # an error of the block is no reason to cut off what is in progress, nor to be wrapped in a group
+            await self._tasks.__aexit__(None, None, None)
 
     @property
     def count(self) -> int:
@@ -124,23 +129,24 @@ class Supervisor:
         """
         at, mono = self._clock.now_us(), self._clock.mono()
         plan = self._plan(accepted.profile, accepted.started_at, accepted.profile.max_duration)
-        machine = Machine(plan, self._new_state(accepted.profile.model), epoch=1, at=at, mono=mono)
+        machine = Machine(plan, self._new_state(accepted.profile, accepted.profile.model), epoch=1, at=at, mono=mono)
         kept = self._keep(accepted.ref, machine, accepted.profile, accepted.user)
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
 
-    async def adopt(self) -> int:
+    async def adopt(self, mark: int | None) -> int:
         """Take up the calls that an earlier run left; gives how many.
+
+        `mark` is the time up to which that run had stored everything that it received.
 
         Raises:
             StoreUnavailable: they cannot be read; nothing was taken up.
 
         """
-        mark = await unfinished.watermark(self._database) or 0
         found = await unfinished.calls(self._database)
         turns = asyncio.Semaphore(ADOPTIONS)
         for call in found:
-            self._tasks.create_task(self._adopt(call, mark, turns), name=f"adopt {call.ref.call_id}")
+            self._tasks.create_task(self._adopt(call, mark or 0, turns), name=f"adopt {call.ref.call_id}")
         return len(found)
 
     async def drain(self) -> None:
@@ -155,9 +161,14 @@ class Supervisor:
             async with asyncio.timeout(HANG_UP_SECONDS):
                 await self._none.wait()
         except TimeoutError:
-            for kept in list(self._kept.values()):
-                kept.observer.drain()
+            self.leave()
             await self._none.wait()
+
+    def leave(self) -> None:
+        """Leave all calls as they are, even those that should have been hung up."""
+        self._draining = True
+        for kept in list(self._kept.values()):
+            kept.observer.drain()
 
     def refused(self, rows: list[EntryRow]) -> None:
         """Tell observers of entries that the database would not store for what they hold."""
@@ -230,10 +241,10 @@ class Supervisor:
                 await self._adopt(call, failed_at, asyncio.Semaphore(), failures=kept.failures + 1)
 
     async def _adopt(self, call: Unfinished, mark: int, turns: asyncio.Semaphore, failures: int = 0) -> None:
-        profile = self._profiles.get(call.profile) or next(iter(self._profiles.values()))
+        profile = self._profiles.get(call.profile, self._default)
         async with turns:
             epoch = await self._writer.run(registration.next_epoch(call.ref))
-            restored = await restore(self._database, call.ref, self._new_state(call.model))
+            restored = await restore(self._database, call.ref, self._new_state(profile, call.model))
             given_up = call.status if call.status in ("unobserved", "lost") else None
             resumption = Resumption(
                 watermark=max(call.started_at, call.last_at or 0, mark),

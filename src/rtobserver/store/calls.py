@@ -178,3 +178,14 @@ def _call_of(row: Mapping[Any, Any]) -> Call:
         values[name] = json.loads(values[name])
     values["tags"] = tuple(json.loads(values["tags"]))
     return Call(**values)
+
+
+async def count(database: Database) -> int:
+    """Count all calls.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        return int((await connection.execute(sa.select(sa.func.count()).select_from(_call))).scalar() or 0)

@@ -6,13 +6,17 @@ Columns are named as the values' fields are; only a response's `usage` is kept a
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
+
+import sqlalchemy as sa
 
 from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position, rows_of
+from rtobserver.store.writer import Transaction
 
 
 async def items(
@@ -40,6 +44,16 @@ async def responses(
     """
     rows = await rows_of(database, tables.response, call, after=after, limit=limit)
     return [_response(row) for row in rows]
+
+
+def forget(call: CallKey) -> Callable[[Transaction], None]:
+    """Take a call's items and responses away, so that they can be folded again; for `Writer.post`."""
+
+    def work(transaction: Transaction) -> None:
+        for table in (tables.item, tables.response):
+            transaction.execute(sa.delete(table).where(table.c.call_key == call.key, table.c.day == call.day))
+
+    return work
 
 
 def item_values(row: ItemRow) -> dict[str, Any]:

@@ -34,6 +34,8 @@ FLUSH_ROWS = 5_000
 FLUSH_BYTES = 4 * 1024 * 1024
 RETRY_FIRST, RETRY_CEILING = 0.1, 5.0
 """Seconds between tries while the database refuses."""
+CLOSING_TRIES = 5
+"""Tries that the last flush gets; what it holds is lost after that."""
 
 log = structlog.get_logger()
 
@@ -196,6 +198,8 @@ class Writer:
                 while self._take(database):
                     pass
         except BaseException as exc:  # noqa: BLE001 - an essential thread: the daemon must stop
+            self._closing = True
+            self._fail([self._work.popleft() for _ in range(len(self._work))], exc)
             self._tell(self._closed.set_exception, exc if isinstance(exc, Exception) else RuntimeError(repr(exc)))
         else:
             self._tell(self._closed.set_result, None)
@@ -240,16 +244,17 @@ class Writer:
             began = time.monotonic()
             try:
                 refused = database.write(batch)
+                break
             except sqlite3.OperationalError as exc:
                 tries += 1
                 self._flushes.failing(str(exc), tries)
-                pause = min(RETRY_CEILING, RETRY_FIRST * 2 ** min(tries, 10))
-                if self._closing and tries > 5:
-                    self._fail(batch, exc)
+                if self._closing and tries > CLOSING_TRIES:
+                    self._fail(batch.work, exc)
                     raise
-                time.sleep(pause)
-                continue
-            break
+            except BaseException as exc:
+                self._fail(batch.work, exc)
+                raise
+            time.sleep(min(RETRY_CEILING, RETRY_FIRST * 2 ** min(tries, 10)))
         if tries:
             self._flushes.recovered()
         for row in batch.entries:
@@ -262,10 +267,10 @@ class Writer:
         if batch.work:
             self._tell(_settle, batch.work)
 
-    def _fail(self, batch: _Batch, exc: Exception) -> None:
-        for work in batch.work:
+    def _fail(self, works: list[_Work], exc: BaseException) -> None:
+        for work in works:
             work.error = StoreUnavailable(str(exc))
-        self._tell(_settle, batch.work)
+        self._tell(_settle, works)
 
     def _tell(self, function: Callable[..., Any], *args: Any) -> None:
         try:

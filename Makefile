@@ -1,0 +1,61 @@
+# One word for each thing that people and CI do. Everything runs in .venv, which these targets make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo fmt lint types layers test check build bench-quick lock clean
+
+setup: $(INSTALLED)/dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(INSTALLED)
+
+# the package is editable, so an edit of the sources needs no new install
+$(INSTALLED)/run: requirements/run.lock requirements/build.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock -r requirements/build.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	mkdir -p $(INSTALLED) && touch $@
+
+$(INSTALLED)/dev: requirements/dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	mkdir -p $(INSTALLED) && touch $@
+
+demo: $(INSTALLED)/run  ## simulator, daemon and one example call on this machine
+	$(BIN)/rtobserver demo
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+test: setup  ## all tests
+	$(BIN)/pytest
+
+check: lint types layers test
+
+build: setup
+	$(BIN)/python -m build --no-isolation
+
+bench-quick: setup  ## CPU per recorded event beside its floor, about two minutes
+	$(BIN)/python benchmarks/recording.py --quick
+
+lock: setup  ## resolve the locked requirement files anew
+	$(BIN)/uv pip compile pyproject.toml --extra demo --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/run.lock
+	$(BIN)/uv pip compile requirements/build.in --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/build.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,381 @@
+"""The command line: the only place that prints and that ends the process.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the database has another schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from rtobserver import __version__, logs
+from rtobserver.clock import SystemClock
+from rtobserver.errors import ConfigError, Mistake, RtobserverError, SchemaMismatch
+
+if TYPE_CHECKING:
+    # each command imports what it needs: `keys list` should not wait for a web server to load
+    from rtobserver.config.sections import Config
+
+DEFAULT_CONFIG = Path("config.toml")
+
+T = TypeVar("T")
+
+_config = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="Configuration file.",
+)
+_log_format = click.option(
+    "--log-format", type=click.Choice(["json", "console"]), default=None, help="Default: console on a terminal."
+)
+
+
+def main() -> NoReturn:
+    """Run a command; never returns."""
+    try:
+        code = commands(standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.Abort:
+        sys.exit(1)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(2)
+    except (RtobserverError, OSError) as exc:
+        click.echo(f"rtobserver: {exc}", err=True)
+        sys.exit(_exit_code(exc))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(exc: Exception) -> int:
+    match exc:
+        case ConfigError():
+            return 2
+        case SchemaMismatch():
+            return 3
+        case _:
+            return 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rtobserver")
+def commands() -> None:
+    """Record and control calls to the GPT Realtime API."""
+
+
+@commands.command()
+@_config
+@_log_format
+def serve(config_path: Path, log_format: str | None) -> int:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    logs.set_up(_format(log_format))
+    return _run(_serve(_usable(config_path)))
+
+
+async def _serve(config: Config) -> int:
+    from rtobserver.daemon import running
+
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def stopping() -> None:
+        # the first signal drains, the second does not wait for anything
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping)
+    async with running(config) as daemon, asyncio.TaskGroup() as tasks:
+        stopped = tasks.create_task(stop.wait(), name="wait for a signal")
+        awaited: list[asyncio.Future[Any]] = [stopped, daemon.failed]
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        failed = daemon.failed.done()
+        stopped.cancel()
+        draining = tasks.create_task(daemon.drain(), name="drain")
+        hurried = tasks.create_task(hurry.wait(), name="wait for a second signal")
+        await asyncio.wait([draining, hurried], return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            daemon.hurry()
+            await draining
+        hurried.cancel()
+    return 1 if failed else 0
+
+
+@commands.command()
+@_config
+def migrate(config_path: Path) -> None:
+    """Bring the database to the schema of this release."""
+    from rtobserver.store import database, schema
+
+    path = database.sqlite_path(_usable(config_path).store.url)
+    with database.hold(path):
+        before, after = schema.migrate(path)
+    click.echo(f"{path} is at {after}" if before == after else f"{path} went from {before or 'nothing'} to {after}")
+
+
+@commands.command("check-config")
+@_config
+@click.option("--print", "show", is_flag=True, help="Print the settings in force as JSON, without secrets.")
+def check_config(config_path: Path, show: bool) -> int:
+    """Check the configuration without starting anything."""
+    from rtobserver.config.advice import warnings
+    from rtobserver.config.display import redacted
+
+    config = _usable(config_path)
+    for warning in warnings(config, datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC).date()):
+        click.echo(f"warning: {warning}", err=True)
+    if show:
+        click.echo(json.dumps(redacted(config), indent=2))
+    else:
+        click.echo(
+            f"{config_path} is good: {len(config.profiles)} profile(s), store {redacted(config)['store']['url']}"
+        )
+    return 0
+
+
+@commands.command()
+@_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per call.")
+def rebuild(config_path: Path, as_json: bool) -> None:
+    """Make items, responses and sums again from the recorded entries; no daemon may run."""
+    from rtobserver.daemon import new_state, prices_for
+    from rtobserver.rebuild import count
+    from rtobserver.rebuild import rebuild as rebuilding
+    from rtobserver.store import database
+
+    config = _usable(config_path)
+    prices = prices_for(config)
+    path = _existing(database.sqlite_path(config.store.url))
+
+    async def run() -> None:
+        total = await count(path)
+        rebuilt, left_alone = 0, []
+        results = rebuilding(
+            path, lambda profile, model: new_state(config.profile(profile) or config.default_profile, model, prices)
+        )
+        async for call in _progress(results, total, "calls"):
+            if call.left_alone:
+                left_alone.append(call.call_id)
+            else:
+                rebuilt += 1
+            if as_json:
+                left = {"call_id": call.call_id, "entries": call.entries, "left_alone": call.left_alone}
+                click.echo(json.dumps(left))
+        if not as_json:
+            click.echo(f"{rebuilt} calls rebuilt")
+            for call_id in left_alone:
+                click.echo(f"left alone, its entries are gone: {call_id}")
+
+    _run(run())
+
+
+@commands.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=9400, show_default=True, help="0 picks a free one.")
+@click.option("--provider", type=click.Choice(["azure", "openai"]), default="azure", show_default=True)
+@click.option("--scenario", default="default", show_default=True, help="A shipped scenario or a TOML file.")
+@click.option("--no-media", is_flag=True, help="Without WebRTC media (this release has none yet).")
+@click.option(
+    "--recording", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Play this call instead."
+)
+@click.option("--pace", default=1.0, show_default=True, help="Real seconds per simulated second; 0 waits for nothing.")
+@click.option("--ice-host", default="127.0.0.1", show_default=True)
+@click.option("--api-key", default="sim-key", show_default=True, help="The key that it accepts.")
+@click.option("--ledger", type=click.Path(path_type=Path), help="Write a line per event before it is sent.")
+@click.option("--fault", "faults", multiple=True, metavar="KEY=VALUE", help="Misbehave; see docs/simulator.md.")
+@_log_format
+def simulate(log_format: str | None, no_media: bool, faults: tuple[str, ...], **options: Any) -> None:
+    """Run a simulated Realtime API."""
+    from rtobserver.simulator.faults import parse_faults
+    from rtobserver.simulator.options import SimulatorOptions
+    from rtobserver.simulator.server import Simulator
+
+    logs.set_up(_format(log_format))
+    if not no_media:
+        raise click.UsageError("this release simulates without media only: add --no-media")
+
+    async def run() -> None:
+        setting = SimulatorOptions(remember=False, faults=parse_faults(faults), **options)
+        async with Simulator(setting) as simulator:
+            click.echo(json.dumps({"event": "listening", "base_url": simulator.base_url}), err=True)
+            await _signalled()
+
+    _run(run())
+
+
+@commands.command()
+@click.option("--once", is_flag=True, help="Place one call, print where it was recorded, and end.")
+@click.option("--no-browser", is_flag=True, help="Open no page.")
+@click.option("--public-port", default=8080, show_default=True, help="0 picks a free one.")
+@click.option("--operator-port", default=8081, show_default=True, help="0 picks a free one.")
+@_log_format
+def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log_format: str | None) -> None:
+    """Run simulator and daemon on a fresh SQLite file and place one example call."""
+    from rtobserver.demo import demonstrating, place_call
+
+    del no_browser  # there is no page yet to open; scripts may say it already
+    logs.set_up(_format(log_format))
+
+    async def run() -> None:
+        async with demonstrating(public_port=public_port, operator_port=operator_port) as demo:
+            click.echo(f"upstream={demo.upstream} (simulated)")
+            click.echo(f"public={demo.daemon.public_url}")
+            click.echo(f"operator={demo.daemon.operator_url}")
+            click.echo(f"key={demo.key}")
+            call_id = await place_call(demo)
+            click.echo(f"recorded {call_id} in {demo.path}")
+            url = f"{demo.daemon.operator_url}/api/v1/calls/{call_id}"
+            click.echo("read it with:")
+            click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}")
+            click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}/entries")
+            if not once:
+                click.echo("Ctrl-C ends it")
+                await _signalled()
+
+    _run(run())
+
+
+@commands.group()
+def keys() -> None:
+    """Make, list and revoke API keys; works beside a running daemon."""
+
+
+@keys.command("create")
+@_config
+@click.option("--name", required=True, help="What or whom the key is for.")
+@click.option("--scope", "scopes", multiple=True, help="read (default), export, metrics, control, erase, admin.")
+@click.option("--expires-in", metavar="DURATION", help='Such as "90d"; default: never.')
+def keys_create(config_path: Path, name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
+    """Make a key and print it; it is shown this once."""
+    from rtobserver.config.values import parse_duration
+    from rtobserver.store import keys as store_keys
+
+    unknown = [scope for scope in scopes if scope not in store_keys.SCOPES]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(store_keys.SCOPES)}", param_hint="--scope")
+    now = SystemClock().now_us()
+    expires_at = None if expires_in is None else now + int(parse_duration(expires_in) * 1e6)
+    chosen: Any = scopes or store_keys.DEFAULT_SCOPES
+    click.echo(store_keys.create(_store_path(config_path), name=name, scopes=chosen, expires_at=expires_at, now_us=now))
+
+
+@keys.command("list")
+@_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key.")
+def keys_list(config_path: Path, as_json: bool) -> None:
+    """List the keys."""
+    from rtobserver.realtime.times import rfc3339
+    from rtobserver.store import keys as store_keys
+
+    rows = [
+        {
+            "key_id": key.key_id,
+            "name": key.name,
+            "scopes": sorted(key.scopes),
+            "created_at": rfc3339(key.created_at),
+            "expires_at": None if key.expires_at is None else rfc3339(key.expires_at),
+            "revoked_at": None if key.revoked_at is None else rfc3339(key.revoked_at),
+        }
+        for key in store_keys.every(_existing(_store_path(config_path)))
+    ]
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("key", "name", "scopes", "created", "expires", "revoked", box=None)
+    for row in rows:
+        table.add_row(*(", ".join(value) if isinstance(value, list) else value or "-" for value in row.values()))
+    Console().print(table)
+
+
+@keys.command("revoke")
+@_config
+@click.argument("key_id")
+def keys_revoke(config_path: Path, key_id: str) -> int:
+    """Revoke a key; a running daemon refuses it within a second."""
+    from rtobserver.store import keys as store_keys
+
+    if store_keys.revoke(_existing(_store_path(config_path)), key_id, now_us=SystemClock().now_us()):
+        click.echo(f"{key_id} is revoked")
+        return 0
+    click.echo(f"rtobserver: there is no key {key_id} that could be revoked", err=True)
+    return 1
+
+
+# --- how commands are run -------------------------------------------------------------------------
+
+
+def _usable(path: Path) -> Config:
+    """Load a configuration that this release can do."""
+    from rtobserver.config.load import load
+    from rtobserver.config.release import unsupported
+
+    config = load(path, os.environ)
+    if mistakes := unsupported(config):
+        raise ConfigError(mistakes)
+    return config
+
+
+def _store_path(config_path: Path) -> Path:
+    from rtobserver.store import database
+
+    return database.sqlite_path(_usable(config_path).store.url)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ConfigError([Mistake("store.url", f"there is no {path}", "`rtobserver serve` or `migrate` makes it")])
+    return path
+
+
+def _format(wanted: str | None) -> logs.Format:
+    if wanted == "json" or (wanted is None and not sys.stderr.isatty()):
+        return "json"
+    return "console"
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the fastest loop that there is."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        pass
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+async def _signalled() -> None:
+    """Wait for SIGTERM or Ctrl-C."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _progress(results: AsyncIterator[T], total: int, what: str) -> AsyncIterator[T]:
+    """Pass results on, with a progress bar where somebody watches."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        async for result in results:
+            yield result
+            bar.advance(task)

@@ -1,0 +1,231 @@
+"""Build every part, start them in order, stop them backwards.
+
+The only place that knows all parts. Stopping: no new offers, those in flight are answered, observers
+leave their calls or hang them up, what was recorded is committed, the file is let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from rtobserver.clock import Clock, SystemClock
+from rtobserver.config.sections import Config, Profile
+from rtobserver.metrics import Metrics
+from rtobserver.negotiation import Negotiation
+from rtobserver.observation.supervisor import Supervisor
+from rtobserver.quota import Quota
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.cost import Prices
+from rtobserver.realtime.session import lookup
+from rtobserver.recorder import Bounds, FlushReport, Recorder
+from rtobserver.store import database, schema, unfinished
+from rtobserver.store import secrets as own_keys
+from rtobserver.store.audit import Audit
+from rtobserver.store.database import Database
+from rtobserver.store.writer import EntryRow, Writer
+from rtobserver.upstream.attach import Attach
+from rtobserver.upstream.credentials import credentials_for
+from rtobserver.upstream.endpoints import Endpoints
+from rtobserver.upstream.rest import Rest
+from rtobserver.web.health import Health
+from rtobserver.web.listener import listening
+from rtobserver.web.operator import operator_app
+from rtobserver.web.public import public_app
+from rtobserver.web.sealed import Sealer
+
+DRAIN_SECONDS = 30.0
+"""The longest that stopping may take before what is left is cut off."""
+GC_THRESHOLD = (50_000, 20, 50)
+"""Live calls are many long-lived objects; a full collection over them would stop the loop for tens of milliseconds."""
+
+log = structlog.get_logger()
+
+
+class Daemon:
+    """Be a running daemon; made by `running`."""
+
+    def __init__(self, supervisor: Supervisor, negotiation: Negotiation, writer: Writer) -> None:
+        self._supervisor = supervisor
+        self._negotiation = negotiation
+        self.failed = writer.done
+        """Is done when the daemon can no longer record; carries the reason."""
+        self.public_url = ""
+        self.operator_url = ""
+        self.draining = False
+
+    async def drain(self) -> None:
+        """Answer what is in flight, leave the calls (or hang them up) and return; again, it does nothing."""
+        if self.draining:
+            return
+        self.draining = True
+        log.info("draining", calls=self._supervisor.count)
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._negotiation.drain()
+                await self._supervisor.drain()
+        except TimeoutError:
+            log.warning("drain_cut_off", calls=self._supervisor.count)
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Leave all calls now, even those that should have been hung up."""
+        self._supervisor.leave()
+
+
+@asynccontextmanager
+async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterator[Daemon]:
+    """Run a daemon for the length of the block; leaving the block drains it.
+
+    Raises:
+        StoreBusy: another daemon runs on the same file.
+        SchemaMismatch: the database needs `rtobserver migrate`.
+        OSError: a listener's address cannot be bound.
+
+    """
+    clock = clock or SystemClock()
+    metrics = Metrics()
+    prices = prices_for(config)
+    async with AsyncExitStack() as stack:
+        path = database.sqlite_path(config.store.url)
+        stack.enter_context(database.hold(path))
+        if config.store.migrate_on_start:
+            await asyncio.to_thread(schema.migrate, path)
+        else:
+            await asyncio.to_thread(schema.check, path)
+
+        report = FlushReport(metrics, clock)
+        observers: list[Supervisor] = []
+
+        def refused(rows: list[EntryRow]) -> None:
+            for supervisor in observers:
+                supervisor.refused(rows)
+
+        writer = Writer(
+            lambda: database.open_writer(path, durability=config.store.durability), flushes=report, refused=refused
+        )
+        await writer.open()
+        stack.push_async_callback(writer.close)
+        metrics.queue_rows.set_function(lambda: writer.queued_rows)
+        metrics.queue_bytes.set_function(lambda: writer.queued_bytes)
+        reads = await stack.enter_async_context(Database(path, clock=clock))
+        replica_id = f"rep_{secrets.token_hex(8)}"
+
+        mark = await unfinished.watermark(reads)
+        await writer.run(unfinished.close_negotiations(clock.now_us()))
+        await writer.run(unfinished.enter_replica(replica_id, clock.now_us()))
+        audio_key = await writer.run(lambda tx: own_keys.keep(tx, own_keys.AUDIO_KEY))
+        token_key = await _token_key(config, writer)
+
+        credentials = credentials_for(config.upstream, clock)
+        stack.push_async_callback(credentials.close)
+        endpoints = Endpoints(config.upstream.base_url, config.upstream.provider)
+        rest = await stack.enter_async_context(Rest(endpoints, credentials, config.upstream, clock))
+        quota = Quota(config.limits)
+        recorder = Recorder(writer, bounds=Bounds())
+        supervisor = Supervisor(
+            attach=Attach(endpoints, credentials, config.upstream, config.observer.max_frame),
+            rest=rest,
+            recorder=recorder,
+            writer=writer,
+            database=reads,
+            clock=clock,
+            metrics=metrics,
+            quota=quota,
+            patience=config.observer,
+            profiles={profile.name: profile for profile in config.profiles},
+            default=config.default_profile,
+            audio_key=audio_key if config.recording.audio == "strip" else None,
+            new_state=lambda profile, model: new_state(profile, model, prices),
+            replica_id=replica_id,
+        )
+        observers.append(supervisor)
+        await stack.enter_async_context(supervisor)
+        negotiation = await stack.enter_async_context(
+            Negotiation(
+                rest=rest,
+                supervisor=supervisor,
+                writer=writer,
+                database=reads,
+                quota=quota,
+                clock=clock,
+                metrics=metrics,
+                secret_ttl=config.upstream.secret_ttl,
+            )
+        )
+        daemon = Daemon(supervisor, negotiation, writer)
+        health = Health(
+            draining=lambda: daemon.draining,
+            broken=lambda: ["the recorder has stopped"] if writer.done.done() else [],
+            degraded=lambda: ["the database refuses to write"] if report.failing_since is not None else [],
+        )
+        audit = Audit(writer, clock=clock)
+        operator = await stack.enter_async_context(
+            listening(
+                operator_app(
+                    section=config.operator, database=reads, audit=audit, metrics=metrics, health=health, clock=clock
+                ),
+                host=config.operator.host,
+                port=config.operator.port,
+            )
+        )
+        adopted = await supervisor.adopt(mark)
+        stack.push_async_callback(daemon.drain)
+        public = await stack.enter_async_context(
+            listening(
+                public_app(
+                    section=config.public,
+                    profiles=config.profiles,
+                    default=config.default_profile,
+                    negotiation=negotiation,
+                    sealer=Sealer(token_key),
+                    clock=clock,
+                    upstream_origin=_origin(config.upstream.base_url),
+                    refused=lambda code: metrics.requests_refused.labels(code).inc(),
+                ),
+                host=config.public.host,
+                port=config.public.port,
+            )
+        )
+        daemon.public_url, daemon.operator_url = public.url, operator.url
+        log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
+        yield daemon
+    log.info("stopped")
+
+
+def prices_for(config: Config) -> Prices:
+    """Read the price table: the operator's own, or the built-in one."""
+    own = config.pricing.file
+    text = Path(own).read_text() if own else (files("rtobserver.realtime") / "prices.toml").read_text()
+    return Prices.parse(text, config.pricing.aliases)
+
+
+def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
+    """Begin the fold of a call of this profile."""
+    transcriber = lookup(profile.session, "audio.input.transcription.model")
+    return CallState(
+        model=model, transcription_model=transcriber if isinstance(transcriber, str) else None, prices=prices
+    )
+
+
+async def _token_key(config: Config, writer: Writer) -> bytes:
+    if config.public.token_key is not None:
+        return base64.urlsafe_b64decode(config.public.token_key.reveal() + "==")
+    return await writer.run(lambda tx: own_keys.keep(tx, own_keys.TOKEN_KEY))
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

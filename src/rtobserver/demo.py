@@ -1,0 +1,118 @@
+"""Show the whole thing on one machine: a simulated upstream, a daemon, one recorded example call."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from rtobserver.clock import Clock, SystemClock
+from rtobserver.config.sections import Config, Operator, Profile, Public, Secret, Store, Upstream
+from rtobserver.daemon import Daemon, running
+from rtobserver.errors import RtobserverError
+from rtobserver.simulator.options import SimulatorOptions
+from rtobserver.simulator.server import Simulator
+from rtobserver.store import keys
+
+CALL_SECONDS = 60.0
+"""The longest that the example call may take."""
+
+_API_KEY = "sim-key"
+_OFFER = "\r\n".join(
+    [
+        "v=0",
+        "o=- 1 1 IN IP4 127.0.0.1",
+        "s=-",
+        "t=0 0",
+        "a=group:BUNDLE 0 1",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        "c=IN IP4 0.0.0.0",
+        "a=mid:0",
+        "a=sendrecv",
+        "a=rtpmap:111 opus/48000/2",
+        "a=rtcp-mux",
+        "a=setup:actpass",
+        "a=ice-ufrag:demo",
+        "a=ice-pwd:demodemodemodemodemodemo",
+        "a=fingerprint:sha-256 " + ":".join(["00"] * 32),
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
+        "c=IN IP4 0.0.0.0",
+        "a=mid:1",
+        "a=sctp-port:5000",
+        "a=setup:actpass",
+        "a=ice-ufrag:demo",
+        "a=ice-pwd:demodemodemodemodemodemo",
+        "",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Be a running demonstration."""
+
+    daemon: Daemon
+    key: str
+    """An API key for everything."""
+    path: Path
+    """The SQLite file."""
+    upstream: str
+
+
+@asynccontextmanager
+async def demonstrating(*, public_port: int, operator_port: int) -> AsyncIterator[Demo]:
+    """Run a simulator and a daemon on a fresh SQLite file; the file stays when they stop.
+
+    Raises:
+        OSError: a port is taken.
+
+    """
+    clock: Clock = SystemClock()
+    folder = Path(tempfile.mkdtemp(prefix="rtobserver-demo-"))
+    options = SimulatorOptions(api_key=_API_KEY, scenario="default", begin="attached")
+    async with Simulator(options) as simulator:
+        path = folder / "demo.db"
+        config = Config(
+            upstream=Upstream(provider="azure", base_url=simulator.base_url, auth="api-key", api_key=Secret(_API_KEY)),
+            profiles=(Profile(name="default", session={"type": "realtime", "model": "gpt-realtime"}),),
+            public=Public(port=public_port),
+            operator=Operator(port=operator_port),
+            store=Store(url=f"sqlite:///{path}"),
+        )
+        scopes: tuple[keys.Scope, ...] = ("admin",)
+        key = await asyncio.to_thread(lambda: keys.create(path, name="demo", scopes=scopes, now_us=clock.now_us()))
+        async with running(config) as daemon:
+            yield Demo(daemon, key, path, simulator.base_url)
+
+
+async def place_call(demo: Demo) -> str:
+    """Place one call as a browser would, and wait until it is recorded to its end; gives its id.
+
+    Raises:
+        RtobserverError: the offer was refused, or the call did not end in time.
+
+    """
+    authorization = {"Authorization": f"Bearer {demo.key}"}
+    async with aiohttp.ClientSession() as client:
+        form = aiohttp.FormData(default_to_multipart=True)
+        form.add_field("sdp", _OFFER)
+        async with client.post(f"{demo.daemon.public_url}/connect", data=form) as answer:
+            if answer.status != 201:
+                raise RtobserverError(f"/connect answered {answer.status}: {await answer.text()}")
+            call_id = answer.headers["Location"].rpartition("/")[2]
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                while True:
+                    async with client.get(
+                        f"{demo.daemon.operator_url}/api/v1/calls/{call_id}", headers=authorization
+                    ) as call:
+                        if call.status == 200 and (await call.json())["status"] == "ended":
+                            return call_id
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise RtobserverError(f"the example call did not end within {CALL_SECONDS:g} s") from None

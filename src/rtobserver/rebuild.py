@@ -1,0 +1,110 @@
+"""Make the derived rows of recorded calls again: items, responses, sums.
+
+They are a pure fold over entries, so this gives the rows that the live calls wrote. It runs while
+no daemon does. Calls whose entries were purged or erased are left alone, and named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtobserver.clock import SystemClock
+from rtobserver.metrics import Metrics
+from rtobserver.observation import verdict
+from rtobserver.observation.gaps import Gaps
+from rtobserver.observation.restoration import restore
+from rtobserver.realtime.call import CallState, Changes
+from rtobserver.realtime.entries import Changed, Rows, Sums
+from rtobserver.realtime.rows import ItemRow, ResponseRow
+from rtobserver.recorder import Bounds, FlushReport, Recorder
+from rtobserver.store import calls, database, folds, schema
+from rtobserver.store.calls import Call
+from rtobserver.store.database import Database
+from rtobserver.store.identity import CallRef
+from rtobserver.store.writer import Writer
+
+PAGE = 200
+"""Calls that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """Say what became of one call."""
+
+    call_id: str
+    entries: int
+    left_alone: bool
+    """True where its entries are gone, so that nothing could be made of them."""
+
+
+async def count(path: Path) -> int:
+    """Count the calls that `rebuild` will go through."""
+    async with Database(path, clock=SystemClock()) as reads:
+        return await calls.count(reads)
+
+
+async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> AsyncIterator[Rebuilt]:
+    """Rebuild all calls, newest first; `new_state` begins the fold of a call of (profile, model).
+
+    Each call is one transaction: what was rebuilt stays so if this is interrupted.
+
+    Raises:
+        StoreBusy: a daemon runs on the file.
+        SchemaMismatch: the database is of another release.
+
+    """
+    clock = SystemClock()
+    with database.hold(path):
+        await asyncio.to_thread(schema.check, path)
+        writer = Writer(
+            lambda: database.open_writer(path), flushes=FlushReport(Metrics(), clock), refused=lambda _: None
+        )
+        await writer.open()
+        try:
+            recorder = Recorder(writer, bounds=Bounds())
+            async with Database(path, clock=clock) as reads:
+                before = None
+                while True:
+                    page, before = await calls.page(reads, calls.Filter(), before=before, limit=PAGE)
+                    for call in page:
+                        yield await _rebuild(reads, writer, recorder, call, new_state)
+                    if before is None:
+                        return
+        finally:
+            await writer.close()
+
+
+async def _rebuild(
+    reads: Database, writer: Writer, recorder: Recorder, call: Call, new_state: Callable[[str, str], CallState]
+) -> Rebuilt:
+    items: dict[str, ItemRow] = {}
+    responses: dict[str, ResponseRow] = {}
+
+    def changed(changes: Changes) -> None:
+        items.update((item.item_id, item) for item in changes.items)
+        responses.update((response.response_id, response) for response in changes.responses)
+
+    ref = CallRef(call.call_id, call.day, call.key)
+    restored = await restore(reads, ref, new_state(call.profile, call.model), changed)
+    if not restored.entry_count:
+        return Rebuilt(call.call_id, 0, left_alone=call.entry_count > 0)
+    over = call.status in ("ended", "unobserved", "lost")
+    if over:
+        changed(restored.state.finish())
+    totals = restored.state.totals()
+    gaps = Gaps(restored.gaps)
+    settled = gaps.close(missed=totals.missed or call.status == "unobserved") if over else []
+
+    future = writer.post(folds.forget(ref))
+    recorder.record(ref, Rows(tuple(items.values()), tuple(responses.values())))
+    for gap in settled:
+        recorder.record(ref, gap)
+    recorder.record(ref, Sums(totals, restored.entry_count, gaps.count))
+    if over:
+        completeness, checks = verdict.judge(call.status, totals, gaps.count, restored.counts)
+        recorder.record(ref, Changed({"completeness": completeness, "checks": checks}))
+    await future
+    return Rebuilt(call.call_id, restored.entry_count, left_alone=False)
