@@ -41,6 +41,8 @@ class Token:
     value: str
     expires_at: int
     """Unix seconds."""
+    session: Mapping[str, Any] | None
+    """What of the browser's session was sealed in."""
 
 
 class Callers:
@@ -154,7 +156,7 @@ class Callers:
             session=self._wishes(session, caller.profile),
         )
         try:
-            return Token(self._sealer.seal(grant), expires_at)
+            return Token(self._sealer.seal(grant), expires_at, grant.session)
         except GrantTooLarge as error:
             raise RequestError(400, "too_much_for_a_token", "Labels and session are too long for a token.") from error
 

@@ -20,6 +20,7 @@ from rtobserver.clock import Clock
 from rtobserver.config.sections import Profile, Public
 from rtobserver.errors import RequestError
 from rtobserver.negotiation import Answered, Caller, Negotiation, Offer
+from rtobserver.realtime import session as session_part
 from rtobserver.web import intake, problems
 from rtobserver.web.access import Access, identity
 from rtobserver.web.callers import Callers
@@ -174,7 +175,8 @@ class _SealedTokens:
         caller = _asked(self._callers, request)
         asked = await _secret_request(request, self._max_body)
         token = self._callers.seal(caller, session=asked.session, seconds=asked.seconds)
-        return _secret_answer(token.value, token.expires_at, caller.profile.session)
+        session = session_part.merge(token.session or {}, caller.profile.session)
+        return _secret_answer(token.value, token.expires_at, session)
 
 
 class _PassedSecrets:
