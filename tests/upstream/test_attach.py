@@ -3,6 +3,7 @@ import base64
 import hashlib
 import logging
 import re
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -424,6 +425,38 @@ async def test_a_peer_that_answers_no_ping_is_left(upstream: Peer) -> None:
     over = await detached(sideband)
 
     assert (over.code, over.by_us, over.oversize) == (1011, True, False)
+
+
+async def test_a_peer_that_stopped_reading_is_left_though_commands_wait_for_it() -> None:
+    listener = socket.socket()
+    # Small buffers, so that what is sent waits on our side and not in the kernel.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    async def accept() -> socket.socket:
+        accepted, _ = await loop.sock_accept(listener)
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += await loop.sock_recv(accepted, 4096)
+        await loop.sock_sendall(accepted, upgrade(request))
+        return accepted
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(accept())
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        sideband = await attach(url, HEADERS, max_frame=100, ping_interval=0.2, ping_timeout=0.2, close_timeout=0.05)
+    held = sideband._connection.transport.get_extra_info("socket")
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for _ in range(10):
+        await sideband.send("x" * 60_000)
+    over = await detached(sideband)
+
+    assert (over.code, over.by_us) == (1011, True)
+    task.result().close()
+    listener.close()
 
 
 async def test_a_peer_that_answers_pings_is_kept() -> None:

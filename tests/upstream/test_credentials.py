@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 
 from rtobserver.config.sections import Secret, Upstream
 from rtobserver.errors import CredentialError
@@ -206,8 +207,11 @@ async def test_a_replacement_that_fails_leaves_the_token_in_hand_until_its_end(
     source.fault = RuntimeError("no")
     clock.elapsed = HOUR - 200
 
-    assert await bearer(entra) == "token-1"
-    assert await bearer(entra) == "token-1"
+    with capture_logs() as logged:
+        assert await bearer(entra) == "token-1"
+        assert await bearer(entra) == "token-1"
+    assert [line["event"] for line in logged] == ["token_not_replaced"]
+    assert logged[0]["seconds_left"] == 200
     assert source.asked == 2
     clock.elapsed += 31
     assert await bearer(entra) == "token-1"

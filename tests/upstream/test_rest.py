@@ -578,6 +578,18 @@ async def test_a_configured_proxy_is_used(upstream: Peer, clock: HandClock) -> N
     assert upstream.opened == 0
 
 
+async def test_a_proxy_that_refuses_is_unavailable_and_sees_no_credential(clock: HandClock) -> None:
+    async with peer() as proxy:
+        proxy.will(answer(407))
+        address = f"http://user:canary@127.0.0.1:{proxy.port}"
+        async with rest_to("https://127.0.0.1:1/v1", clock, proxy=address) as rest:
+            with pytest.raises(UpstreamUnavailable, match="407") as caught:
+                await call(rest)
+
+        assert EK.reveal().encode() not in proxy.asked[0].raw
+        assert "canary" not in str(caught.value)
+
+
 @each_request
 @pytest.mark.parametrize(
     "step",

@@ -30,6 +30,9 @@ CLOSE_TIMEOUT = 1.0
 """Seconds; the three together bound how long a half-open connection goes unnoticed (45 s, design 5)."""
 QUEUE = 256
 """Frames read ahead; the library's 16 make it stop and start the socket all the time in a burst."""
+UNSENT_BYTES = 1024 * 1024
+"""What may wait to be sent. A sender that waits here holds up the pings too, and with them the discovery
+that the peer is gone, so it is more than commands ever add up to in that time."""
 
 _TOO_BIG = 1009
 _clock = SystemClock()
@@ -189,6 +192,7 @@ async def attach(
             close_timeout=close_timeout,
             max_size=max_frame,
             max_queue=QUEUE,
+            write_limit=UNSENT_BYTES,
             logger=_wire,
             create_connection=_Connection,
             ssl=_tls() if urlsplit(url).scheme == "wss" else None,

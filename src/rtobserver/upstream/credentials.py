@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Secret, Upstream
 from rtobserver.errors import CredentialError
@@ -25,6 +27,7 @@ REFRESH_SPACING = 60.0
 RETRY_SPACING = 30.0
 """Seconds between two attempts to replace a token that still works."""
 
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _AADSTS = re.compile(r"AADSTS\d{4,8}", re.ASCII)
 _TRIED = re.compile(r"^\s*([A-Z]\w+Credential):", re.ASCII | re.MULTILINE)
 
@@ -188,6 +191,7 @@ class Entra:
         except CredentialError as exc:
             if spare is not None:
                 self._rejected, self._retry_mono = False, now + RETRY_SPACING
+                _log.warning("token_not_replaced", problem=str(exc), seconds_left=round(spare.ends_mono - now))
                 return spare
             self._failure, self._failed_mono = exc, self._clock.mono()
             raise

@@ -336,4 +336,5 @@ def _unavailable(exc: aiohttp.ClientError) -> UpstreamUnavailable:
     if isinstance(exc, aiohttp.ClientConnectorError):
         told = exc.os_error.strerror
         return UpstreamUnavailable(f"no connection to upstream ({type(exc).__name__}{f': {told}' if told else ''})")
-    return UpstreamUnavailable(f"upstream's connection failed ({type(exc).__name__})")
+    status = f" {exc.status}" if isinstance(exc, aiohttp.ClientHttpProxyError) else ""
+    return UpstreamUnavailable(f"upstream's connection failed ({type(exc).__name__}{status})")
