@@ -59,7 +59,7 @@ def answer_offer(media: list[MediaLine], provider: Provider, ids: Ids, ice_host:
     if provider == "azure":
         ufrag += "/realtime-api-vmss-prod-simulated-1"
     else:
-        ufrag = f"{ids.letters(7)}/u2/{ids.letters(7)}"
+        ufrag = f"{ids.letters(6)}/u2/{ids.letters(6)}"
     password = ids.letters(32)
     lines = [
         "v=0",
