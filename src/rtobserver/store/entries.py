@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -17,8 +17,8 @@ from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position, of_call
 
-CHUNK_ROWS = 256
-INLINE_BYTES = 32 * 1024
+CHUNK_ROWS = 500
+INLINE_BYTES = 16 * 1024
 
 _entry = tables.entry
 _HEAD = (
@@ -33,9 +33,8 @@ _HEAD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Be one recorded line of a call."""
+class Entry(NamedTuple):
+    """Be one recorded line of a call; its fields are the columns of a chunk."""
 
     epoch: int
     seq: int
