@@ -29,3 +29,14 @@ async def test_without_a_writer_there_is_no_audit(path: Path) -> None:
     await writer.close()
     with pytest.raises(StoreUnavailable):
         await Audit(writer, clock=SystemClock()).record(action="calls.get", object_="rtc_1", status=200)
+
+
+async def test_while_the_database_is_locked_there_is_no_audit(writer: Writer, path: Path) -> None:
+    holder = store.open_writer(path)
+    holder.execute("BEGIN IMMEDIATE")
+    audit = Audit(writer, clock=SystemClock(), patience=0.05)
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await audit.record(action="calls.get", object_="rtc_1", status=200)
+    holder.execute("ROLLBACK")
+    holder.close()
+    await Audit(writer, clock=SystemClock()).record(action="calls.get", object_="rtc_2", status=200)

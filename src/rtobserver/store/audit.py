@@ -49,9 +49,10 @@ def insertion(
 class Audit:
     """Write audit rows through the daemon's writer."""
 
-    def __init__(self, writer: Writer, *, clock: Clock) -> None:
+    def __init__(self, writer: Writer, *, clock: Clock, patience: float = AUDIT_SECONDS) -> None:
         self._writer = writer
         self._clock = clock
+        self._patience = patience
 
     async def record(
         self,
@@ -87,7 +88,7 @@ class Audit:
             transaction.execute(statement)
 
         try:
-            async with asyncio.timeout(AUDIT_SECONDS):
+            async with asyncio.timeout(self._patience):
                 await self._writer.run(write)
         except TimeoutError as exc:
             raise StoreUnavailable("the audit row could not be written in time") from exc
