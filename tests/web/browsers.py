@@ -1,6 +1,7 @@
 """What the tests of the browser side share: offers, forms, an application and what it asked for."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -90,6 +91,15 @@ class Ledger(Negotiation):
         if self.error is not None:
             raise self.error
         return Minted(value="ek_upstream", expires_at=1_795_400_060, session=dict(DEFAULT.session))
+
+
+def json_of(reply: Reply) -> dict[str, Any]:
+    """Read an answer that carries a token."""
+    assert reply.status == 200, reply.raw
+    assert reply.headers["cache-control"] == "no-store"
+    document = json.loads(reply.body)
+    assert isinstance(document, dict)
+    return document
 
 
 @dataclass

@@ -126,6 +126,12 @@ async def test_an_unforeseen_error_tells_its_caller_nothing_and_the_log_all() ->
     assert logs[0]["request_id"] == reply.problem["request_id"] == reply.headers["x-request-id"]
 
 
+async def test_a_lost_connection_to_somebody_else_is_an_error_like_any_other() -> None:
+    with capture_logs() as logs:
+        reply = await ask(ConnectionResetError("the database's"))
+    assert (reply.status, logs[0]["event"]) == (500, "request_failed")
+
+
 async def test_a_refusal_is_one_log_line_without_what_the_path_held() -> None:
     with capture_logs() as logs:
         await ask(RequestError(404, "call_not_found", "no"), "/fail/canary?token=canary")

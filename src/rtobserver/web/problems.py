@@ -252,14 +252,14 @@ def install(app: web.Application, *, refused: Callable[[str], object] = lambda c
     async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except ConnectionError:
-            raise  # the caller is gone, there is nobody to tell
         except web.HTTPException as answer:
             if answer.status < 400:
                 raise
             error: Exception = answer
         except Exception as caught:  # noqa: BLE001 - the boundary of a request: everything becomes a status
             error = caught
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            raise error  # the caller is gone, there is nobody to tell
         problem = problem_of(error)
         told = {"route": route_of(request), "status": problem.status, "code": problem.code}
         if problem.status == 500:
