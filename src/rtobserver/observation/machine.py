@@ -130,7 +130,7 @@ class Machine:
         self._absence: GapRow | None = None
         self._sums_due = False
         self._sums_mono = mono - SUMS_EVERY
-        self._frame_mono = self._probe_mono = mono
+        self._frame_mono = self._probe_mono = self._looked_mono = mono
         self._probe_every = plan.idle_probe
         self._probing = False
         self._expired = False
@@ -274,14 +274,16 @@ class Machine:
     # --- time -----------------------------------------------------------------------------------
 
     def wake_at(self) -> float | None:
-        """Give the monotonic time at which `woken` has something to do; frames only move it later."""
+        """Give the monotonic time at which `woken` may have something to do; frames only move it later."""
         if self.phase in _GONE:
             return None
         due = [moment for moment in (self._hang_up_due, self._close_due) if moment is not None]
         if self._plan.max_duration and self._hung_up_by is None:
             due.append(self.ledger.due(self._plan.max_duration))
         if self._probes():
-            due.append(self._probe_due())
+            # looked at often, since a frame brings the next probe forward without a word
+            looked = max(self._frame_mono, self._probe_mono, self._looked_mono)
+            due.append(min(self._probe_due(), looked + self._plan.idle_probe))
         if self._sums_due:
             due.append(self._sums_mono + SUMS_EVERY)
         return min(due, default=None)
@@ -297,6 +299,7 @@ class Machine:
             effects += self._hang_up(at, mono)
         elif self._plan.max_duration and self.ledger.age(mono) >= self._plan.max_duration:
             effects += self.hang_up_ordered("max_duration", at, mono)
+        self._looked_mono = mono
         if self._probes() and mono >= self._probe_due():
             self._probing = True
             effects.append(Probe())
@@ -308,7 +311,7 @@ class Machine:
         return self.phase is Phase.ATTACHED and not self._probing and self._plan.idle_probe > 0
 
     def _probe_due(self) -> float:
-        if self._frame_mono > self._probe_mono:
+        if self._frame_mono >= self._probe_mono:
             return self._frame_mono + self._plan.idle_probe
         return self._probe_mono + self._probe_every
 
@@ -320,7 +323,7 @@ class Machine:
         if alive is False:
             return self._end(at, mono)
         if alive:
-            quiet_since_last = self._frame_mono <= self._probe_mono
+            quiet_since_last = self._frame_mono < self._probe_mono
             self._probe_every = (
                 min(PROBE_CEILING, self._probe_every * 2) if quiet_since_last else self._plan.idle_probe * 2
             )

@@ -1,0 +1,107 @@
+"""Play a machine: a clock that is moved by hand, and the effects of each input kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from rtobserver.observation.effects import Effect, Finish
+from rtobserver.observation.machine import Machine, Plan, Resumption
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.entries import Changed, GapRow, Record
+
+START = 1_800_000_000_000_000
+KEY = b"k" * 32
+
+T = TypeVar("T")
+
+
+def plan(**changes: object) -> Plan:
+    values: dict[str, object] = {
+        "started_at": START,
+        "attach_timeout": 30.0,
+        "idle_probe": 60.0,
+        "max_duration": 1800.0,
+        "hang_up_unobserved": False,
+        "audio_key": KEY,
+    }
+    return Plan(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class Play:
+    """Feed a machine and keep all that it wanted."""
+
+    def __init__(self, setting: Plan | None = None, *, epoch: int = 1, resumption: Resumption | None = None) -> None:
+        self.now = 100.0
+        self.at = START
+        self.machine = Machine(
+            setting or plan(), CallState(), epoch=epoch, at=START, mono=self.now, resumption=resumption
+        )
+        self.all: list[Effect] = []
+        self._do(self.machine.started(*self.time))
+
+    @property
+    def time(self) -> tuple[int, float]:
+        return self.at, self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.at += int(seconds * 1e6)
+
+    def _do(self, effects: Sequence[Effect]) -> list[Effect]:
+        self.all += effects
+        return list(effects)
+
+    def attach(self) -> list[Effect]:
+        return self._do(self.machine.attached(*self.time))
+
+    def fail(self, status: int | None = None, retry_after: float | None = None) -> list[Effect]:
+        return self._do(self.machine.attach_failed(status, retry_after, *self.time, 0.5))
+
+    def frame(self, event: object, pressure: int = 0) -> list[Effect]:
+        frame = event if isinstance(event, bytes) else msgspec.json.encode(event)
+        return self._do(self.machine.frame_received(frame, *self.time, pressure))
+
+    def close(self, code: int | None = 1000, reason: str = "", *, oversize: bool = False) -> list[Effect]:
+        return self._do(self.machine.detached(code, reason, oversize=oversize, at=self.at, mono=self.now))
+
+    def wake(self) -> list[Effect]:
+        return self._do(self.machine.woken(*self.time))
+
+    def probed(self, alive: bool | None) -> list[Effect]:
+        return self._do(self.machine.probed(alive, *self.time))
+
+    def hang_up(self, by: str) -> list[Effect]:
+        return self._do(self.machine.hang_up_ordered(by, *self.time))  # type: ignore[arg-type]
+
+    def hung_up(self, ended: bool | None) -> list[Effect]:
+        return self._do(self.machine.hung_up(ended, *self.time))
+
+    def drain(self) -> list[Effect]:
+        return self._do(self.machine.drained(*self.time))
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [effect for effect in self.all if isinstance(effect, kind)]
+
+    @property
+    def records(self) -> list[Record]:
+        return self.of(Record)
+
+    @property
+    def gaps(self) -> dict[tuple[int, int], GapRow]:
+        return {(gap.epoch, gap.seq): gap for gap in self.of(GapRow)}
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """What the call's row holds after all changes."""
+        merged: dict[str, object] = {}
+        for change in self.of(Changed):
+            merged.update(change.values)
+        return merged
+
+    @property
+    def ending(self) -> tuple[str, str | None] | None:
+        finished = self.of(Finish)
+        return (finished[-1].status, finished[-1].outcome) if finished else None
