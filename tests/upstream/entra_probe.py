@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
+import structlog
+
 from rtobserver.config.sections import Upstream
 from rtobserver.errors import CredentialError
 from rtobserver.upstream.credentials import Entra, credentials_for
@@ -61,4 +63,5 @@ async def main(timeout: float, proxy: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(main(float(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""))
