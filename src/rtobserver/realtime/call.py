@@ -14,7 +14,7 @@ from rtobserver.realtime import item_events, response_events, user_events
 from rtobserver.realtime.conversation import Changes
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.events import Event
-from rtobserver.realtime.fold import MAX_NAMED, Fold, Handler
+from rtobserver.realtime.fold import MAX_NAMED, Fold, Step
 from rtobserver.realtime.heard import AUDIO_TOKEN_MS
 from rtobserver.realtime.meters import percentile
 from rtobserver.realtime.names import BETA_NAMES, canonical
@@ -23,13 +23,13 @@ from rtobserver.realtime.transcript import order
 
 __all__ = ["CallState", "Changes"]
 
-_PRESENT: dict[str, Handler] = {**user_events.HANDLERS, **item_events.HANDLERS, **response_events.HANDLERS}
-_HANDLERS: dict[str | None, Handler] = {
+_PRESENT: dict[str, Step] = {**user_events.STEPS, **item_events.STEPS, **response_events.STEPS}
+_STEPS: dict[str | None, Step] = {
     name: _PRESENT[canonical(name)] for name in (*_PRESENT, *BETA_NAMES) if canonical(name) in _PRESENT
 }
 
 _DELTAS: dict[str | None, bool] = {
-    name: canonical(name) in item_events.GATHERED for name in _HANDLERS if name is not None and name.endswith(".delta")
+    name: canonical(name) in item_events.GATHERED for name in _STEPS if name is not None and name.endswith(".delta")
 }
 """The deltas, and whether their text is gathered."""
 
@@ -74,12 +74,12 @@ class CallState:
                         if item.size > item.threshold:
                             item.grow()
                     return None
-        handler = _HANDLERS.get(event.type)
-        if handler is None:
+        step = _STEPS.get(event.type)
+        if step is None:
             return None
         talk = self._fold.talk
         talk.at, talk.epoch, talk.seq = at_us, epoch, seq
-        return handler(self._fold, event, frame)
+        return step(self._fold, event, frame)
 
     def finish(self) -> Changes:
         """Give what is still to be written when the call has ended; what is unfinished stays so."""

@@ -26,7 +26,7 @@ MAX_OPEN = 64
 """Items whose deltas are gathered at once; beyond it the oldest is not checked."""
 MAX_ABSENT = 1_000
 _MAX_GONE = 20_000
-_MAX_OUTPUTS = 256
+_MAX_OUTPUTS = 64
 _MAX_STEPS = 200
 """How far a chain is followed back to the user's item."""
 

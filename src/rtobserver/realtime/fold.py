@@ -82,5 +82,5 @@ class Fold:
         return self.talk.changes(self.talk.outputs(response), [response], settled=settled)
 
 
-Handler: TypeAlias = Callable[[Fold, Event, bytes], Changes | None]
+Step: TypeAlias = Callable[[Fold, Event, bytes], Changes | None]
 """What one type of event does to the fold."""

@@ -14,6 +14,7 @@ MAX_DELTAS = 131_072
 _JOIN = 4_096
 """Gathered deltas are joined each so many characters: small strings cost ten times their length."""
 
+_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 _STATUSES = {"in_progress", "completed", "incomplete"}
 
 
@@ -139,7 +140,7 @@ class Item:
 
     def absorb(self, value: dict[str, Any], at: int) -> None:
         """Take in what upstream says of the item, in whatever event it says it."""
-        kind = value.get("type")
+        kind = text(value.get("type"))
         if kind in {"mcp_list_tools", "mcp_approval_request", "mcp_approval_response"}:
             self.visible = False
             return
@@ -159,7 +160,7 @@ class Item:
             self._settle_text(value.get("output"))
             self.status = "completed" if self.status == "in_progress" else self.status
             self.ended_at = at if self.ended_at is None else self.ended_at
-        status = value.get("status")
+        status = text(value.get("status"))
         if status in _STATUSES and self.status in {"in_progress", "incomplete"} and status != "in_progress":
             self.status = status
 
@@ -214,12 +215,12 @@ class Item:
         )
 
     def _absorb_message(self, value: dict[str, Any]) -> None:
-        role = value.get("role")
-        if role in {"user", "assistant", "system"}:
+        role = _ROLES.get(text(value.get("role")) or "")
+        if role is not None:
             self.role = role
             self.visible = True
         content = objects(value.get("content"))
-        types = {part.get("type") for part in content}
+        types = {text(part.get("type")) for part in content}
         if types & {"input_audio", "output_audio", "audio"}:
             self.kind = "speech"
         elif types or self.role != "assistant":

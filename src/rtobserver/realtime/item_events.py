@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rtobserver.realtime.conversation import Changes
 from rtobserver.realtime.events import Event, fields
-from rtobserver.realtime.fold import MAX_NAMED, Fold, Handler
+from rtobserver.realtime.fold import MAX_NAMED, Fold, Step
 from rtobserver.realtime.names import canonical
 from rtobserver.realtime.rows import Kind
 from rtobserver.realtime.values import identifier, mapping, text, whole
@@ -61,18 +61,18 @@ def _finish(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     return fold.talk.changes([item])
 
 
-def _put_out(fold: Fold, event: Event, frame: bytes) -> Changes | None:
+def _put_out(fold: Fold, event: Event, frame: bytes) -> None:
     talk = fold.talk
     told = fields(frame)
     value = mapping(told.get("item"))
     item = fold.introduce_item(value.get("id"))
     if item is None:
-        return None
+        return
     response = talk.response(told.get("response_id"))
     talk.belong(item, response)
     item.absorb(value, talk.at)
     talk.put_out(response)
-    return talk.changes([item])
+    # no row yet: the item's `.added` follows at once and tells its place
 
 
 def _finish_output(fold: Fold, event: Event, frame: bytes) -> Changes | None:
@@ -173,7 +173,7 @@ def _delete(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     return fold.talk.changes([item])
 
 
-HANDLERS: dict[str, Handler] = {
+STEPS: dict[str, Step] = {
     "conversation.item.added": _add,
     "conversation.item.done": _finish,
     "conversation.item.truncated": _truncate,

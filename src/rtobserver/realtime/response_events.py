@@ -6,7 +6,7 @@ from typing import Any
 
 from rtobserver.realtime.conversation import Changes
 from rtobserver.realtime.events import Event, fields
-from rtobserver.realtime.fold import MAX_NAMED, Fold, Handler
+from rtobserver.realtime.fold import MAX_NAMED, Fold, Step
 from rtobserver.realtime.response import Response
 from rtobserver.realtime.usage import read
 from rtobserver.realtime.values import mapping, objects, text
@@ -35,7 +35,7 @@ def _end(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     if response is None or response.is_done:
         return None
     _learn(response, value)
-    status = value.get("status")
+    status = text(value.get("status"))
     response.status = status if status in _ENDS else "completed"
     response.reason = _reason(mapping(value.get("status_details")))
     response.done_at = talk.at
@@ -93,7 +93,7 @@ def _stop_playback(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     return fold.changes_of(response)
 
 
-HANDLERS: dict[str, Handler] = {
+STEPS: dict[str, Step] = {
     "response.created": _create,
     "response.done": _end,
     "output_audio_buffer.started": _start_playback,

@@ -56,8 +56,8 @@ def order(items: Iterable[ItemRow]) -> list[ItemRow]:
     """Order items by their chain: each right after the one that it names as its predecessor.
 
     Where two name the same predecessor, the later one was put between it and the earlier one, as
-    upstream does. An item whose predecessor is unknown stands where it arrived. Out-of-band items
-    come last.
+    upstream does. An item whose predecessor is unknown stands where it arrived; only a system item
+    without one goes to the front, where clients insert such items. Out-of-band items come last.
     """
     arrived = sorted(items, key=lambda item: (item.out_of_band, item.epoch, item.seq, item.item_id))
     known = {item.item_id for item in arrived}
@@ -68,6 +68,9 @@ def order(items: Iterable[ItemRow]) -> list[ItemRow]:
             after.setdefault(item.previous_item_id, []).append(item)
         else:
             roots.append(item)
+    if after:
+        # stable, so the others keep their order; a server that never links is taken by arrival alone
+        roots.sort(key=lambda item: item.role != "system" or item.previous_item_id is not None)
     ordered: list[ItemRow] = []
     placed: set[str] = set()
     _place(roots, after, ordered, placed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rtobserver.realtime.conversation import Changes
 from rtobserver.realtime.events import Event, fields
-from rtobserver.realtime.fold import Fold, Handler
+from rtobserver.realtime.fold import Fold, Step
 from rtobserver.realtime.usage import read_transcribed
 from rtobserver.realtime.values import mapping, text, whole
 
@@ -123,7 +123,7 @@ def _count_error(fold: Fold, event: Event, frame: bytes) -> None:
     fold.error_count += 1
 
 
-HANDLERS: dict[str, Handler] = {
+STEPS: dict[str, Step] = {
     "session.created": _learn_session,
     "session.updated": _learn_session,
     "input_audio_buffer.speech_started": _start_speech,
