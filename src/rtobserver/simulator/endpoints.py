@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from typing import Protocol, cast
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
@@ -188,8 +188,7 @@ class Endpoints:
         call = self._exchange.calls[request.query["call_id"]]
         socket = web.WebSocketResponse(timeout=1.0, compress=False, max_msg_size=_LARGEST_CLIENT_EVENT)
         await socket.prepare(request)
-        # uvloop's transports are no asyncio.Transport by inheritance
-        transport = cast("asyncio.Transport | None", request.transport)
+        transport = request.transport
         if transport is None or call.ended is not None:
             return socket
         loop = asyncio.get_running_loop()

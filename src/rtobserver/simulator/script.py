@@ -179,8 +179,8 @@ class Script:
             yield Emit(call.frames.padded(event))
             yield Wait(1 / step.rate)
             produced += 1
-            if count is not None:
-                response.text += step.text
+        if count is not None:
+            response.text = step.text * (count + 1)
         if not response.is_over():
             for event in close(call, response):
                 yield Emit(event)

@@ -1,7 +1,7 @@
 """One sideband websocket as upstream holds it.
 
-Frames are written straight to the transport, framed once for all sidebands of a call. A sideband
-that does not read is dropped when `send_buffer` bytes wait for it.
+Frames go straight to the transport, framed once for all sidebands of a call; those of one turn of
+the loop in one write. A sideband that does not read is dropped when `send_buffer` bytes wait for it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class Sideband:
     """Empty while it is open."""
     close_code: int | None = None
     """The code that either side closed with."""
+    _pending: list[bytes] = field(default_factory=list)
+    _pending_bytes: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -65,22 +67,34 @@ class Sideband:
         """Write a frame that `framed` has made; never waits."""
         if not self.is_open:
             return
-        if self.transport.get_write_buffer_size() > self.buffer_limit:
+        if self.transport.get_write_buffer_size() + self._pending_bytes > self.buffer_limit:
             self.abort()
             return
         self.sent_count += 1
         self.last_frame_mono = now_mono
-        self.transport.write(frame)
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._pending.append(frame)
+        self._pending_bytes += len(frame)
+
+    def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._pending_bytes = 0
+            if not self.transport.is_closing():
+                self.transport.write(b"".join(pending))
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with a code and wait a little for the peer's own close."""
         if self.is_open:
+            self._flush()
             self.end, self.close_code = "closed", code
             await self.socket.close(code=code, message=reason.encode())
 
     def abort(self) -> None:
         """Drop the TCP connection."""
         self.end = self.end or "aborted"
+        self._flush()
         self.transport.abort()
 
 
