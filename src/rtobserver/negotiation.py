@@ -35,7 +35,7 @@ from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
 from rtobserver.store.writer import Transaction, Writer
-from rtobserver.upstream.rest import Answer, AnswerBroken, AnswerLate, ClientSecret, Rest
+from rtobserver.upstream.rest import REQUEST_SECONDS, Answer, AnswerBroken, AnswerLate, ClientSecret, Rest
 
 NEGOTIATION_SECONDS = 20.0
 LONGEST_WAIT = 8.0
@@ -213,11 +213,7 @@ class Negotiation:
         ref = row.ref()
         self._post(registration.register(ref, row), row.call_id)
         try:
-            async with asyncio.timeout(NEGOTIATION_SECONDS):
-                answer = await self._ask(offer, caller)
-        except TimeoutError:
-            self._failed(ref, "timeout")
-            raise UpstreamTimeout(f"no answer from upstream within {NEGOTIATION_SECONDS:g} s") from None
+            answer = await self._ask(offer, caller)
         except UpstreamError as exc:
             self._failed(ref, _outcome(exc))
             if isinstance(exc, AnswerBroken | AnswerLate) and (stray := call_id_from(exc.locations)):
@@ -242,7 +238,12 @@ class Negotiation:
 
     async def _ask(self, offer: Offer, caller: Caller) -> Answer:
         filter_ = caller.profile.webrtcfilter
-        minted = await self._mint(self._session(caller, offer))
+        try:
+            async with asyncio.timeout(NEGOTIATION_SECONDS - REQUEST_SECONDS):
+                minted = await self._mint(self._session(caller, offer))
+        except TimeoutError:
+            raise UpstreamTimeout("no client secret from upstream in time") from None
+        # not cut off from here on, beyond its own deadline: the call may exist before its answer comes
         try:
             answer = await self._rest.create_call(
                 minted.value, offer.sdp, filter_ == "on" or (filter_ == "client" and offer.webrtcfilter == "on")

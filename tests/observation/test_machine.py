@@ -46,9 +46,9 @@ def test_a_frame_is_recorded_as_it_came_with_its_place_and_times() -> None:
     frame = b'{"type": "x.y",  "event_id":"event_1"}'
     [record] = [effect for effect in play.frame(frame) if not isinstance(effect, GapRow)]
     assert record == play.records[-1]
-    assert (record.epoch, record.seq, record.kind, record.flags) == (1, 2, EVENT, JSON)  # type: ignore[union-attr]
-    assert (record.payload, record.type, record.event_id) == (frame, "x.y", "event_1")  # type: ignore[union-attr]
-    assert (record.at, record.offset_us) == (START + 1_500_000, 1_500_000)  # type: ignore[union-attr]
+    assert (record.epoch, record.seq, record.kind, record.flags) == (1, 2, EVENT, JSON)
+    assert (record.payload, record.type, record.event_id) == (frame, "x.y", "event_1")
+    assert (record.at, record.offset_us) == (START + 1_500_000, 1_500_000)
 
 
 @pytest.mark.parametrize("frame", [b"", b"{", b"\xff\x00", b'{"type":3}', b"[1]", b"null", b'{"type":"a"}\n{}'])
