@@ -86,19 +86,19 @@ class Acknowledgements:
         given = event.get("item")
         if not isinstance(given, dict):
             raise Refusal("missing_required_parameter", "Missing required parameter: 'item'.", "item")
-        after = event.get("previous_item_id")
+        after = _string(event, "previous_item_id")
         if after is not None and after != "root" and after not in self._call.items:
             raise Refusal("invalid_value", f"Previous item with item_id not found: '{after}'.", "previous_item_id")
-        item_id = given.get("id") or self._call.ids.stamped("item_")
+        item_id = _string(given, "id") or self._call.ids.stamped("item_")
         if item_id in self._call.items:
             raise Refusal("invalid_value", f"Item with item_id already exists: '{item_id}'.", "item.id")
         added, done = self._call.add_item(self._complete(item_id, given), after=after)
         return [Emit(added), Emit(done)]
 
     def _complete(self, item_id: str, given: Json) -> Json:
-        match given.get("type"):
+        match _string(given, "type"):
             case "message":
-                role = given.get("role")
+                role = _string(given, "role")
                 if role not in _CONTENT:
                     raise Refusal("invalid_value", f"Invalid value: '{role}'.", "item.role")
                 content = given.get("content")
@@ -109,19 +109,19 @@ class Acknowledgements:
                         raise Refusal("invalid_value", "Invalid value.", f"item.content[{position}].type")
                 return {"id": item_id, "type": "message", "status": "completed", "role": role, "content": content}
             case "function_call_output":
-                self._check_output(given.get("call_id"))
-                call_id, output = given["call_id"], given.get("output", "")
+                call_id, output = _string(given, "call_id"), _string(given, "output") or ""
+                self._check_output(call_id)
                 return {"id": item_id, "type": "function_call_output", "call_id": call_id, "output": output}
             case "function_call":
                 return {
                     "id": item_id,
                     "type": "function_call",
                     "status": "completed",
-                    "name": given.get("name"),
-                    "call_id": given.get("call_id") or f"call_{self._call.ids.letters(16)}",
-                    "arguments": given.get("arguments", ""),
+                    "name": _string(given, "name") or "",
+                    "call_id": _string(given, "call_id") or f"call_{self._call.ids.letters(16)}",
+                    "arguments": _string(given, "arguments") or "",
                 }
-            case kind if kind in ("mcp_approval_response", "mcp_approval_request", "mcp_call", "mcp_list_tools"):
+            case "mcp_approval_response":
                 return {**given, "id": item_id}
             case kind:
                 raise Refusal("invalid_value", f"Invalid value: '{kind}'.", "item.type")
@@ -149,6 +149,11 @@ class Acknowledgements:
         call, request = self._call, event.get("response") or {}
         if not isinstance(request, dict):
             raise Refusal("invalid_value", "Invalid value for 'response': expected an object.", "response")
+        if request.get("output_modalities") not in (None, ["audio"], ["text"]):
+            raise Refusal("invalid_value", "Supported are ['text'] and ['audio'].", "response.output_modalities")
+        audio = request.get("audio") or {}
+        if not isinstance(audio, dict) or not isinstance(audio.get("output") or {}, dict):
+            raise Refusal("invalid_value", "Invalid value: expected an object.", "response.audio")
         metadata = request.get("metadata") or {}
         if not isinstance(metadata, dict) or len(metadata) > 16:
             raise Refusal("invalid_value", "Invalid 'response.metadata': at most 16 pairs.", "response.metadata")
@@ -175,7 +180,7 @@ class Acknowledgements:
         return Answer(self._replies[(self._replied - 1) % len(self._replies)])
 
     def _cancel(self, event: Json) -> list[Beat]:
-        call, wanted = self._call, event.get("response_id")
+        call, wanted = self._call, _string(event, "response_id")
         response = call.active
         if wanted is not None and (response is None or response.id != wanted):
             response = call.apart.get(wanted)
@@ -191,8 +196,8 @@ class Acknowledgements:
         return [Emit(self._call.frames.buffer("cleared", response_id))]
 
     def _item(self, event: Json, verb: str) -> Json:
-        item_id = event.get("item_id")
-        if not isinstance(item_id, str) or item_id not in self._call.items:
+        item_id = _string(event, "item_id")
+        if item_id is None or item_id not in self._call.items:
             code = f"item_{verb}_invalid_item_id"
             raise Refusal(code, f"Error with item: the item with id '{item_id}' does not exist.", "item_id")
         return self._call.items[item_id]
@@ -228,3 +233,10 @@ def _event_id(event: Json) -> str | None:
     if given is None or (isinstance(given, str) and len(given) <= 512):
         return given
     raise Refusal("invalid_value", "Invalid 'event_id': expected a string of at most 512 characters.", "event_id")
+
+
+def _string(holder: Json, key: str) -> str | None:
+    value = holder.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise Refusal("invalid_type", f"Invalid type for '{key}': expected a string.", key)
