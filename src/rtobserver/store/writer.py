@@ -318,6 +318,9 @@ class _Database:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # the pool would otherwise reset the connection when it is collected, long after it was closed
+        self._connection.close()
+        self._connection.engine.dispose()
         self._raw.close()
 
     def write(self, batch: _Batch) -> list[EntryRow]:
