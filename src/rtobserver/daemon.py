@@ -10,8 +10,8 @@ import asyncio
 import base64
 import gc
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ from rtobserver.store import database, schema, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
-from rtobserver.store.writer import EntryRow, Writer
+from rtobserver.store.writer import EntryRow, Transaction, Writer
 from rtobserver.upstream.attach import Attach
 from rtobserver.upstream.credentials import credentials_for
 from rtobserver.upstream.endpoints import Endpoints
@@ -121,10 +121,7 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         replica_id = f"rep_{secrets.token_hex(8)}"
 
         mark = await unfinished.watermark(reads)
-        await writer.run(unfinished.close_negotiations(clock.now_us()))
-        await writer.run(unfinished.enter_replica(replica_id, clock.now_us()))
-        audio_key = await writer.run(lambda tx: own_keys.keep(tx, own_keys.AUDIO_KEY))
-        token_key = await _token_key(config, writer)
+        audio_key, token_key = await writer.run(_beginning(config, replica_id, clock.now_us()))
 
         credentials = credentials_for(config.upstream, clock)
         stack.push_async_callback(credentials.close)
@@ -198,9 +195,7 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         )
         daemon.public_url, daemon.operator_url = public.url, operator.url
         log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLD)
+        stack.enter_context(_calm_collector())
         yield daemon
     log.info("stopped")
 
@@ -220,10 +215,32 @@ def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
     )
 
 
-async def _token_key(config: Config, writer: Writer) -> bytes:
-    if config.public.token_key is not None:
-        return base64.urlsafe_b64decode(config.public.token_key.reveal() + "==")
-    return await writer.run(lambda tx: own_keys.keep(tx, own_keys.TOKEN_KEY))
+def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transaction], tuple[bytes, bytes]]:
+    """Enter this run and close what an earlier one left hanging; gives the keys for audio and for tokens."""
+
+    def work(transaction: Transaction) -> tuple[bytes, bytes]:
+        unfinished.close_negotiations(at)(transaction)
+        unfinished.enter_replica(replica_id, at)(transaction)
+        audio_key = own_keys.keep(transaction, own_keys.AUDIO_KEY)
+        if config.public.token_key is not None:
+            return audio_key, base64.urlsafe_b64decode(config.public.token_key.reveal() + "==")
+        return audio_key, own_keys.keep(transaction, own_keys.TOKEN_KEY)
+
+    return work
+
+
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    """Keep the collector off what lives as long as the daemon, and let it look seldom, until the block ends."""
+    threshold = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
 
 
 def _origin(url: str) -> str:

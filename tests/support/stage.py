@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import gc
+import functools
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -269,7 +269,7 @@ class Setting:
 
 def config_for(simulator: Simulator, path: Path, setting: Setting) -> Config:
     """Write the configuration of a daemon in front of a simulator."""
-    own = {"name": "default", "session": SESSION, "max_duration": Seconds(0.0)} | setting.profile
+    own: Json = {"name": "default", "session": SESSION, "max_duration": Seconds(0.0)} | setting.profile
     upstream: Json = {
         "provider": simulator.options.provider,
         "base_url": simulator.base_url,
@@ -288,17 +288,6 @@ def config_for(simulator: Simulator, path: Path, setting: Setting) -> Config:
     )
 
 
-@contextlib.contextmanager
-def own_garbage() -> Any:
-    """Undo what the daemon does to the garbage collector, which is meant for a process of its own."""
-    threshold = gc.get_threshold()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*threshold)
-
-
 @asynccontextmanager
 async def simulating(faults: Faults | None = None, **options: Any) -> AsyncIterator[Simulator]:
     """Run a simulator that waits for nothing; its conversation begins when somebody observes."""
@@ -307,16 +296,31 @@ async def simulating(faults: Faults | None = None, **options: Any) -> AsyncItera
         yield simulator
 
 
+@functools.cache
+def _blank() -> tuple[bytes, str]:
+    """Make a database with nothing but one key for everything; its migrations would take most of a test's time."""
+    scopes: tuple[keys.Scope, ...] = ("admin",)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "blank.db"
+        key = keys.create(path, name="test", scopes=scopes, now_us=SystemClock().now_us())
+        return path.read_bytes(), key
+
+
+def _prepare(path: Path) -> str:
+    blank, key = _blank()
+    if not path.exists():
+        path.write_bytes(blank)
+    return key
+
+
 @asynccontextmanager
 async def serving(simulator: Simulator, path: Path, setting: Setting | None = None) -> AsyncIterator[Stage]:
-    """Run a daemon in front of a simulator, on the SQLite file `path`."""
+    """Run a daemon in front of a simulator, on the SQLite file `path`; a second one may follow on the same file."""
     config = config_for(simulator, path, setting or Setting())
-    admin: tuple[keys.Scope, ...] = ("admin",)
-    key = await asyncio.to_thread(keys.create, path, name="test", scopes=admin, now_us=SystemClock().now_us())
+    key = await asyncio.to_thread(_prepare, path)
     connector = aiohttp.TCPConnector(limit=0)
-    with own_garbage():
-        async with running(config) as daemon, aiohttp.ClientSession(connector=connector) as http:
-            yield Stage(simulator, daemon, http, key, path, config)
+    async with running(config) as daemon, aiohttp.ClientSession(connector=connector) as http:
+        yield Stage(simulator, daemon, http, key, path, config)
 
 
 @asynccontextmanager
