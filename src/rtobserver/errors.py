@@ -142,5 +142,5 @@ class SchemaMismatch(StoreError):
         if self.found is None:
             return f"the database has no schema yet; run `rtobserver migrate` (needs {self.needed})"
         if self.found > self.needed:
-            return f"the database has schema {self.found}, which is newer than this release ({self.needed}); install a newer one"
+            return f"the database has schema {self.found}, newer than this release's {self.needed}; install a newer one"
         return f"the database has schema {self.found}, this release needs {self.needed}; run `rtobserver migrate`"
