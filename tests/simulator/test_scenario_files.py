@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rtobserver.errors import ConfigError
+from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.scenario import STEP_KINDS, Repeat, Scenario, Spoken, Typed
 from rtobserver.simulator.scenario_file import load_scenario, parse_scenario, shipped
 from tests.simulator.caller import calling, types
@@ -57,6 +58,23 @@ def test_a_mistake_is_named_by_its_place(text: str, mistake: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_scenario(text, "mine")
     assert mistake in str(caught.value)
+
+
+def test_a_scenario_can_hold_faults() -> None:
+    text = "[faults]\nlocation = 'two'\nrefused_hosts = ['a', 'b']\n[faults.attach]\nstatus = 404\ntimes = 1\n"
+    assert parse_scenario(text, "mine").faults == Faults(
+        location="two", refused_hosts=("a", "b"), attach=EndpointFault(status=404, times=1)
+    )
+    with pytest.raises(ConfigError, match="is not a switch"):
+        parse_scenario("[faults.attach]\nstate = 404", "mine")
+
+
+async def test_a_scenarios_faults_apply_unless_others_are_told() -> None:
+    scenario = Scenario(name="mine", steps=(), faults=Faults(location="missing"))
+    async with calling(scenario=scenario) as caller:
+        assert "location" not in (await caller.offer(await caller.mint())).headers
+    async with calling(scenario=scenario, faults=Faults(location="trailing_slash")) as caller:
+        assert (await caller.offer(await caller.mint())).headers["location"].endswith("/")
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Json = dict[str, Any]
+Close = int | Literal["abort", "none"]
+"""How sidebands see an end: a close code, a TCP drop, or no sign at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,10 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """End the call.
-
-    `close` is what sidebands see: a code, `abort` (TCP drop), or `none` (no sign at all).
-    """
+    """End the call."""
 
     cause: Literal["left", "expired", "hung_up"]
-    close: int | Literal["abort", "none"] | None = None
+    close: Close | None = None
     """None is what the vendor does."""
     reason: str = ""
 

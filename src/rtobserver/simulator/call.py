@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rtobserver.simulator.acknowledgements import Acknowledgements
-from rtobserver.simulator.beats import Beat, Emit, EmitRaw, End, Json, Play, Timeline, Until, Wait
+from rtobserver.simulator.beats import Beat, Close, Emit, EmitRaw, End, Json, Play, Timeline, Until, Wait
 from rtobserver.simulator.changes import Changes
 from rtobserver.simulator.conversation import Conversation
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.ledger import Ledger
-from rtobserver.simulator.scenario import Close
 from rtobserver.simulator.sideband import ClientEvent, Sideband, framed
 
 _TURNS_OF_OTHERS = 32

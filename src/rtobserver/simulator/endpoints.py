@@ -15,6 +15,7 @@ from rtobserver.simulator.bodies import json_object, offer_of, secret_lifetime
 from rtobserver.simulator.call import Call
 from rtobserver.simulator.credentials import ClientSecret, Credential, credential_of
 from rtobserver.simulator.exchange import Exchange
+from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.gate import Gate
 from rtobserver.simulator.ids import Ids
 from rtobserver.simulator.options import SimulatorOptions
@@ -38,9 +39,11 @@ class OpenCall(Protocol):
 class Endpoints:
     """Serve the four endpoints."""
 
-    def __init__(self, options: SimulatorOptions, ids: Ids, exchange: Exchange, open_call: OpenCall) -> None:
+    def __init__(
+        self, options: SimulatorOptions, faults: Faults, ids: Ids, exchange: Exchange, open_call: OpenCall
+    ) -> None:
         self._options = options
-        self._faults = options.faults
+        self._faults = faults
         self._is_azure = options.provider == "azure"
         self._ids = ids
         self._exchange = exchange
@@ -49,7 +52,7 @@ class Endpoints:
 
     def routes(self) -> list[web.RouteDef]:
         """Give the route table, under both vendors' prefixes."""
-        gate = Gate(self._options, self._exchange, self._answers)
+        gate = Gate(self._options, self._faults, self._exchange, self._answers)
         return [
             route
             for prefix in ("/openai/v1", "/v1")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rtobserver.errors import ConfigError, Mistake
-from rtobserver.simulator.scenario import Close
+from rtobserver.simulator.beats import Close
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from rtobserver.simulator.answers import Answers
 from rtobserver.simulator.exchange import Exchange, Received
-from rtobserver.simulator.faults import EndpointFault
+from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.options import SimulatorOptions
 
 Serve = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
@@ -22,14 +22,15 @@ _CODES = {401: "invalid_api_key", 404: "call_id_not_found", 429: "rate_limit_exc
 class Gate:
     """Stand before the endpoints of one simulator."""
 
-    def __init__(self, options: SimulatorOptions, exchange: Exchange, answers: Answers) -> None:
+    def __init__(self, options: SimulatorOptions, faults: Faults, exchange: Exchange, answers: Answers) -> None:
         self._options = options
+        self._faults = faults
         self._exchange = exchange
         self._answers = answers
 
     def before(self, name: str, serve: Serve) -> Endpoint:
         """Wrap an endpoint; `name` is that of its fault switch."""
-        fault: EndpointFault = getattr(self._options.faults, name)
+        fault: EndpointFault = getattr(self._faults, name)
 
         async def endpoint(request: web.Request) -> web.StreamResponse:
             body = await request.read()
@@ -82,7 +83,7 @@ class Gate:
 
     def _refuse(self, request: web.Request) -> web.Response | None:
         host = request.host.rsplit(":", 1)[0]
-        refused = any(host.endswith(suffix) for suffix in self._options.faults.refused_hosts)
+        refused = any(host.endswith(suffix) for suffix in self._faults.refused_hosts)
         if refused or "api-version" in request.query:
             return self._answers.turned_away(404, "404", "Resource not found")
         if "realtime=v1" in request.headers.get("openai-beta", ""):

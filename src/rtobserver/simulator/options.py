@@ -43,5 +43,6 @@ class SimulatorOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     faults: Faults = field(default_factory=Faults)
+    """If none is set, the scenario's apply."""
     seed: int | None = None
     """Makes the random part of ids repeat."""

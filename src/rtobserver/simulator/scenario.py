@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-Close = int | Literal["abort", "none"]
-"""How sidebands see an end: a close code, a TCP drop, or no sign at all."""
+from rtobserver.simulator.beats import Close
+from rtobserver.simulator.faults import Faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,3 +213,5 @@ class Scenario:
     """A model for user transcripts. If the session has none, the page turns it on when its channel opens."""
     replies: tuple[str, ...] = ("All right.",)
     """What the model says to a `response.create` for which no step has prepared an answer; in turn."""
+    faults: Faults = field(default_factory=Faults)
+    """Switches of a simulator that was started with this scenario and told no others."""

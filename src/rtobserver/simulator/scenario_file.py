@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rtobserver.errors import ConfigError, Mistake
+from rtobserver.simulator.faults import Faults, parse_faults
 from rtobserver.simulator.scenario import STEP_KINDS, Repeat, Scenario, Step
 
 _KINDS: dict[str, type[Step]] = {step.kind: step for step in STEP_KINDS}
@@ -52,10 +53,11 @@ def parse_scenario(text: str, name: str, *, file: str = "") -> Scenario:
         raise ConfigError([Mistake("", f"is not TOML: {exc}", file=file)]) from exc
     reader = _Reader(file)
     steps = reader.steps(table.pop("step", []), "step")
-    values = reader.values(Scenario, table, "", exclude=("name", "steps"))
+    faults = reader.faults(table.pop("faults", {}))
+    values = reader.values(Scenario, table, "", exclude=("name", "steps", "faults"))
     if reader.mistakes:
         raise ConfigError(reader.mistakes)
-    return Scenario(name=name, steps=steps, **values)
+    return Scenario(name=name, steps=steps, faults=faults, **values)
 
 
 class _Reader:
@@ -70,6 +72,14 @@ class _Reader:
             self._mistake(path, "must be an array of tables", "write [[step]]")
             return ()
         return tuple(step for n, table in enumerate(tables) if (step := self._step(table, f"{path}[{n}]")) is not None)
+
+    def faults(self, table: Any) -> Faults:
+        try:
+            return parse_faults(_settings(table if isinstance(table, dict) else {"faults": table}, ""))
+        except ConfigError as exc:
+            for mistake in exc.mistakes:
+                self._mistake(mistake.path, mistake.problem)
+            return Faults()
 
     def values(self, kind: type, table: dict[str, Any], path: str, *, exclude: tuple[str, ...] = ()) -> dict[str, Any]:
         hints = typing.get_type_hints(kind)
@@ -113,6 +123,18 @@ class _Reader:
 
     def _mistake(self, path: str, problem: str, help_: str = "") -> None:
         self.mistakes.append(Mistake(path, problem, help_, self._file))
+
+
+def _settings(table: dict[str, Any], path: str) -> list[str]:
+    """Write a table of switches as the settings that `parse_faults` takes."""
+    found: list[str] = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found += _settings(value, f"{path}{key}.")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            found.append(f"{path}{key}={text}")
+    return found
 
 
 def _fits(value: Any, hint: Any) -> bool:

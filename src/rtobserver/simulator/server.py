@@ -14,17 +14,18 @@ from aiohttp import web
 
 from rtobserver.simulator import scenario as steps
 from rtobserver.simulator.acknowledgements import Acknowledgements
-from rtobserver.simulator.beats import Json, Timeline, Until
+from rtobserver.simulator.beats import Close, Json, Timeline, Until
 from rtobserver.simulator.call import Call
 from rtobserver.simulator.changes import Changes
 from rtobserver.simulator.conversation import Conversation
 from rtobserver.simulator.endpoints import Endpoints
 from rtobserver.simulator.exchange import Exchange, Received
+from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.ids import Ids
 from rtobserver.simulator.ledger import Ledger
 from rtobserver.simulator.options import SimulatorOptions
 from rtobserver.simulator.recording import RecordedFrame, load_recording, play_recording
-from rtobserver.simulator.scenario import Close, Scenario
+from rtobserver.simulator.scenario import Scenario
 from rtobserver.simulator.scenario_file import load_scenario
 from rtobserver.simulator.script import Script
 
@@ -47,6 +48,7 @@ class Simulator:
             self._frames = load_recording(self.options.recording)
         chosen = self.options.scenario
         self._scenario = chosen if isinstance(chosen, Scenario) else load_scenario(chosen)
+        self._faults = self.options.faults if self.options.faults != Faults() else self._scenario.faults
         self._ids = Ids(self.options.provider, self.options.seed)
         self._exchange = Exchange()
         self._changes = Changes()
@@ -82,7 +84,7 @@ class Simulator:
             self._ledger = stack.enter_context(Ledger(self.options.ledger))
             await stack.enter_async_context(self._tasks)
             app = web.Application(client_max_size=_LARGEST_BODY)
-            app.add_routes(Endpoints(self.options, self._ids, self._exchange, self._open_call).routes())
+            app.add_routes(Endpoints(self.options, self._faults, self._ids, self._exchange, self._open_call).routes())
             app.on_response_prepare.append(_leave_out_own_headers)
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
             await runner.setup()
@@ -148,7 +150,7 @@ class Simulator:
         if options.scenario_for is not None:
             scenario = options.scenario_for(offer, self._call_count)
         session["expires_at"] = int(time.time()) + self._lifetime(scenario)
-        conversation = Conversation(options.provider, self._ids, options.faults, session)
+        conversation = Conversation(options.provider, self._ids, self._faults, session)
         call = Call(
             call_id=call_id,
             offer=offer,
