@@ -16,11 +16,12 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config import sections
+from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.observation.effects import Finish
 from rtobserver.observation.machine import Machine, Plan, Resumption
 from rtobserver.observation.observer import HangsUp, Observer
-from rtobserver.observation.restoration import restore
+from rtobserver.observation.restoration import Restored, restore
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
 from rtobserver.recorder import Recorder
@@ -93,7 +94,9 @@ class Supervisor:
         self._replica_id = replica_id
         self._kept: dict[str, _Kept] = {}
         self._tasks = asyncio.TaskGroup()
-        self._draining = False
+        self._leaving = asyncio.Event()
+        self._undeclared: set[str] = set()
+        """Calls that nobody observes and whose loss no gap declares yet: the mark must not pass over it."""
         self._some, self._none = asyncio.Event(), asyncio.Event()
         self._none.set()
 
@@ -144,6 +147,7 @@ class Supervisor:
 
         """
         found = await unfinished.calls(self._database)
+        self._undeclared = {call.ref.call_id for call in found}
         turns = asyncio.Semaphore(ADOPTIONS)
         for call in found:
             self._tasks.create_task(self._adopt(call, mark or 0, turns), name=f"adopt {call.ref.call_id}")
@@ -151,7 +155,10 @@ class Supervisor:
 
     async def drain(self) -> None:
         """Leave all calls, or hang up those whose profile says so; returns when no observer is left."""
-        self._draining = True
+        self._leaving.set()
+        # what is missed of the calls that are left from now on is for the next start to declare
+        self._beating.cancel()
+        mark = self._clock.now_us()
         for kept in list(self._kept.values()):
             if kept.profile.on_shutdown == "hang_up":
                 kept.observer.hang_up("shutdown")
@@ -163,10 +170,13 @@ class Supervisor:
         except TimeoutError:
             self.leave()
             await self._none.wait()
+        if not self._undeclared:
+            stopped = self._writer.post(unfinished.beat(self._replica_id, mark, stopped=True))
+            stopped.add_done_callback(_hear)
 
     def leave(self) -> None:
         """Leave all calls as they are, even those that should have been hung up."""
-        self._draining = True
+        self._leaving.set()
         for kept in list(self._kept.values()):
             kept.observer.drain()
 
@@ -216,12 +226,13 @@ class Supervisor:
         """Be the boundary of one call: nothing that goes wrong in it reaches another."""
         try:
             await kept.observer.run()
-            if not self._draining:
+            if not self._leaving.is_set():
                 # the writer may yet refuse one of its last entries, and then the observer must hear of it
                 await self._writer.run(lambda _: None)
             failed = False
         except Exception:
             log.exception("observer_failed", call_id=ref.call_id)
+            self._undeclared.add(ref.call_id)
             failed = True
         finally:
             del self._kept[ref.call_id]
@@ -230,21 +241,31 @@ class Supervisor:
             if not self._kept:
                 self._some.clear()
                 self._none.set()
-        if failed and not self._draining and kept.failures < RETRIES:
+        if failed and not self._leaving.is_set() and kept.failures < RETRIES:
             await self._take_up_again(ref, kept)
 
     async def _take_up_again(self, ref: CallRef, kept: _Kept) -> None:
-        failed_at = self._clock.now_us()
-        await self._writer.run(lambda _: None)
-        for call in await unfinished.calls(self._database):
-            if call.ref.call_id == ref.call_id:
-                await self._adopt(call, failed_at, asyncio.Semaphore(), failures=kept.failures + 1)
+        try:
+            await self._writer.run(lambda _: None)
+            found = [call for call in await unfinished.calls(self._database) if call.ref.call_id == ref.call_id]
+        except StoreUnavailable as exc:
+            log.error("call_left_alone", call_id=ref.call_id, problem=str(exc))  # noqa: TRY400 - the problem says it
+            return
+        for call in found:
+            # what was received and not recorded came after its last entry
+            await self._adopt(call, 0, asyncio.Semaphore(), failures=kept.failures + 1)
 
     async def _adopt(self, call: Unfinished, mark: int, turns: asyncio.Semaphore, failures: int = 0) -> None:
         profile = self._profiles.get(call.profile, self._default)
         async with turns:
-            epoch = await self._writer.run(registration.next_epoch(call.ref))
-            restored = await restore(self._database, call.ref, self._new_state(profile, call.model))
+            if self._leaving.is_set():
+                return
+            try:
+                epoch = await self._writer.run(registration.next_epoch(call.ref))
+            except StoreUnavailable as exc:
+                log.error("call_left_alone", call_id=call.ref.call_id, problem=str(exc))  # noqa: TRY400 - as above
+                return
+            restored = await self._restored(call, profile)
             given_up = call.status if call.status in ("unobserved", "lost") else None
             resumption = Resumption(
                 watermark=max(call.started_at, call.last_at or 0, mark),
@@ -260,10 +281,20 @@ class Supervisor:
             machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption)
             self._quota.resumed(call.user)
             kept = self._keep(call.ref, machine, profile, call.user, failures)
-        if self._draining:
+        if self._leaving.is_set():
             kept.observer.drain()
         log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
+        # its gap is the first thing that the observer records, before anything else can run
+        self._undeclared.discard(call.ref.call_id)
         await self._run(call.ref, kept)
+
+    async def _restored(self, call: Unfinished, profile: sections.Profile) -> Restored:
+        """Fold what is stored of a call; a record that cannot be folded is no reason not to go on with it."""
+        try:
+            return await restore(self._database, call.ref, self._new_state(profile, call.model))
+        except Exception:
+            log.exception("call_not_restored", call_id=call.ref.call_id)
+            return Restored(self._new_state(profile, call.model), entry_count=call.entry_count)
 
     def _finished(self, ref: CallRef, machine: Machine, finish: Finish) -> None:
         """Write the one line that sums a call up."""
@@ -286,5 +317,15 @@ class Supervisor:
     async def _beat(self) -> None:
         while True:
             await self._some.wait()
-            await self._writer.run(unfinished.beat(self._replica_id, self._clock.now_us()))
+            if not self._undeclared:
+                try:
+                    await self._writer.run(unfinished.beat(self._replica_id, self._clock.now_us()))
+                except StoreUnavailable:
+                    return  # the writer has ended, and the daemon ends because of that
             await self._clock.sleep(BEAT_SECONDS)
+
+
+def _hear(future: asyncio.Future[object]) -> None:
+    """Take note of how something ended that nobody waits for."""
+    if not future.cancelled():
+        future.exception()

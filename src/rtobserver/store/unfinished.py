@@ -70,7 +70,7 @@ async def calls(database: Database) -> list[Unfinished]:
 
 
 async def watermark(database: Database) -> int | None:
-    """Give the time up to which the last run had stored everything it received; None on a new database."""
+    """Give the time up to which the last run had stored everything, or declared it lost; None on a new database."""
     async with database.reading() as connection:
         found: int | None = (await connection.execute(sa.select(sa.func.max(tables.replica.c.beat_at)))).scalar()
     return found
@@ -90,18 +90,19 @@ def close_negotiations(at: int) -> Callable[[Transaction], None]:
 
 
 def enter_replica(replica_id: str, at: int) -> Callable[[Transaction], None]:
-    """Enter this run of the daemon."""
+    """Enter this run of the daemon; until its first beat, the mark of the run before stands."""
+    mark = sa.select(sa.func.coalesce(sa.func.max(tables.replica.c.beat_at), at)).scalar_subquery()
 
     def work(transaction: Transaction) -> None:
         transaction.execute(
-            tables.replica.insert().values(replica_id=replica_id, started_at=at, beat_at=at, version=__version__)
+            tables.replica.insert().values(replica_id=replica_id, started_at=at, beat_at=mark, version=__version__)
         )
 
     return work
 
 
 def beat(replica_id: str, at: int, *, stopped: bool = False) -> Callable[[Transaction], None]:
-    """Mark that everything received before `at` is stored; true because the writer keeps the order."""
+    """Mark that whatever came before `at` is stored or lies within a gap; true because the writer keeps the order."""
 
     def work(transaction: Transaction) -> None:
         values = {"beat_at": at, "stopped_at": at} if stopped else {"beat_at": at}
