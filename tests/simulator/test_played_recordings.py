@@ -35,6 +35,17 @@ async def test_raw_events_are_played_byte_for_byte(tmp_path: Path) -> None:
     assert await play(path) == EVENTS
 
 
+async def test_the_ids_of_played_events_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "raw.ndjson"
+    path.write_text("\n".join(EVENTS))
+    async with calling(recording=path) as caller:
+        call_id = await caller.call()
+        async with caller.attach(call_id) as observer:
+            await observer.rest()
+        produced = caller.simulator.calls[call_id].produced
+        assert [one.event_id for one in produced] == [None, "e2", None]
+
+
 async def test_exported_entries_are_played_byte_for_byte_without_commands_and_gaps(tmp_path: Path) -> None:
     path = tmp_path / "export.ndjson"
     lines = [entry(n, payload=0).replace('"payload": 0', f'"payload": {event}') for n, event in enumerate(EVENTS, 1)]

@@ -40,6 +40,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitSince:
+    """Wait until so many seconds of the conversation have passed since the call began."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Until:
     """Wait for something that a peer may do; `patience` is in real seconds, whatever the pace."""
 
@@ -65,5 +72,5 @@ class End:
     reason: str = ""
 
 
-Beat = Emit | EmitRaw | Wait | Until | Play | End
+Beat = Emit | EmitRaw | Wait | WaitSince | Until | Play | End
 Timeline = Iterator[Beat]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rtobserver.simulator.acknowledgements import Acknowledgements
-from rtobserver.simulator.beats import Beat, Close, Emit, EmitRaw, End, Json, Play, Timeline, Until, Wait
+from rtobserver.simulator.beats import Beat, Close, Emit, EmitRaw, End, Json, Play, Timeline, Until, Wait, WaitSince
 from rtobserver.simulator.changes import Changes
 from rtobserver.simulator.conversation import Conversation
 from rtobserver.simulator.faults import Faults
@@ -75,6 +75,7 @@ class Call:
         self._ledger = ledger
         self._tasks = tasks
         self._pace = pace
+        self._began = asyncio.get_running_loop().time()
         self._remember = remember
         self._running: set[asyncio.Task[None]] = set()
         self._changes = changes
@@ -136,7 +137,7 @@ class Call:
     def emit(self, frame: str | bytes, *, text: bool = True) -> None:
         """Send a frame as it stands."""
         payload = frame.encode() if isinstance(frame, str) else frame
-        self._send(payload, self.open_sidebands, text=text, event_id=None, variants={})
+        self._send(payload, self.open_sidebands, text=text, event_id=_event_id(payload), variants={})
 
     async def end(self, cause: str, close: Close | None = None, reason: str = "") -> None:
         """End the call and show its sidebands as much of that as `close` says; a second end does nothing."""
@@ -198,8 +199,9 @@ class Call:
         loop = asyncio.get_running_loop()
         due, unbroken = loop.time(), 0
         for beat in timeline:
-            if isinstance(beat, Wait):
-                due += beat.seconds * self._pace
+            if isinstance(beat, Wait | WaitSince):
+                since = due if isinstance(beat, Wait) else self._began
+                due = max(due, since + beat.seconds * self._pace)
                 unbroken += 1
                 if due - loop.time() > _SHORTEST_SLEEP:
                     await asyncio.sleep(due - loop.time())
@@ -274,3 +276,13 @@ class Call:
             bytes=len(produced.frame),
             **({"variants": own} if own else {}),
         )
+
+
+def _event_id(frame: bytes) -> str | None:
+    """Find the id of an event that came as bytes, if they are one."""
+    try:
+        event = json.loads(frame)
+    except (ValueError, RecursionError):
+        return None
+    found = event.get("event_id") if isinstance(event, dict) else None
+    return found if isinstance(found, str) else None

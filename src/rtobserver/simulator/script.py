@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from rtobserver.simulator import scenario as steps
-from rtobserver.simulator.beats import Emit, EmitRaw, End, Json, Timeline, Until, Wait
+from rtobserver.simulator.beats import Emit, EmitRaw, End, Json, Timeline, Until, Wait, WaitSince
 from rtobserver.simulator.conversation import Answer, Conversation
 from rtobserver.simulator.frames import pieces
 from rtobserver.simulator.responses import answer_whole, close, generate, hear
@@ -151,7 +151,7 @@ class Script:
         yield from self._model(Answer(step.assistant, latency=step.latency), by_speech=False)
 
     def _cap(self, step: steps.Cap) -> Timeline:
-        yield Wait(max(0.0, step.seconds))
+        yield WaitSince(step.seconds)
         if step.error_first:
             text = "Your session hit the maximum duration of 60 minutes."
             yield Emit(self._call.frames.error("session_expired", text))
