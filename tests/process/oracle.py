@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from rtobserver.simulator.call import Call
+from tests.support.stage import Entry
 
 Json = dict[str, Any]
 
@@ -41,22 +42,22 @@ class Figures:
         return not any(wrong)
 
 
-def verify(call: Call, entries: Sequence[Json], gaps: Sequence[Json]) -> Figures:
+def verify(call: Call, entries: Sequence[Entry], gaps: Sequence[Json]) -> Figures:
     """Give the figures of one call."""
     sent = {frame.event_id: frame for frame in call.produced}
     placed: dict[int, int] = {}
     altered = duplicates = 0
     order: list[int] = []
     for index, entry in enumerate(entries):
-        if entry["kind"] != "event":
+        if entry.kind != "event":
             continue
-        frame = sent[entry["event_id"]]
-        altered += entry["bytes"] != frame.frame
+        frame = sent[entry.fields["event_id"]]
+        altered += entry.payload != frame.frame
         duplicates += frame.ordinal in placed
         placed[frame.ordinal] = index
         order.append(frame.ordinal)
     missing = [frame for frame in call.produced if frame.ordinal not in placed]
-    declared = [index for index, entry in enumerate(entries) if entry["kind"] == "gap"]
+    declared = [index for index, entry in enumerate(entries) if entry.kind == "gap"]
     return Figures(
         produced=len(call.produced),
         stored=len(placed),
@@ -101,13 +102,11 @@ def _was_a_gap(at: float, gaps: Sequence[Json]) -> bool:
     )
 
 
-def _holes(entries: Sequence[Json]) -> int:
+def _holes(entries: Sequence[Entry]) -> int:
     """Count numbers that are left out of an epoch, and positions out of order."""
     expected: dict[int, int] = {}
     holes = 0
-    for entry in entries:
-        epoch = entry["epoch"]
-        holes += entry["seq"] != expected.get(epoch, 1)
-        expected[epoch] = entry["seq"] + 1
-    epochs = [entry["epoch"] for entry in entries]
-    return holes + sum(later < earlier for earlier, later in pairwise(epochs))
+    for epoch, seq in (entry.position for entry in entries):
+        holes += seq != expected.get(epoch, 1)
+        expected[epoch] = seq + 1
+    return holes + sum(later.position < earlier.position for earlier, later in pairwise(entries))

@@ -20,7 +20,7 @@ import aiohttp
 from rtobserver.clock import SystemClock
 from rtobserver.simulator.server import Simulator
 from rtobserver.store import keys
-from tests.simulator.caller import OFFER
+from tests.support.stage import OFFER, Entry, read_entry
 
 COMMAND = Path(sys.executable).parent / "rtobserver"
 PATIENCE = 20.0
@@ -33,9 +33,10 @@ T = TypeVar("T")
 async def until(condition: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
     """Ask again and again until the answer is there."""
     async with asyncio.timeout(patience):
-        while not (answer := await condition()):
-            await asyncio.sleep(0.01)
-        return answer
+        while True:
+            # no pause: whoever asks the API waits for a flush, because the look itself is recorded
+            if answer := await condition():
+                return answer
 
 
 class Command:
@@ -160,12 +161,12 @@ class Daemon:
         async with self.http.get(f"{self.operator}{path}", headers=_bearer(key or self.key)) as answer:
             return answer.status
 
-    async def entries(self, call_id: str) -> list[Json]:
-        """Read all that is committed of a call; the payload as the bytes that they were."""
+    async def entries(self, call_id: str) -> list[Entry]:
+        """Read all that is committed of a call."""
         headers = _bearer(self.key) | {"Accept": "application/x-ndjson"}
         async with self.http.get(f"{self.operator}/api/v1/calls/{call_id}/entries", headers=headers) as answer:
             assert answer.status == 200
-            return [_entry(line) for line in (await answer.read()).splitlines()]
+            return [read_entry(line) for line in (await answer.read()).split(b"\n")[:-1]]
 
     async def gaps(self, call_id: str) -> list[Json]:
         """Read a call's gaps."""
@@ -184,12 +185,6 @@ class Daemon:
 
 def _bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
-
-
-def _entry(line: bytes) -> Json:
-    entry: Json = json.loads(line)
-    head, mark, payload = line.partition(b',"payload":')
-    return entry | {"bytes": payload[:-1] if mark else b"", "head": head}
 
 
 @dataclass
@@ -212,7 +207,8 @@ class Ground:
     async def serving(self, **environ: str) -> AsyncIterator[Daemon]:
         """Run a daemon; it is killed at the end of the block unless it has ended."""
         now = SystemClock().now_us()
-        key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=("admin",), now_us=now))
+        scopes: tuple[keys.Scope, ...] = ("admin",)
+        key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=scopes, now_us=now))
         words = ("serve", "--config", self.config, "--log-format", "json")
         async with command(*words, folder=self.folder, **environ) as begun:
             said = await begun.logged("listening")

@@ -16,6 +16,7 @@ from rtobserver.simulator.server import Simulator, SimulatorOptions
 from tests.process import oracle
 from tests.process.oracle import Json
 from tests.process.stage import Daemon, ground, until
+from tests.support.stage import Entry
 
 pytestmark = pytest.mark.process
 
@@ -35,8 +36,8 @@ def endless(_offer: str, number: int) -> Scenario:
     return TALK if number % 2 else STREAM
 
 
-def simulator(**faults: EndpointFault) -> Simulator:
-    options = SimulatorOptions(scenario_for=endless, pace=0.25, begin="attached", faults=Faults(**faults))
+def simulator(faults: Faults | None = None) -> Simulator:
+    options = SimulatorOptions(scenario_for=endless, pace=0.25, begin="attached", faults=faults or Faults())
     return Simulator(options)
 
 
@@ -51,11 +52,11 @@ async def observed(upstream: Simulator, call_ids: list[str]) -> None:
     await upstream.until(lambda: all(len(upstream.calls[call_id].open_sidebands) == 1 for call_id in call_ids), 20)
 
 
-async def all_entries(daemon: Daemon, call_ids: list[str]) -> dict[str, list[Json]]:
+async def all_entries(daemon: Daemon, call_ids: list[str]) -> dict[str, list[Entry]]:
     return {call_id: await daemon.entries(call_id) for call_id in call_ids}
 
 
-async def recorded(daemon: Daemon, upstream: Simulator, call_id: str) -> list[Json]:
+async def recorded(daemon: Daemon, upstream: Simulator, call_id: str) -> list[Entry]:
     """End a call and wait until its record is whole; gives its entries."""
     await upstream.end_call(call_id)
     await daemon.call_with(call_id, status="ended")
@@ -88,7 +89,7 @@ async def test_what_was_committed_survives_a_kill_and_the_rest_lies_within_gaps(
         frame.at
         for id_ in call_ids
         for frame in upstream.calls[id_].produced
-        if frame.sidebands and frame.event_id not in {entry["event_id"] for entry in after[id_]}
+        if frame.sidebands and frame.event_id not in {entry.fields["event_id"] for entry in after[id_]}
     ]
     oracle.say(
         "killed",
@@ -108,7 +109,7 @@ async def test_what_was_committed_survives_a_kill_and_the_rest_lies_within_gaps(
     for call_id in call_ids:
         assert after[call_id][: len(committed[call_id])] == committed[call_id]
         assert figures[call_id].is_sound, figures[call_id]
-        assert {entry["epoch"] for entry in after[call_id]} == {1, 2}
+        assert {entry.position[0] for entry in after[call_id]} == {1, 2}
         assert figures[call_id].gap_seconds < outages[call_id] + 2
         assert [gap["reason"] for gap in gaps[call_id]] == ["before_attach", "takeover"]
         assert [gap["state"] for gap in gaps[call_id]] == ["final", "final"]
@@ -128,7 +129,7 @@ async def test_each_restart_is_an_epoch_however_often_it_is_killed(tmp_path: Pat
         for _ in range(kills - 1):
             async with here.serving() as daemon:
                 # the second one dies before it has attached to all, the others later
-                await until(lambda: _some(upstream, call_ids))
+                await upstream.until(lambda: any(upstream.calls[call_id].open_sidebands for call_id in call_ids), 20)
                 daemon.process.kill()
         async with here.serving() as daemon:
             await observed(upstream, call_ids)
@@ -139,13 +140,9 @@ async def test_each_restart_is_an_epoch_however_often_it_is_killed(tmp_path: Pat
                 figures = oracle.verify(upstream.calls[call_id], entries, gaps)
                 oracle.say("killed again and again", kills=kills, figures=figures)
                 assert figures.is_sound
-                assert entries[-1]["epoch"] == kills + 1
+                assert entries[-1].position[0] == kills + 1
                 assert [gap["to"] is not None for gap in gaps] == [True] * len(gaps)
             await daemon.command.stopped()
-
-
-async def _some(upstream: Simulator, call_ids: list[str]) -> bool:
-    return any(upstream.calls[call_id].open_sidebands for call_id in call_ids)
 
 
 async def test_a_call_that_ended_during_the_outage_is_ended_at_the_restart(tmp_path: Path) -> None:
@@ -168,7 +165,7 @@ async def test_a_call_that_ended_during_the_outage_is_ended_at_the_restart(tmp_p
 
 
 async def test_a_call_that_cannot_be_observed_again_is_hung_up_once_and_lost(tmp_path: Path) -> None:
-    async with ground(tmp_path, simulator(attach=EndpointFault(status=503, after=1))) as here:
+    async with ground(tmp_path, simulator(Faults(attach=EndpointFault(status=503, after=1)))) as here:
         upstream = here.simulator
         async with here.serving() as first:
             call_id = await first.place()
@@ -177,7 +174,7 @@ async def test_a_call_that_cannot_be_observed_again_is_hung_up_once_and_lost(tmp
             await first.command.ended()
         async with here.serving(RTOBSERVER_OBSERVER__ATTACH_TIMEOUT="1s") as second:
             call = await second.call_with(call_id, status="lost")
-            await until(lambda: _hung_up(upstream, call_id))
+            await upstream.until(lambda: upstream.calls[call_id].ended is not None)
             commands = (await second.get(f"/calls/{call_id}/commands"))["data"]
             await second.command.logged("call_lost")
             await second.command.stopped()
@@ -190,12 +187,8 @@ async def test_a_call_that_cannot_be_observed_again_is_hung_up_once_and_lost(tmp
     assert [command["type"] for command in commands] == ["hangup"]
 
 
-async def _hung_up(upstream: Simulator, call_id: str) -> bool:
-    return upstream.calls[call_id].ended is not None
-
-
 async def test_a_kill_within_a_negotiation_leaves_a_call_of_ours_that_is_lost(tmp_path: Path) -> None:
-    async with ground(tmp_path, simulator(calls=EndpointFault(hang=True))) as here:
+    async with ground(tmp_path, simulator(Faults(calls=EndpointFault(hang=True)))) as here:
         async with here.serving() as first, asyncio.TaskGroup() as tasks:
             tasks.create_task(_offer_in_vain(first), name="offer")
             await here.simulator.until(lambda: len(here.simulator.requests) == 2)
