@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import resource
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,32 @@ def test_several_strings_and_escaped_slashes_are_found() -> None:
     frame, stripped = strip_audio(both, None, KEY)
     assert stripped
     assert [one["audio"]["bytes"] for one in json.loads(frame)] == [1200, 1200]
+
+
+def test_escapes_of_any_kind_hide_no_audio() -> None:
+    audio = bytes(range(256)) * 8
+    text = base64.b64encode(audio).decode()
+    escaped = text.replace("+", "\\u002B").replace("/", "\\u002f").replace("=", "\\u003D")
+    assert escaped != text
+    frame, stripped = strip_audio(_item(escaped), None, KEY)
+    assert stripped
+    assert json.loads(frame)["item"]["content"][0]["audio"]["bytes"] == len(audio)
+    assert frame == strip_audio(_item(text), None, KEY)[0]
+
+
+def test_a_string_that_is_no_base64_stays() -> None:
+    for odd in ("A" * 2000 + '\\"' + "A" * 2000, "A" * 2000 + "\\n", "A" * 2000 + "\\u00e9", "ü" * 2000):
+        frame = b'{"type":"x","audio":"%s"}' % odd.encode()
+        assert strip_audio(frame, "x", KEY) == (frame, False)
+
+
+def test_32_mib_of_audio_take_little_more_memory_than_they_are() -> None:
+    frame = _item("A" * 32 * 1024 * 1024)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _, stripped = strip_audio(frame, None, KEY)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert stripped
+    assert grown < 4 * len(frame)
 
 
 def test_a_session_object_named_audio_stays() -> None:
