@@ -22,6 +22,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from rtobserver.realtime import entries
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -30,9 +32,9 @@ metadata = MetaData(
     }
 )
 
-KIND_EVENT, KIND_COMMAND, KIND_GAP = 1, 2, 3
+KIND_EVENT, KIND_COMMAND, KIND_GAP = entries.EVENT, entries.COMMAND, entries.GAP
 """Values of `entry.kind`."""
-FLAG_STRIPPED, FLAG_OVERLAP, FLAG_JSON = 1, 2, 4
+FLAG_STRIPPED, FLAG_OVERLAP, FLAG_JSON = entries.STRIPPED, entries.OVERLAP, entries.JSON
 """Bits of `entry.flags`; JSON: the payload can be embedded in JSON as it stands."""
 
 call = Table(
