@@ -169,7 +169,13 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         operator = await stack.enter_async_context(
             listening(
                 operator_app(
-                    section=config.operator, database=reads, audit=audit, metrics=metrics, health=health, clock=clock
+                    section=config.operator,
+                    database=reads,
+                    writer=writer,
+                    audit=audit,
+                    metrics=metrics,
+                    health=health,
+                    clock=clock,
                 ),
                 host=config.operator.host,
                 port=config.operator.port,

@@ -113,6 +113,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             app = operator_app(
                 section=Operator(),
                 database=database,
+                writer=writer,
                 audit=Audit(writer, clock=clock),
                 metrics=metrics,
                 health=Health(

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Annotated
 
 import msgspec
 import structlog
@@ -27,6 +28,25 @@ _REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _PLAIN_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RETRY_AFTER_CAP = 3600
 _MESSAGE_CAP = 1000
+
+
+class ErrorDocument(msgspec.Struct, frozen=True):
+    """Be the part of a problem document that the OpenAI SDKs show."""
+
+    message: str
+    type: str
+    code: Annotated[str, msgspec.Meta(description="Machine-readable word, such as `call_not_found`.")]
+
+
+class ProblemDocument(msgspec.Struct, frozen=True):
+    """Be an RFC 9457 problem document."""
+
+    type: str
+    title: Annotated[str, msgspec.Meta(description="The status in words.")]
+    status: int
+    detail: Annotated[str, msgspec.Meta(description="What is wrong with the request, for people.")]
+    request_id: Annotated[str, msgspec.Meta(description="The log has the details under this id.")]
+    error: ErrorDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,19 +200,22 @@ def request_id(request: web.BaseRequest) -> str:
     return known
 
 
+MEDIA = "application/problem+json"
+
+
 def document(problem: Problem, request_id: str) -> bytes:
     """Write the problem document."""
     # Words from upstream's JSON may hold half a surrogate pair, which no UTF-8 can carry.
     message = problem.message.encode("utf-8", "replace").decode()
     return msgspec.json.encode(
-        {
-            "type": "about:blank",
-            "title": HTTPStatus(problem.status).phrase,
-            "status": problem.status,
-            "detail": message,
-            "request_id": request_id,
-            "error": {"message": message, "type": _family(problem.status), "code": problem.code},
-        },
+        ProblemDocument(
+            type="about:blank",
+            title=HTTPStatus(problem.status).phrase,
+            status=problem.status,
+            detail=message,
+            request_id=request_id,
+            error=ErrorDocument(message=message, type=_family(problem.status), code=problem.code),
+        ),
     )
 
 
@@ -211,7 +234,7 @@ def _family(status: int) -> str:
 def headers(problem: Problem, request_id: str) -> dict[str, str]:
     """Give the headers that go with the document, its length excepted."""
     fields = {
-        "Content-Type": "application/problem+json",
+        "Content-Type": MEDIA,
         "X-Request-Id": request_id,
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",

@@ -1,0 +1,163 @@
+"""Make the OpenAPI 3.1 document of the routes. Pure.
+
+Nothing of it is kept by hand: parameters come from the queries' forms, schemas from the types that
+answers are encoded from and bodies are read into, refusals from what a route needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from rtobserver import __version__
+from rtobserver.web import problems, queries
+from rtobserver.web.routes import JSON, Answer, Route
+
+LINES = "application/x-ndjson"
+
+_REF = "#/components/schemas/{name}"
+_BRACES = re.compile(r"\{([a-z_]+)\}")
+_INFO = {
+    "title": "rtobserver",
+    "version": __version__,
+    "description": (
+        "Recorded calls to the GPT Realtime API. Every request needs a key, `Authorization: Bearer rto_...`; "
+        "`rtobserver keys create` makes one. Lists are read page by page: pass `next_cursor` on as `cursor` "
+        "until it is null. Whatever is refused is told in a problem document (RFC 9457)."
+    ),
+}
+
+Json = dict[str, Any]
+
+
+def document(routes: Sequence[Route[Any, Any]]) -> Json:
+    """Write the document."""
+    types = _types(routes)
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    known = list(zip(types, schemas, strict=True))
+
+    def schema_of(type_: Any) -> Json:
+        return next(dict(schema) for each, schema in known if each == type_)
+
+    paths: dict[str, Json] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": _INFO,
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(components.items())),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+        },
+    }
+
+
+def refusals(route: Route[Any, Any]) -> dict[int, str]:
+    """Say with which statuses a route may refuse, and when."""
+    told = {
+        400: "The query, a header or the body cannot be read.",
+        403: "The request comes from a page of another origin.",
+        421: "The Host is not one that this server answers under.",
+    }
+    if route.scope is not None:
+        told[401] = "There is no key, or it is not good."
+        told[403] = f"The key has no scope `{route.scope}`, or the request comes from a page of another origin."
+        told[503] = "The database cannot be read or written now."
+    if "{id}" in route.path:
+        told[404] = "There is no call of this id."
+        told[410] = "The recording of this call was erased."
+    if route.body is not None:
+        told[413] = "The body is too large."
+        told[415] = f"The body is not {JSON}."
+    return dict(sorted((told | dict(route.problems)).items()))
+
+
+def _types(routes: Iterable[Route[Any, Any]]) -> list[Any]:
+    found: list[Any] = [problems.ProblemDocument]
+    for route in routes:
+        for type_ in (route.body, *(answer.body for answer in route.answers)):
+            if type_ is not None and type_ not in found:
+                found.append(type_)
+    return found
+
+
+def _operation(route: Route[Any, Any], schema_of: Any) -> Json:
+    operation: Json = {
+        "operationId": route.name,
+        "tags": [route.name.partition(".")[0]],
+        "summary": route.summary,
+        "parameters": [*_path_parameters(route), *map(_parameter, queries.parameters_of(route.query))],
+        "responses": _responses(route, schema_of),
+        "security": [] if route.scope is None else [{"key": [route.scope]}],
+    }
+    if route.description:
+        operation["description"] = route.description
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": _has_required(route.body),
+            "content": {JSON: {"schema": schema_of(route.body)}},
+        }
+    return operation
+
+
+def _has_required(type_: Any) -> bool:
+    try:
+        msgspec.convert({}, type_)
+    except msgspec.ValidationError:
+        return True
+    return False
+
+
+def _path_parameters(route: Route[Any, Any]) -> list[Json]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": route.parts[name].description,
+            "schema": {"type": "string", "pattern": route.parts[name].pattern},
+        }
+        for name in _BRACES.findall(route.path)
+    ]
+
+
+def _parameter(parameter: queries.Parameter) -> Json:
+    written: Json = {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.description,
+        "schema": dict(parameter.form.schema),
+    }
+    if parameter.form.family:
+        # an object that is spread over parameters, each under its own whole name
+        written |= {"name": f"{parameter.name}.KEY", "style": "form", "explode": True}
+    return written
+
+
+def _responses(route: Route[Any, Any], schema_of: Any) -> Json:
+    responses: dict[str, Json] = {}
+    for answer in route.answers:
+        response = responses.setdefault(str(answer.status), {"description": answer.description})
+        if answer.headers:
+            response["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()
+            }
+        if answer.status != 204:
+            response.setdefault("content", {})[answer.media] = {"schema": _content(answer, schema_of)}
+    for status, text in refusals(route).items():
+        schema = schema_of(problems.ProblemDocument)
+        responses[str(status)] = {"description": text, "content": {problems.MEDIA: {"schema": schema}}}
+    return responses
+
+
+def _content(answer: Answer, schema_of: Any) -> Json:
+    if answer.body is None:
+        return {"type": "string", "description": answer.description}
+    if answer.media == LINES:
+        return {"type": "string", "description": answer.description, "x-line": schema_of(answer.body)}
+    schema: Json = schema_of(answer.body)
+    return schema
