@@ -53,6 +53,81 @@ SELECT
 FROM call JOIN entry ON entry.call_key = call.call_key AND entry.day = call.day
 """
 
+# What can be searched: final lines of the conversation, by people and by the model.
+LINE = (
+    "{0}.role IN ('user', 'assistant') AND {0}.kind IN ('speech', 'text') AND {0}.status <> 'in_progress' "
+    "AND NOT {0}.out_of_band AND {0}.text <> ''"
+)
+OF_ITEM = "call_key = {0}.call_key AND day = {0}.day AND item_id = {0}.item_id"
+
+# A line's number sorts by the beginning of its call (milliseconds, then 21 bits for the lines of all calls that
+# began in it), so that the newest hits are read first and nothing else is.
+NUMBER = """
+  INSERT INTO search_line (line_id, call_key, day, item_id)
+  SELECT
+    coalesce(
+      (SELECT line_id + 1 FROM search_line WHERE line_id >= first AND line_id < first + 2097152
+       ORDER BY line_id DESC LIMIT 1),
+      first
+    ),
+    NEW.call_key, NEW.day, NEW.item_id
+  FROM (
+    SELECT coalesce((SELECT started_at FROM call WHERE call_key = NEW.call_key), NEW.day * 86400000000)
+      / 1000 * 2097152 AS first
+  )
+  WHERE {line};
+"""
+INDEX = """
+  INSERT INTO search_index (rowid, text) SELECT line_id, NEW.text FROM search_line WHERE {of_item};
+"""
+FORGET = """
+  INSERT INTO search_index (search_index, rowid, text)
+  SELECT 'delete', line_id, OLD.text FROM search_line WHERE {of_item};
+  DELETE FROM search_line WHERE {of_item};
+"""
+
+# The index has no copy of the texts; it reads them through the view. Triggers keep it in step with `item` whoever
+# writes there, in the same transaction.
+SEARCH = (
+    """
+    CREATE TABLE search_line (
+      line_id INTEGER PRIMARY KEY, call_key BIGINT NOT NULL, day INTEGER NOT NULL, item_id TEXT NOT NULL,
+      UNIQUE (call_key, day, item_id)
+    )
+    """,
+    """
+    CREATE VIEW search_text AS
+    SELECT
+      search_line.line_id AS line_id,
+      replace(replace(item.text, char(10214), '['), char(10215), ']') AS text
+    FROM search_line CROSS JOIN item
+      ON item.call_key = search_line.call_key AND item.day = search_line.day AND item.item_id = search_line.item_id
+    """,
+    """
+    CREATE VIRTUAL TABLE search_index USING fts5(
+      text, content = 'search_text', content_rowid = 'line_id', columnsize = 0,
+      tokenize = 'unicode61 remove_diacritics 2'
+    )
+    """,
+    f"""
+    CREATE TRIGGER search_insert AFTER INSERT ON item WHEN {LINE.format("NEW")}
+    BEGIN {NUMBER.format(line="true")} {INDEX.format(of_item=OF_ITEM.format("NEW"))} END
+    """,
+    f"""
+    CREATE TRIGGER search_update AFTER UPDATE ON item
+    WHEN OLD.text <> NEW.text OR ({LINE.format("OLD")}) <> ({LINE.format("NEW")})
+    BEGIN
+      {FORGET.format(of_item=OF_ITEM.format("OLD"))}
+      {NUMBER.format(line=LINE.format("NEW"))}
+      {INDEX.format(of_item=OF_ITEM.format("NEW"))}
+    END
+    """,
+    f"""
+    CREATE TRIGGER search_delete AFTER DELETE ON item WHEN {LINE.format("OLD")}
+    BEGIN {FORGET.format(of_item=OF_ITEM.format("OLD"))} END
+    """,
+)
+
 
 def upgrade() -> None:
     op.create_table(
@@ -106,6 +181,7 @@ def upgrade() -> None:
         sa.Column("usage", sa.Text(), nullable=False),
         sa.Column("cost_usd", sa.Text(), nullable=True),
         sa.Column("latency", sa.Text(), nullable=False),
+        sa.Column("metrics", sa.Text(), nullable=False),
         sa.Column("attach_latency_ms", sa.Integer(), nullable=True),
         sa.Column("completeness", sa.Text(), nullable=True),
         sa.Column("checks", sa.Text(), nullable=False),
@@ -292,3 +368,5 @@ def upgrade() -> None:
     )
     op.execute(CALLS)
     op.execute(ENTRIES)
+    for statement in SEARCH:
+        op.execute(statement)

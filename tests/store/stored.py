@@ -55,6 +55,7 @@ def call(call_id: str, **values: Any) -> dict[str, Any]:
         "usage": "{}",
         "cost_usd": None,
         "latency": "{}",
+        "metrics": "{}",
         "attach_latency_ms": None,
         "completeness": None,
         "checks": "{}",

@@ -18,7 +18,7 @@ from rtobserver.realtime.fold import MAX_NAMED, Fold, Step
 from rtobserver.realtime.heard import AUDIO_TOKEN_MS
 from rtobserver.realtime.meters import percentile
 from rtobserver.realtime.names import BETA_NAMES, canonical
-from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
+from rtobserver.realtime.rows import Cost, ItemRow, ResponseRow, Totals, Usage
 from rtobserver.realtime.transcript import order
 
 __all__ = ["CallState", "Changes"]
@@ -123,7 +123,11 @@ class CallState:
             broken=tuple(fold.broken),
             open_links=talk.absent[:MAX_NAMED],
             unpriced=unpriced,
+            costs=self._costs(),
             transcription_failures=fold.transcription_failure_count,
+            transcription_hint=self.transcription_hint,
+            tool_p50_ms=percentile(fold.tool_ms, 50),
+            tool_p95_ms=percentile(fold.tool_ms, 95),
             user_talk_ms=sound.user_ms,
             assistant_talk_ms=sound.talked_us // 1000 if sound.plays else meters.usage.output_audio * AUDIO_TOKEN_MS,
             dead_air_ms=sound.dead_us // 1000 if sound.plays else None,
@@ -210,5 +214,13 @@ class CallState:
     def _cost(self) -> tuple[Decimal | None, tuple[str, ...]]:
         if self._prices is None:
             return None, ()
-        models = (self._model, self._fold.session_model)
-        return self._fold.meters.cost(self._prices, models, self._fold.transcriber)
+        return self._fold.meters.cost(self._prices, self._models, self._fold.transcriber)
+
+    def _costs(self) -> tuple[Cost, ...]:
+        if self._prices is None:
+            return ()
+        return self._fold.meters.costs(self._prices, self._models, self._fold.transcriber)
+
+    @property
+    def _models(self) -> tuple[str | None, str | None]:
+        return self._model, self._fold.session_model

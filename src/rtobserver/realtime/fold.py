@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -15,6 +16,8 @@ from rtobserver.realtime.sound import Sound
 
 MAX_NAMED = 100
 """Ids that are listed of each sort, and tool calls that are waited for."""
+MAX_TOOL_TIMES = 1_000
+"""Latest tool calls that the percentiles are made of."""
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class Fold:
     sound: Sound = field(default_factory=Sound)
     broken: dict[str, None] = field(default_factory=dict)
     waiting_tools: dict[str, tuple[str, int]] = field(default_factory=dict)
+    tool_ms: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_TOOL_TIMES))
+    """How long tools took, from their complete arguments to their output."""
     error_count: int = 0
     playing_response_id: str | None = None
     transcription_failure_count: int = 0
@@ -72,10 +77,16 @@ class Fold:
         """Note that an item gives a function's output, if it does."""
         if item.kind != "tool_output" or item.tool_call_id is None:
             return
-        call_item_id, _ = self.waiting_tools.pop(item.tool_call_id, ("", 0))
+        call_item_id, called_at = self.waiting_tools.pop(item.tool_call_id, ("", None))
+        self.time_tool(called_at)
         call = self.talk.items.get(call_item_id)
         if call is not None and item.tool_name is None:
             item.tool_name = call.tool_name
+
+    def time_tool(self, called_at: int | None) -> None:
+        """Note that a tool which began then is done."""
+        if called_at is not None and called_at <= self.talk.at:
+            self.tool_ms.append((self.talk.at - called_at) // 1000)
 
     def changes_of(self, response: Response, *, settled: bool = False) -> Changes | None:
         """Give what changed of a response and its items."""

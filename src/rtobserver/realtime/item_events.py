@@ -143,6 +143,8 @@ def _run_mcp(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     if event.type == "response.mcp_call.in_progress":
         item.called_at = talk.at
         return None
+    if item.ended_at is None:
+        fold.time_tool(item.called_at)
     item.ended_at = talk.at
     if event.type == "response.mcp_call.failed":
         item.fail(item.error or mapping(fields(frame).get("error")) or "mcp_call_failed")

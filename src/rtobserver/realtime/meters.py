@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from rtobserver.realtime.cost import Prices
-from rtobserver.realtime.rows import Usage
+from rtobserver.realtime.rows import Cost, Usage
 from rtobserver.realtime.usage import Transcribed, total
+
+Meter: TypeAlias = Literal["responses", "transcription"]
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -56,27 +58,38 @@ class Meters:
         session then tells the model behind it. None where no model has one; a transcription without
         a price is left out and named.
         """
-        names = [model for model in models if model]
         amount = Decimal(0)
         unpriced: dict[str, None] = {}
         priced = True
+        for meter, model, part in self._parts(prices, models, transcriber):
+            if part is not None:
+                amount += part
+            elif meter == "responses":
+                priced = False
+                unpriced |= dict.fromkeys([model] if model else [])
+            else:
+                unpriced[model or "unknown transcription"] = None
+        return amount if priced else None, tuple(unpriced)
+
+    def costs(self, prices: Prices, models: Iterable[str | None], transcriber: str | None) -> tuple[Cost, ...]:
+        """Say what each model cost; without a price for all of its days, it has none."""
+        found: dict[tuple[Meter, str | None], Decimal | None] = {}
+        for meter, model, part in self._parts(prices, models, transcriber):
+            before = found.get((meter, model), Decimal(0))
+            found[meter, model] = None if part is None or before is None else before + part
+        return tuple([Cost(meter=meter, model=model, usd=usd) for (meter, model), usd in found.items()])
+
+    def _parts(
+        self, prices: Prices, models: Iterable[str | None], transcriber: str | None
+    ) -> Iterator[tuple[Meter, str | None, Decimal | None]]:
+        names = [model for model in models if model]
         for day, usage in self._by_day.items():
             on = _date(day)
             known = next((model for model in names if prices.knows(model, on)), None)
-            part = prices.cost(known, usage, on)
-            if part is None:
-                priced = False
-                unpriced |= dict.fromkeys([known] if known else names[:1])
-            else:
-                amount += part
+            yield "responses", known or next(iter(names), None), prices.cost(known, usage, on)
         for (model, day), used in self._by_model.items():
             name = model or transcriber
-            part = prices.transcription_cost(name, used, _date(day))
-            if part is None:
-                unpriced[name or "unknown transcription"] = None
-            else:
-                amount += part
-        return amount if priced else None, tuple(unpriced)
+            yield "transcription", name, prices.transcription_cost(name, used, _date(day))
 
 
 def percentile(values: Iterable[int], percent: int) -> int | None:

@@ -104,6 +104,17 @@ class ResponseRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Be one part of what a call cost."""
+
+    meter: Literal["responses", "transcription"]
+    model: str | None
+    """None while it is not known."""
+    usd: Decimal | None
+    """None where no price is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Sum up a call."""
 
@@ -133,7 +144,12 @@ class Totals:
     those of them that can only have come before the attach."""
     unpriced: tuple[str, ...] = ()
     """Models that were used and have no known price; with any, the true cost is higher than `cost_usd`."""
+    costs: tuple[Cost, ...] = ()
     transcription_failures: int = 0
+    transcription_hint: str | None = None
+    """What may be wrong when transcriptions failed."""
+    tool_p50_ms: int | None = None
+    tool_p95_ms: int | None = None
     user_talk_ms: int = 0
     assistant_talk_ms: int = 0
     dead_air_ms: int | None = None

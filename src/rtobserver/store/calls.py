@@ -54,6 +54,7 @@ class Call:
     usage: Mapping[str, Any]
     cost_usd: str | None
     latency: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     attach_latency_ms: int | None
     completeness: str | None
     gap_count: int
@@ -174,7 +175,7 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
 def _call_of(row: Mapping[Any, Any]) -> Call:
     values = dict(row)
     values["key"] = values.pop("call_key")
-    for name in ("labels", "usage", "latency"):
+    for name in ("labels", "usage", "latency", "metrics"):
         values[name] = json.loads(values[name])
     values["tags"] = tuple(json.loads(values["tags"]))
     return Call(**values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -89,14 +90,32 @@ def call_values(totals: Totals) -> dict[str, Any]:
                 "responses_without_usage": totals.responses_without_usage,
             }
         ),
-        "cost_usd": None if totals.cost_usd is None else format(totals.cost_usd, "f"),
+        "cost_usd": _money(totals.cost_usd),
         "latency": json.dumps(
             {
                 "first_audio_ms": {"p50": totals.first_audio_p50_ms, "p95": totals.first_audio_p95_ms},
                 "generation_ms": {"p50": totals.generation_p50_ms, "p95": totals.generation_p95_ms},
             }
         ),
+        "metrics": json.dumps(
+            {
+                "user_talk_ms": totals.user_talk_ms,
+                "assistant_talk_ms": totals.assistant_talk_ms,
+                "dead_air_ms": totals.dead_air_ms,
+                "tool_latency_ms": {"p50": totals.tool_p50_ms, "p95": totals.tool_p95_ms},
+                "transcription_failure_count": totals.transcription_failures,
+                "transcription_hint": totals.transcription_hint,
+                "costs": [
+                    {"meter": cost.meter, "model": cost.model, "cost_usd": _money(cost.usd)} for cost in totals.costs
+                ],
+                "unpriced_models": totals.unpriced,
+            }
+        ),
     }
+
+
+def _money(usd: Decimal | None) -> str | None:
+    return None if usd is None else format(usd, "f")
 
 
 def _response(row: dict[str, Any]) -> ResponseRow:

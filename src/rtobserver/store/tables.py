@@ -64,6 +64,7 @@ call = Table(
     Column("usage", Text, nullable=False, doc="JSON object, as the API shows it"),
     Column("cost_usd", Text, doc="exact decimal"),
     Column("latency", Text, nullable=False, doc="JSON object, as the API shows it"),
+    Column("metrics", Text, nullable=False, doc="JSON object: talk times, tools, transcription, parts of the cost"),
     Column("attach_latency_ms", Integer),
     Column("completeness", Text),
     Column("checks", Text, nullable=False, doc="JSON object: counts by type and the self-checks' findings"),
