@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo fmt lint types layers test check build bench-quick lock clean
+.PHONY: setup browser clients demo fmt lint types layers test check build bench-quick lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -24,6 +24,20 @@ $(INSTALLED)/dev: requirements/dev.lock pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	mkdir -p $(INSTALLED) && touch $@
 
+browser:  ## Debian's Chromium, for the browser tests
+	@tests/browser/install-chromium
+
+# the packages that the browser tests bundle; with the Node of the dev requirements, whatever the machine has
+CLIENTS := tests/browser/clients
+clients: $(CLIENTS)/dist/page.js
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json | setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
+	touch $@
+
+$(CLIENTS)/dist/page.js: $(CLIENTS)/page.js $(CLIENTS)/node_modules/.package-lock.json | setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent --prefix $(CLIENTS) build
+
 demo: $(INSTALLED)/run  ## simulator, daemon and one example call on this machine
 	$(BIN)/rtobserver demo
 
@@ -41,7 +55,7 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
-test: setup  ## all tests
+test: setup browser clients  ## all tests
 	$(BIN)/pytest
 
 check: lint types layers test
@@ -58,4 +72,4 @@ lock: setup  ## resolve the locked requirement files anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist $(CLIENTS)/dist $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
