@@ -1,0 +1,251 @@
+"""Start what is compared, each in a process of its own, and watch it from outside.
+
+CPU is the process's own clock, read by its id, so that whoever is measured does nothing for it: user
+and system time of all its threads, to the nanosecond. What was recorded is read from the database.
+Linux only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+
+from benchmarks import article
+from rtobserver.store import schema
+from rtobserver.store.identity import call_key
+
+Name = Literal["floor", "daemon", "article"]
+
+PATIENCE = 120.0
+"""Seconds that anything may take."""
+CONNECTING = 20
+"""Calls that are negotiated at once."""
+POLL = 0.01
+
+_ROOT = Path(__file__).resolve().parents[1]
+_OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+_KEY = "bench-key"
+
+
+class Void(Exception):
+    """Report that a figure would mean nothing: something was lost, or took too long."""
+
+
+class Sender:
+    """Order the process that plays upstream."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self._process = process
+        self.port = port
+
+    async def ask(self, order: str) -> dict[str, Any]:
+        if self._process.stdin is None:
+            raise TypeError("no pipe")
+        self._process.stdin.write(f"{order}\n".encode())
+        return await _line(self._process)
+
+
+@asynccontextmanager
+async def sending(calls: int, events: int, certificate: Path | None = None) -> AsyncIterator[Sender]:
+    """Run a sender that has so many events for each call."""
+    given = [] if certificate is None else [str(certificate)]
+    process = await _spawn(["benchmarks.sender", str(calls), str(events), *given], stdin=True, stdout=True)
+    try:
+        yield Sender(process, (await _line(process))["port"])
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Be one of what is compared, while it runs."""
+
+    name: Name
+    pid: int
+    path: Path
+    """Its SQLite file."""
+    calls: int
+    url: str = ""
+    """Where calls are negotiated; empty where it joins them by itself."""
+
+    def cpu(self) -> float:
+        """Give the seconds of CPU that it has used: the clock that the kernel keeps for that process."""
+        return time.clock_gettime((~self.pid << 3) | 2)
+
+    def resident(self) -> int:
+        """Give its resident memory in bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def entries_before(self) -> int:
+        """Count the entries that stand before the first event: the daemon begins each call with a gap."""
+        return self.calls if self.name == "daemon" else 0
+
+    async def place_calls(self) -> None:
+        """Negotiate all calls, as browsers would."""
+        if not self.url:
+            return
+        turns = asyncio.Semaphore(CONNECTING)
+        async with aiohttp.ClientSession(headers={"Content-Type": "application/sdp"}) as client:
+
+            async def place() -> None:
+                async with turns, client.post(f"{self.url}/connect", data=_OFFER) as answer:
+                    if answer.status != 201:
+                        raise Void(f"/connect answered {answer.status}: {await answer.text()}")
+
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(self.calls):
+                    tasks.create_task(place(), name=f"place call {number}")
+
+    async def stored(self, events: int) -> None:
+        """Wait until so many events are committed.
+
+        Raises:
+            Void: they never came.
+
+        """
+        wanted = events + self.entries_before
+        table = "event" if self.name == "article" else "entry"
+        deadline = time.monotonic() + PATIENCE
+        with closing(_reader(self.path)) as connection:
+            while True:
+                [found] = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()
+                if (found or 0) >= wanted:
+                    return
+                if time.monotonic() > deadline:
+                    raise Void(f"{self.name}: {found} entries were stored, {wanted} were expected")
+                await asyncio.sleep(POLL)
+
+    def verify(self, sent: dict[str, list[int]]) -> None:
+        """Compare what is stored with what was sent: events and bytes of each call.
+
+        Raises:
+            Void: they differ.
+
+        """
+        if self.name == "article":
+            sql = "SELECT call_id, count(*), sum(length(payload)) FROM event GROUP BY call_id"
+            wanted: dict[Any, list[int]] = dict(sent)
+        else:
+            sql = "SELECT call_key, count(*), sum(length(payload)) FROM entry WHERE kind = 1 GROUP BY call_key"
+            wanted = {call_key(name): counts for name, counts in sent.items()}
+        with closing(_reader(self.path)) as connection:
+            found = {call: [count, size] for call, count, size in connection.execute(sql)}
+        if found != wanted:
+            wrong = sum(found.get(call) != counts for call, counts in wanted.items())
+            raise Void(f"{self.name}: what is stored of {wrong} calls differs from what was sent")
+
+
+@asynccontextmanager
+async def running(name: Name, sender: Sender, calls: int, folder: Path, *, tls: Path | None) -> AsyncIterator[Side]:
+    """Run one side on a fresh database, attached to all calls of the sender."""
+    path = folder / f"{name}.db"
+    for stale in folder.glob(f"{name}.*"):
+        stale.unlink()
+    # the certificate names the host; without one, no name has to be looked up
+    host = f"{'localhost' if tls else '127.0.0.1'}:{sender.port}/openai/v1"
+    env = {} if tls is None else {"SSL_CERT_FILE": str(tls)}
+    log = folder / f"{name}.log"
+    if name == "daemon":
+        config = _configure(folder / f"{name}.toml", f"http{'s' if tls else ''}://{host}", path)
+        arguments = ["rtobserver", "serve", "--log-format", "json", "--config", str(config)]
+    else:
+        await asyncio.to_thread(schema.migrate if name == "floor" else article.prepare, path)
+        arguments = [f"benchmarks.{name}", f"ws{'s' if tls else ''}://{host}", str(calls), str(path)]
+    process = await _spawn(arguments, log=log, env=env)
+    try:
+        url = await _listening(process, log) if name == "daemon" else ""
+        side = Side(name, process.pid, path, calls, url)
+        yield side
+    except (TimeoutError, Void):
+        sys.stderr.write(log.read_text()[-2000:])
+        raise
+    finally:
+        if process.returncode is None:
+            process.terminate() if name == "daemon" else process.kill()
+        await process.wait()
+
+
+def _configure(file: Path, upstream: str, path: Path) -> Path:
+    """Write the configuration of a daemon that has nothing special about it."""
+    file.write_text(f"""
+[upstream]
+provider = "azure"
+base_url = "{upstream}"
+auth = "api-key"
+api_key = "{_KEY}"
+[public]
+port = 0
+[operator]
+port = 0
+[store]
+url = "sqlite:///{path}"
+[[profile]]
+name = "default"
+session = {{ type = "realtime", model = "gpt-realtime" }}
+""")
+    file.chmod(0o600)
+    return file
+
+
+async def _listening(process: asyncio.subprocess.Process, log: Path) -> str:
+    async with asyncio.timeout(PATIENCE):
+        while process.returncode is None:
+            for line in log.read_text().splitlines():
+                if '"listening"' in line:
+                    return str(json.loads(line)["public"])
+            await asyncio.sleep(POLL)
+    raise Void(f"the daemon did not start: {log.read_text()[-2000:]}")
+
+
+async def _spawn(
+    arguments: list[str],
+    *,
+    stdin: bool = False,
+    stdout: bool = False,
+    log: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    error = None if log is None else log.open("wb")
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *arguments,
+            cwd=_ROOT,
+            env=os.environ | (env or {}),
+            stdin=pipe if stdin else asyncio.subprocess.DEVNULL,
+            stdout=pipe if stdout else asyncio.subprocess.DEVNULL,
+            stderr=error,
+            limit=2**24,
+        )
+    finally:
+        if error is not None:
+            error.close()
+
+
+async def _line(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    if process.stdout is None:
+        raise TypeError("no pipe")
+    async with asyncio.timeout(PATIENCE):
+        value: dict[str, Any] = json.loads(await process.stdout.readline() or b"{}")
+    if not value:
+        raise Void("the sender is gone")
+    return value
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0)
