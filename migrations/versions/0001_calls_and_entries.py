@@ -187,12 +187,20 @@ def upgrade() -> None:
         sa.Column("checks", sa.Text(), nullable=False),
         sa.Column("gap_count", sa.Integer(), nullable=False),
         sa.Column("upstream_request_id", sa.Text(), nullable=True),
+        sa.Column("purged_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", name=op.f("pk_call")),
         sa.UniqueConstraint("call_id", name=op.f("uq_call_call_id")),
     )
     op.create_index("ix_call_profile_started", "call", ["profile", "started_at", "call_key"], unique=False)
     op.create_index("ix_call_started", "call", ["started_at", "call_key"], unique=False)
     op.create_index("ix_call_status_started", "call", ["status", "started_at", "call_key"], unique=False)
+    op.create_index(
+        "ix_call_unpurged",
+        "call",
+        ["started_at"],
+        unique=False,
+        sqlite_where=sa.text("purged_at IS NULL OR purged_at = 0"),
+    )
     op.create_index("ix_call_user_started", "call", ["user", "started_at", "call_key"], unique=False)
     op.create_table(
         "command",
@@ -364,6 +372,7 @@ def upgrade() -> None:
         sa.Column("call_key", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("erased_at", sa.BigInteger(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", name=op.f("pk_tombstone")),
     )
     op.execute(CALLS)

@@ -61,6 +61,7 @@ def call(call_id: str, **values: Any) -> dict[str, Any]:
         "checks": "{}",
         "gap_count": 0,
         "upstream_request_id": None,
+        "purged_at": None,
     } | values
     row["day"] = day_of(row["started_at"])
     return row | {"labels": json.dumps(row["labels"]), "tags": json.dumps(row["tags"])}

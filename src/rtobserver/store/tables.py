@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from rtobserver.realtime import entries
@@ -70,11 +71,14 @@ call = Table(
     Column("checks", Text, nullable=False, doc="JSON object: counts by type and the self-checks' findings"),
     Column("gap_count", Integer, nullable=False),
     Column("upstream_request_id", Text, doc="upstream's own reference for the negotiation"),
+    Column("purged_at", BigInteger, doc="when its entries and items were taken away; 0 while that goes on"),
     UniqueConstraint("call_id"),
     Index("ix_call_started", "started_at", "call_key"),
     Index("ix_call_status_started", "status", "started_at", "call_key"),
     Index("ix_call_user_started", "user", "started_at", "call_key"),
     Index("ix_call_profile_started", "profile", "started_at", "call_key"),
+    # what retention has yet to take, oldest first
+    Index("ix_call_unpurged", "started_at", sqlite_where=text("purged_at IS NULL OR purged_at = 0")),
 )
 
 entry = Table(
@@ -225,6 +229,7 @@ tombstone = Table(
     Column("call_key", BigInteger, primary_key=True, autoincrement=False),
     Column("erased_at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
+    Column("completed_at", BigInteger, doc="when the bytes had left the files; null until then"),
 )
 
 lease = Table(
