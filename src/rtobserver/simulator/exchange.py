@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rtobserver.simulator.call import Call
+from rtobserver.simulator.changes import Changes
 from rtobserver.simulator.credentials import ClientSecret
 
 
@@ -34,5 +35,7 @@ class Exchange:
     requests: list[Received] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     """Requests by endpoint."""
+    changes: Changes = field(default_factory=Changes)
+    """Wakes those who wait for something in here."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the simulator stops, for whoever waits for ever."""

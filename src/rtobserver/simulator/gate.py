@@ -36,6 +36,7 @@ class Gate:
             body = await request.read()
             self._note(request, body)
             affected = fault.affects(self._number(name, request))
+            self._exchange.changes.notify()
             answer = await self._misbehave(request, fault) if affected else None
             if answer is None:
                 answer = self._refuse(request) or await serve(request, body)

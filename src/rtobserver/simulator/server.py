@@ -51,7 +51,7 @@ class Simulator:
         self._faults = self.options.faults if self.options.faults != Faults() else self._scenario.faults
         self._ids = Ids(self.options.provider, self.options.seed)
         self._exchange = Exchange()
-        self._changes = Changes()
+        self._changes = self._exchange.changes
         self._ledger = Ledger(None)
         self._tasks = asyncio.TaskGroup()
         self._stack = AsyncExitStack()
