@@ -259,6 +259,29 @@ def test_an_undelivered_call_is_called_so_even_if_it_was_over_by_then() -> None:
     assert play.ending == ("ended", "undelivered")
 
 
+def test_a_call_that_ends_by_itself_after_a_failed_hang_up_was_not_hung_up() -> None:
+    for by, outcome in (("operator", "browser_left"), ("max_duration", "browser_left"), ("undelivered", "undelivered")):
+        play = Play()
+        play.attach()
+        play.hang_up(by)
+        play.hung_up(None)
+        play.close(1000)
+        play.fail(404)
+        assert play.ending == ("ended", outcome)
+
+
+def test_a_hang_up_under_way_when_the_call_ends_has_ended_it() -> None:
+    play = Play()
+    play.attach()
+    play.hang_up("operator")
+    play.hung_up(None)
+    play.wait(30)
+    play.wake()
+    play.close(1000)
+    play.fail(404)
+    assert play.ending == ("ended", "hung_up")
+
+
 def test_a_failed_hang_up_is_tried_again_later() -> None:
     play = Play()
     play.attach()

@@ -135,7 +135,7 @@ class Machine:
         self._probing = False
         self._expired = False
         self._hung_up_by: HungUpBy | None = None
-        self._found_over = False
+        self._found_over = self._hang_up_failed = False
         self._hanging_up: CommandRow | None = None
         self._hang_up_due: float | None = None
         self._close_due: float | None = None
@@ -347,7 +347,7 @@ class Machine:
         )
         row = CommandRow(self.ledger.epoch, self.ledger.seq, event_id, "hangup", source, "sent", at)
         body = msgspec.json.encode({"type": "hangup", "event_id": event_id, "reason": self._hung_up_by})
-        self._hanging_up = row
+        self._hanging_up, self._hang_up_failed = row, False
         return [self.ledger.command(row, body, at, mono), row, HangUp()]
 
     def hung_up(self, ended: bool | None, at: int, mono: float, problem: str = "") -> list[Effect]:
@@ -357,6 +357,7 @@ class Machine:
             return []
         if ended is None:
             command.state, command.error = "failed", problem
+            self._hang_up_failed = True
             if self.phase in _GONE:
                 return [command]
             alarm = Alarm("hang_up_failed", {"problem": problem, "reason": self._hung_up_by})
@@ -389,7 +390,9 @@ class Machine:
         if self._given_up is not None:
             return [Changed({"ended_at": at}), *self._leave()]
         outcome = "expired" if self._expired else "browser_left"
-        if self._hung_up_by is not None and not (self._found_over and self._hung_up_by != "undelivered"):
+        # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
+        ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
+        if self._hung_up_by is not None and ours:
             outcome = _OUTCOMES[self._hung_up_by]
         ended_at = self._detached_at if self.phase is Phase.REATTACHING else None
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
