@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtobserver.store import tables
 from rtobserver.store.database import Database
@@ -85,9 +86,11 @@ class Filter:
     min_duration_us: int | None = None
     """Calls that ended and took so long."""
     has: tuple[Has, ...] = ()
+    policy: str | None = None
+    """Calls in which this policy decided anything, acted or not."""
 
 
-_COLUMNS = [column for name, column in _call.c.items() if name == "call_key" or name in Call.__slots__]
+COLUMNS = [column for name, column in _call.c.items() if name == "call_key" or name in Call.__slots__]
 _HAS: dict[Has, sa.ColumnElement[bool]] = {
     "gap": _call.c.gap_count > 0,
     "interruption": _call.c.interruption_count > 0,
@@ -112,17 +115,30 @@ async def page(
     """
     async with database.reading() as connection:
         rows = (await connection.execute(page_statement(wanted, before, limit + 1))).mappings().all()
-    found = [_call_of(row) for row in rows[:limit]]
+    found = [call_of(row) for row in rows[:limit]]
     more = len(rows) > limit and bool(found)
     return found, Before(found[-1].started_at, found[-1].key) if more else None
 
 
 def page_statement(wanted: Filter, before: Before | None, limit: int) -> sa.Select[Any]:
     """Write the statement of a page."""
-    statement = sa.select(*_COLUMNS).where(*_conditions(wanted))
+    statement = sa.select(*COLUMNS).where(*_conditions(wanted))
     if before is not None:
         statement = statement.where(sa.tuple_(_call.c.started_at, _call.c.call_key) < sa.tuple_(*before))
     return statement.order_by(_call.c.started_at.desc(), _call.c.call_key.desc()).limit(limit)
+
+
+async def among(connection: AsyncConnection, keys: Sequence[int], wanted: Filter) -> list[Call]:
+    """Read those of some calls that pass a filter, in no order."""
+    rows = await connection.execute(among_statement(keys, wanted))
+    return [call_of(row) for row in rows.mappings()]
+
+
+def among_statement(keys: Sequence[int], wanted: Filter) -> sa.Select[Any]:
+    """Write the statement that filters some calls."""
+    # in a CASE no condition can tempt the planner to read other calls than these
+    passes = sa.case((sa.and_(True, *_conditions(wanted)), 1)) == 1
+    return sa.select(*COLUMNS).where(_call.c.call_key.in_(keys), passes)
 
 
 async def find(database: Database, call_id: str) -> Call | None:
@@ -133,8 +149,8 @@ async def find(database: Database, call_id: str) -> Call | None:
 
     """
     async with database.reading() as connection:
-        row = (await connection.execute(sa.select(*_COLUMNS).where(_call.c.call_id == call_id))).mappings().first()
-    return _call_of(row) if row is not None else None
+        row = (await connection.execute(sa.select(*COLUMNS).where(_call.c.call_id == call_id))).mappings().first()
+    return call_of(row) if row is not None else None
 
 
 async def was_erased(database: Database, call_id: str, found: Call | None) -> bool:
@@ -169,10 +185,20 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
         conditions.append(_call.c.started_at < wanted.until)
     if wanted.min_duration_us is not None:
         conditions.append(_call.c.ended_at - _call.c.started_at >= wanted.min_duration_us)
+    if wanted.policy is not None:
+        decision = tables.decision
+        conditions.append(
+            sa.exists().where(
+                decision.c.call_key == _call.c.call_key,
+                decision.c.day == _call.c.day,
+                decision.c.policy == wanted.policy,
+            )
+        )
     return conditions + [_HAS[name] for name in wanted.has]
 
 
-def _call_of(row: Mapping[Any, Any]) -> Call:
+def call_of(row: Mapping[Any, Any]) -> Call:
+    """Read a row of `COLUMNS`, by their names."""
     values = dict(row)
     values["key"] = values.pop("call_key")
     for name in ("labels", "usage", "latency", "metrics"):

@@ -6,7 +6,7 @@ Columns are named as the values' fields are; only a response's `usage` is kept a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,8 @@ from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position, rows_of
 from rtobserver.store.writer import Transaction
 
+_ITEM = tuple(field.name for field in fields(ItemRow))
+
 
 async def items(
     database: Database, call: CallKey, *, after: Position | None = None, limit: int | None = None
@@ -29,9 +31,7 @@ async def items(
         StoreUnavailable: the database cannot be read now.
 
     """
-    names = [field.name for field in fields(ItemRow)]
-    rows = await rows_of(database, tables.item, call, after=after, limit=limit)
-    return [ItemRow(**{name: row[name] for name in names}) for row in rows]
+    return [item_of(row) for row in await rows_of(database, tables.item, call, after=after, limit=limit)]
 
 
 async def responses(
@@ -45,6 +45,11 @@ async def responses(
     """
     rows = await rows_of(database, tables.response, call, after=after, limit=limit)
     return [_response(row) for row in rows]
+
+
+def item_of(row: Mapping[Any, Any]) -> ItemRow:
+    """Make an item of its row."""
+    return ItemRow(**{name: row[name] for name in _ITEM})
 
 
 def forget(call: CallKey) -> Callable[[Transaction], None]:
