@@ -51,6 +51,19 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+        self._erased: set[int] = set()
+
+    def refuse(self, call_key: int) -> None:
+        """Let no row of this call be written any more, whoever hands it over: it is being erased."""
+        self._erased.add(call_key)
+
+    def takes(self, call: CallRef) -> bool:
+        """Tell whether rows of the call may be written."""
+        return call.key not in self._erased
+
+    def without_erased(self, rows: list[EntryRow]) -> list[EntryRow]:
+        """Leave out entries of calls that are being erased."""
+        return [row for row in rows if row[0].key not in self._erased] if self._erased else rows
     def execute(self, statement: Executable) -> list[tuple[Any, ...]]:
         """Run a Core statement; gives its rows, or an empty list where it has none."""
         result = self._connection.execute(statement)
@@ -72,7 +85,7 @@ class Flushes(Protocol):
 
 @dataclass(slots=True)
 class _Work:
-    function: Callable[[Transaction], Any]
+    function: Callable[[Any], Any]
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
@@ -109,6 +122,7 @@ class Writer:
         self._facts: deque[tuple[Table, CallRef, dict[str, Any]]] = deque()
         self._work: deque[_Work] = deque()
         self._bytes_in = self._bytes_out = 0
+        self._alone: deque[_Work] = deque()
         self._idle = True
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = False
@@ -186,6 +200,20 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------------
 
     def _main(self) -> None:
+    async def between(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Have something done between two flushes, outside of any transaction, once; it must be quick.
+
+        Raises what it raises; StoreUnavailable where the database refuses.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self._closing:
+            raise StoreUnavailable("the store is closing")
+        self._alone.append(_Work(function, future))
+        if self._idle:
+            self._idle = False
+            self._wake.set()
+        return await future
+
         try:
             raw = self._connect()
         except Exception as exc:  # noqa: BLE001 - whatever it is belongs to whoever opens
@@ -199,7 +227,7 @@ class Writer:
                     pass
         except BaseException as exc:  # noqa: BLE001 - an essential thread: the daemon must stop
             self._closing = True
-            self._fail([self._work.popleft() for _ in range(len(self._work))], exc)
+            self._fail([queue.popleft() for queue in (self._work, self._alone) for _ in range(len(queue))], exc)
             self._tell(self._closed.set_exception, exc if isinstance(exc, Exception) else RuntimeError(repr(exc)))
         else:
             self._tell(self._closed.set_result, None)
@@ -211,6 +239,10 @@ class Writer:
         if self._waiting():
             if not self._closing:
                 self._hurry.wait(max(0.0, began + self._flush_interval - time.monotonic()))
+        while self._alone:
+            work = self._alone.popleft()
+            database.do_alone(work)
+            self._tell(_settle, [work])
             self._hurry.clear()
             return True
         if self._closing:
@@ -227,7 +259,7 @@ class Writer:
         return True
 
     def _waiting(self) -> bool:
-        return bool(self._entries or self._facts or self._work)
+        return bool(self._entries or self._facts or self._work or self._alone)
 
     def _next_batch(self) -> _Batch | None:
         # work first: what was handed over before it is then in this batch or an earlier one
@@ -343,6 +375,17 @@ class _Database:
         self._raw.execute("SAVEPOINT work")
         try:
             work.result, work.error = work.function(self._transaction), None
+    def do_alone(self, work: _Work) -> None:
+        """Do a piece of work that is part of no flush."""
+        try:
+            work.result = work.function(self._raw)
+        except sqlite3.OperationalError as exc:
+            work.error = StoreUnavailable(str(exc))
+        except Exception as exc:  # noqa: BLE001 - it belongs to whoever asked for it
+            work.error = exc
+        if self._raw.in_transaction:
+            self._raw.execute("ROLLBACK")
+
         except Exception as exc:
             cause = getattr(exc, "orig", exc)
             if isinstance(cause, sqlite3.OperationalError):
@@ -356,6 +399,7 @@ class _Database:
         refused: list[EntryRow] = []
         for index, exc in self._insert(self._entry_sql, values):
             self._quarantine(values[index], exc)
+        entries = self._transaction.without_erased(entries)
             refused.append(entries[index])
         return refused
 
@@ -390,7 +434,12 @@ class _Database:
         changes: dict[CallRef, dict[str, Any]] = {}
         rows: dict[Any, list[tuple[Any, ...]]] = {}
         for table, call, values in facts:
-            if table is tables.call:
+            if not self._transaction.takes(call):
+                if table is tables.call:
+                    # how it ended may still be told, not what was said or by whom
+                    values = {name: values[name] for name in _AFTER_ERASURE & values.keys()}
+                    changes.setdefault(call, {}).update(values)
+            elif table is tables.call:
                 changes.setdefault(call, {}).update(values)
             else:
                 columns = self._upserts[table][1]
@@ -404,10 +453,13 @@ class _Database:
             self._transaction.execute(statement.values(values))
 
 
+            if not values:
+                continue
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
 def _insert(table: Table) -> str:
+_AFTER_ERASURE = {"status", "outcome", "ended_at", "completeness"}
     return str(insert(table).on_conflict_do_nothing().compile(dialect=_DIALECT))
 
 
