@@ -62,6 +62,7 @@ class Daemon:
         self.public_url = ""
         self.operator_url = ""
         self.draining = False
+        self._patience = asyncio.timeout(DRAIN_SECONDS)
 
     async def drain(self) -> None:
         """Answer what is in flight, leave the calls (or hang them up) and return; again, it does nothing."""
@@ -70,16 +71,18 @@ class Daemon:
         self.draining = True
         log.info("draining", calls=self._supervisor.count)
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with self._patience:
                 await self._negotiation.drain()
                 await self._supervisor.drain()
         except TimeoutError:
             log.warning("drain_cut_off", calls=self._supervisor.count)
-            self.hurry()
+            self._negotiation.leave()
+            self._supervisor.leave()
 
     def hurry(self) -> None:
-        """Leave all calls now, even those that should have been hung up."""
-        self._supervisor.leave()
+        """Have a `drain` that goes on wait for nothing more: calls that should have been hung up are left."""
+        if not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
 
 @asynccontextmanager

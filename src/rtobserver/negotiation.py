@@ -109,6 +109,9 @@ class Negotiation:
         self._quota, self._clock, self._metrics = quota, clock, metrics
         self._secret_ttl = secret_ttl
         self._tasks = asyncio.TaskGroup()
+        self._abandoning: set[asyncio.Task[None]] = set()
+        self._patience: set[asyncio.Timeout] = set()
+        """Of the offers in flight; endless until `leave`."""
         self._draining = False
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -129,9 +132,19 @@ class Negotiation:
             await self._tasks.__aexit__(None, None, None)
 
     async def drain(self) -> None:
-        """Take no more offers; returns when those in flight are answered."""
+        """Take no more offers; returns when those in flight are answered, and the calls ended that nobody can use."""
         self._draining = True
         await self._idle.wait()
+        if self._abandoning:
+            await asyncio.wait(self._abandoning)
+
+    def leave(self) -> None:
+        """Wait no longer for upstream, even where it may have accepted a call."""
+        for patience in self._patience:
+            if not patience.expired():
+                patience.reschedule(asyncio.get_running_loop().time())
+        for task in self._abandoning:
+            task.cancel()
 
     async def negotiate(self, offer: Offer, caller: Caller) -> Answered:
         """Bring an offer to upstream and give its answer.
@@ -213,11 +226,13 @@ class Negotiation:
         ref = row.ref()
         self._post(registration.register(ref, row), row.call_id)
         try:
-            answer = await self._ask(offer, caller)
+            answer = await self._asked(offer, caller)
         except UpstreamError as exc:
             self._failed(ref, _outcome(exc))
             if isinstance(exc, AnswerBroken | AnswerLate) and (stray := call_id_from(exc.locations)):
-                self._tasks.create_task(self._abandon(stray), name=f"abandon {stray}")
+                task = self._tasks.create_task(self._abandon(stray), name=f"abandon {stray}")
+                self._abandoning.add(task)
+                task.add_done_callback(self._abandoning.discard)
             raise
         except BaseException:
             self._failed(ref, "upstream_error")
@@ -235,6 +250,18 @@ class Negotiation:
             Accepted(ref=call_ref, profile=caller.profile, user=caller.user, started_at=accepted_at)
         )
         return Answered(sdp=answer.sdp, call_id=call_id)
+
+    async def _asked(self, offer: Offer, caller: Caller) -> Answer:
+        """Ask, until `leave`."""
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._patience.add(patience)
+                try:
+                    return await self._ask(offer, caller)
+                finally:
+                    self._patience.discard(patience)
+        except TimeoutError:
+            raise UpstreamTimeout("stopped before upstream had answered") from None
 
     async def _ask(self, offer: Offer, caller: Caller) -> Answer:
         filter_ = caller.profile.webrtcfilter
@@ -310,11 +337,22 @@ class Negotiation:
                 return
             log.error("registration_failed", call_id=call_id, problem=str(exc))
             if negotiation is not None:
-                self._post(
-                    registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None), call_id
-                )
+                self._disown(call_id, negotiation)
 
         self._writer.post(work).add_done_callback(done)
+
+    def _disown(self, call_id: str, negotiation: CallRef) -> None:
+        """Stop observing a call that cannot have a row of its own."""
+        if observer := self._supervisor.find(call_id):
+            observer.drain()
+
+        def close(_: object) -> None:
+            self._post(
+                registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None), call_id
+            )
+
+        # in a flush of its own, after what the observer has written of the call's status
+        self._writer.post(lambda _: None).add_done_callback(close)
 
     async def _abandon(self, call_id: str) -> None:
         """End a call whose answer could not be used: nobody will ever talk in it."""

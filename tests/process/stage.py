@@ -128,7 +128,6 @@ class Daemon:
     public: str
     operator: str
     key: str
-    listening_at: float
     adopted: int
 
     @property
@@ -173,6 +172,15 @@ class Daemon:
         found: list[Json] = (await self.get(f"/calls/{call_id}/gaps"))["data"]
         return found
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition over what the simulator has seen."""
+
+        async def asked() -> bool:
+            await self.get("/calls?limit=1")
+            return condition()
+
+        await until(asked)
+
     async def call_with(self, call_id: str, **fields: object) -> Json:
         """Wait until a call is as wanted; gives it."""
 
@@ -204,15 +212,21 @@ class Ground:
         return self.folder / "calls.db"
 
     @asynccontextmanager
+    async def starting(self, **environ: str) -> AsyncIterator[Command]:
+        """Start a daemon; it is killed at the end of the block unless it has ended."""
+        words = ("serve", "--config", self.config, "--log-format", "json")
+        async with command(*words, folder=self.folder, **environ) as begun:
+            yield begun
+
+    @asynccontextmanager
     async def serving(self, **environ: str) -> AsyncIterator[Daemon]:
-        """Run a daemon; it is killed at the end of the block unless it has ended."""
+        """Run a daemon, and have a key for it."""
         now = SystemClock().now_us()
         scopes: tuple[keys.Scope, ...] = ("admin",)
         key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=scopes, now_us=now))
-        words = ("serve", "--config", self.config, "--log-format", "json")
-        async with command(*words, folder=self.folder, **environ) as begun:
+        async with self.starting(**environ) as begun:
             said = await begun.logged("listening")
-            yield Daemon(begun, self.http, said["public"], said["operator"], key, time.time(), said["adopted"])
+            yield Daemon(begun, self.http, said["public"], said["operator"], key, said["adopted"])
 
 
 @asynccontextmanager

@@ -191,7 +191,7 @@ async def test_a_kill_within_a_negotiation_leaves_a_call_of_ours_that_is_lost(tm
     async with ground(tmp_path, simulator(Faults(calls=EndpointFault(hang=True)))) as here:
         async with here.serving() as first, asyncio.TaskGroup() as tasks:
             tasks.create_task(_offer_in_vain(first), name="offer")
-            await here.simulator.until(lambda: len(here.simulator.requests) == 2)
+            await first.until(lambda: len(here.simulator.requests) == 2)
             await until(lambda: _listed(first))
             first.process.kill()
         async with here.serving() as second:

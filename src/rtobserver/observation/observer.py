@@ -60,6 +60,9 @@ class Observer:
         self._finished = finished
         self._sideband: Sideband | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        """Questions to upstream that are under way; with their repetitions they may take minutes."""
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
         self._refresh = False
@@ -76,6 +79,12 @@ class Observer:
         """Leave the call to the next start."""
         self._tell(lambda: self.machine.drained(*self._now()))
 
+    def leave(self) -> None:
+        """Leave the call now, without waiting for an answer of upstream's."""
+        for task in self._asking:
+            task.cancel()
+        self.drain()
+
     def refused(self, rows: list[EntryRow]) -> None:
         """Take note that the database would not store these entries for what they hold."""
         lost = [(row[2], row[6], row[4]) for row in rows]
@@ -88,6 +97,8 @@ class Observer:
 
         if self._tasks is None:
             self._early.append(told)
+        elif self._over:
+            self._perform(told())
         else:
             self._start(perform(), "tell")
 
@@ -95,16 +106,19 @@ class Observer:
 
     async def run(self) -> None:
         """Observe until the machine has ended or was drained; the last effects are then done."""
-        async with asyncio.TaskGroup() as self._tasks:
-            try:
-                self._perform(self.machine.started(*self._now()))
-                for told in self._early:
-                    self._perform(told())
-                while self.machine.phase not in (Phase.ENDED, Phase.DETACHED):
-                    await self._advance()
-            finally:
-                if self._timer is not None:
-                    self._timer.cancel()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    self._perform(self.machine.started(*self._now()))
+                    for told in self._early:
+                        self._perform(told())
+                    while self.machine.phase not in (Phase.ENDED, Phase.DETACHED):
+                        await self._advance()
+                finally:
+                    if self._timer is not None:
+                        self._timer.cancel()
+        finally:
+            self._over = True
 
     async def _advance(self) -> None:
         due = self.machine.attach_due
@@ -171,9 +185,9 @@ class Observer:
                 case RefreshCredential():
                     self._refresh = True
                 case Probe():
-                    self._start(self._probe(), "probe")
+                    self._ask(self._probe(), "probe")
                 case HangUp():
-                    self._start(self._hang_up(), "hang up")
+                    self._ask(self._hang_up(), "hang up")
                 case CloseSideband():
                     if self._sideband is not None:
                         self._start(self._sideband.close(), "close")
@@ -195,10 +209,15 @@ class Observer:
             for type_, count in gap.lost_by_type.items():
                 self._metrics.frames_shed.labels(shedding.NAMES[shedding.shed_class(type_)]).inc(count)
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _ask(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._start(work, name)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         if self._tasks is None:
             raise RuntimeError("the observer does not run")
-        self._tasks.create_task(work, name=f"{name} {self.call.call_id}")
+        return self._tasks.create_task(work, name=f"{name} {self.call.call_id}")
 
     async def _probe(self) -> None:
         alive: bool | None = None

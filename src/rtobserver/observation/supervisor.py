@@ -178,7 +178,7 @@ class Supervisor:
         """Leave all calls as they are, even those that should have been hung up."""
         self._leaving.set()
         for kept in list(self._kept.values()):
-            kept.observer.drain()
+            kept.observer.leave()
 
     def refused(self, rows: list[EntryRow]) -> None:
         """Tell observers of entries that the database would not store for what they hold."""
