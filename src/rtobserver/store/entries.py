@@ -21,7 +21,9 @@ CHUNK_ROWS = 500
 INLINE_BYTES = 16 * 1024
 
 _entry = tables.entry
-_HEAD = (
+rowid = sa.literal_column("entry.rowid", sa.BigInteger())
+"""Grows with each commit."""
+HEAD = (
     _entry.c.epoch,
     _entry.c.seq,
     _entry.c.kind,
@@ -31,6 +33,7 @@ _HEAD = (
     _entry.c.event_id,
     _entry.c.flags,
 )
+"""Columns of an entry but for its payload."""
 
 
 class Entry(NamedTuple):
@@ -62,6 +65,8 @@ class Filter:
     kind: int | None = None
     overlap: bool = False
     """Whether to give what an old owner still received after its successor had attached."""
+    until_rowid: int | None = None
+    """Of what was committed (`feed.py`), only so much."""
 
 
 async def read(
@@ -87,7 +92,7 @@ async def read(
         for row in rows:
             payload = row[-1]
             if payload is None:
-                payload = await _payload(database, call, Position(row.epoch, row.seq))
+                payload = await payload_of(database, call.key, call.day, row.epoch, row.seq)
             yield Entry(row.epoch, row.seq, row.kind, row.at, row.offset_us, row.type, row.event_id, row.flags, payload)
         if len(rows) < asked:
             return
@@ -99,11 +104,13 @@ def chunk_statement(call: CallKey, wanted: Filter, after: Position | None, limit
     """Write the statement of a chunk; large payloads come as null."""
     size = sa.func.length(_entry.c.payload)
     payload = sa.case((size <= INLINE_BYTES, _entry.c.payload))
-    statement = sa.select(*_HEAD, payload).where(of_call(_entry, call, after))
+    statement = sa.select(*HEAD, payload).where(of_call(_entry, call, after))
     if wanted.kind is not None:
         statement = statement.where(_entry.c.kind == wanted.kind)
     if wanted.type is not None:
         statement = statement.where(_matches(wanted.type))
+    if wanted.until_rowid is not None:
+        statement = statement.where(rowid <= wanted.until_rowid)
     if not wanted.overlap:
         statement = statement.where(_entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
     return statement.order_by(_entry.c.epoch, _entry.c.seq).limit(limit)
@@ -116,13 +123,15 @@ def _matches(pattern: str) -> sa.ColumnElement[bool]:
     return _entry.c.type.op("GLOB")(pattern.replace("[", "[[]"))
 
 
-async def _payload(database: Database, call: CallKey, position: Position) -> bytes:
+async def payload_of(database: Database, key: int, day: int, epoch: int, seq: int) -> bytes:
+    """Read the payload of one entry; empty where retention took it meanwhile.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
     statement = sa.select(_entry.c.payload).where(
-        _entry.c.call_key == call.key,
-        _entry.c.day == call.day,
-        _entry.c.epoch == position.epoch,
-        _entry.c.seq == position.seq,
+        _entry.c.call_key == key, _entry.c.day == day, _entry.c.epoch == epoch, _entry.c.seq == seq
     )
     async with database.reading() as connection:
-        # retention may have taken it since its row was read
         return bytes((await connection.execute(statement)).scalar() or b"")

@@ -144,6 +144,18 @@ async def verify(database: Database, text: str, *, now_us: int) -> Key | None:
     return key if key.is_good(now_us) else None
 
 
+async def good(database: Database, key_ids: Collection[str], *, now_us: int) -> set[str]:
+    """Say which of some keys are good now.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        rows = (await connection.execute(sa.select(_table).where(_table.c.key_id.in_(key_ids)))).mappings().all()
+    return {row["key_id"] for row in rows if _key_of(row).is_good(now_us)}
+
+
 def _with_checksum(text: str) -> str:
     # lets a scanner for leaked keys, and us, tell a typo without asking the database
     return f"{text}_{zlib.crc32(text.encode()):08x}"

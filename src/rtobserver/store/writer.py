@@ -28,6 +28,7 @@ from sqlalchemy.pool import StaticPool
 from rtobserver.errors import StoreUnavailable
 from rtobserver.store import tables
 from rtobserver.store.identity import CallRef
+from rtobserver.store.signal import Signal
 
 FLUSH_INTERVAL = 0.05
 FLUSH_ROWS = 5_000
@@ -50,7 +51,6 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
         self._erased: set[int] = set()
 
     def refuse(self, call_key: int) -> None:
@@ -64,6 +64,7 @@ class Transaction:
     def without_erased(self, rows: list[EntryRow]) -> list[EntryRow]:
         """Leave out entries of calls that are being erased."""
         return [row for row in rows if row[0].key not in self._erased] if self._erased else rows
+
     def execute(self, statement: Executable) -> list[tuple[Any, ...]]:
         """Run a Core statement; gives its rows, or an empty list where it has none."""
         result = self._connection.execute(statement)
@@ -121,13 +122,15 @@ class Writer:
         self._entries: deque[EntryRow] = deque()
         self._facts: deque[tuple[Table, CallRef, dict[str, Any]]] = deque()
         self._work: deque[_Work] = deque()
-        self._bytes_in = self._bytes_out = 0
         self._alone: deque[_Work] = deque()
+        self._bytes_in = self._bytes_out = 0
         self._idle = True
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = False
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
+        self.commits = Signal()
+        """Announced after each commit."""
         self._thread = threading.Thread(target=self._main, name="store-writer", daemon=True)
 
     async def open(self) -> None:
@@ -197,9 +200,6 @@ class Writer:
         result: T = await self.post(function)
         return result
 
-    # --- the thread -----------------------------------------------------------------------------
-
-    def _main(self) -> None:
     async def between(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Have something done between two flushes, outside of any transaction, once; it must be quick.
 
@@ -214,6 +214,9 @@ class Writer:
             self._wake.set()
         return await future
 
+    # --- the thread -----------------------------------------------------------------------------
+
+    def _main(self) -> None:
         try:
             raw = self._connect()
         except Exception as exc:  # noqa: BLE001 - whatever it is belongs to whoever opens
@@ -236,13 +239,13 @@ class Writer:
         began = time.monotonic()
         if batch := self._next_batch():
             self._write(database, batch)
-        if self._waiting():
-            if not self._closing:
-                self._hurry.wait(max(0.0, began + self._flush_interval - time.monotonic()))
         while self._alone:
             work = self._alone.popleft()
             database.do_alone(work)
             self._tell(_settle, [work])
+        if self._waiting():
+            if not self._closing:
+                self._hurry.wait(max(0.0, began + self._flush_interval - time.monotonic()))
             self._hurry.clear()
             return True
         if self._closing:
@@ -292,6 +295,7 @@ class Writer:
         for row in batch.entries:
             row[0].queued_out += len(row[8])
         self._bytes_out += batch.size
+        self.commits.announce()
         oldest = batch.entries[0][4] if batch.entries else None
         self._flushes.flushed(len(batch.entries), time.monotonic() - began, oldest)
         if refused:
@@ -371,10 +375,6 @@ class _Database:
             raise
         return refused
 
-    def _do(self, work: _Work) -> None:
-        self._raw.execute("SAVEPOINT work")
-        try:
-            work.result, work.error = work.function(self._transaction), None
     def do_alone(self, work: _Work) -> None:
         """Do a piece of work that is part of no flush."""
         try:
@@ -386,6 +386,10 @@ class _Database:
         if self._raw.in_transaction:
             self._raw.execute("ROLLBACK")
 
+    def _do(self, work: _Work) -> None:
+        self._raw.execute("SAVEPOINT work")
+        try:
+            work.result, work.error = work.function(self._transaction), None
         except Exception as exc:
             cause = getattr(exc, "orig", exc)
             if isinstance(cause, sqlite3.OperationalError):
@@ -395,11 +399,11 @@ class _Database:
         self._raw.execute("RELEASE work")
 
     def _insert_entries(self, entries: list[EntryRow]) -> list[EntryRow]:
+        entries = self._transaction.without_erased(entries)
         values = [(row[0].key, row[0].day, *row[1:]) for row in entries]
         refused: list[EntryRow] = []
         for index, exc in self._insert(self._entry_sql, values):
             self._quarantine(values[index], exc)
-        entries = self._transaction.without_erased(entries)
             refused.append(entries[index])
         return refused
 
@@ -449,17 +453,17 @@ class _Database:
                 # derived rows: `rtobserver rebuild` makes them again from the entries
                 log.error("row_refused", table=table.name, problem=str(exc))
         for call, values in changes.items():
+            if not values:
+                continue
             statement = tables.call.update().where(tables.call.c.call_key == call.key)
             self._transaction.execute(statement.values(values))
 
 
-            if not values:
-                continue
+_AFTER_ERASURE = {"status", "outcome", "ended_at", "completeness"}
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
 def _insert(table: Table) -> str:
-_AFTER_ERASURE = {"status", "outcome", "ended_at", "completeness"}
     return str(insert(table).on_conflict_do_nothing().compile(dialect=_DIALECT))
 
 

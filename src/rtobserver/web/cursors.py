@@ -8,8 +8,10 @@ import re
 
 from rtobserver.errors import RequestError
 from rtobserver.store.calls import Before
+from rtobserver.store.feed import Mark
 from rtobserver.store.positions import Position
 
+_TAIL = re.compile(r"t([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,19})")
 _CALLS = re.compile(r"c([0-9]{1,19}):([0-9]{1,19})")
 
 
@@ -48,6 +50,24 @@ def to_positions(cursor: str) -> Position:
     if position is None:
         raise _refused()
     return position
+
+
+def of_tail(mark: Mark) -> str:
+    """Write the place of an entry among those of all calls."""
+    return _write(f"t{mark.rowid}:{mark.at}:{mark.seq}")
+
+
+def to_tail(cursor: str) -> Mark:
+    """Read a place among the entries of all calls.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    match = _TAIL.fullmatch(_read(cursor))
+    if match is None or any(int(number) >= 1 << 63 for number in match.groups()):
+        raise _refused()
+    return Mark(*map(int, match.groups()))
 
 
 def _write(text: str) -> str:

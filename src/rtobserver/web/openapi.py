@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from rtobserver import __version__
-from rtobserver.web import problems, queries
+from rtobserver.web import problems, queries, sse
 from rtobserver.web.routes import JSON, Answer, Route
 
 LINES = "application/x-ndjson"
@@ -157,7 +157,8 @@ def _responses(route: Route[Any, Any], schema_of: Any) -> Json:
 def _content(answer: Answer, schema_of: Any) -> Json:
     if answer.body is None:
         return {"type": "string", "description": answer.description}
-    if answer.media == LINES:
-        return {"type": "string", "description": answer.description, "x-line": schema_of(answer.body)}
+    if answer.media in (LINES, sse.MEDIA):
+        part = "x-line" if answer.media == LINES else "x-data"
+        return {"type": "string", "description": answer.description, part: schema_of(answer.body)}
     schema: Json = schema_of(answer.body)
     return schema

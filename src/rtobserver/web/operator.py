@@ -19,6 +19,7 @@ from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
 from rtobserver.web import api_calls, api_docs, problems, queries
 from rtobserver.web.access import Access
+from rtobserver.web.api_tail import Tails
 from rtobserver.web.bearer import Bearer
 from rtobserver.web.health import Health, add_health
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
@@ -40,8 +41,11 @@ def operator_app(
     Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts).install(app)
     bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics)
     add_health(app, health)
+    tails = Tails(database=database, clock=clock, commits=writer.commits)
+    tails.install(app)
     routes = [
         *api_calls.routes(database, clock),
+        *tails.routes(),
         _figures(metrics),
     ]
     routes += api_docs.routes(routes)

@@ -1,0 +1,64 @@
+"""End open streams when their key is revoked or has expired.
+
+One look at the database for all streams together: each by itself would cost more than the streams.
+While the database cannot be read, nothing new flows through them either, so that none is ended for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from rtobserver.clock import Clock
+from rtobserver.errors import StoreError
+from rtobserver.store import keys
+from rtobserver.store.database import Database
+
+LOOK_SECONDS = 0.4
+"""A stream ends within a second of its key."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Vigil:
+    """Watch the keys of open streams; `keep` runs for as long as the listener."""
+
+    def __init__(self, *, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._watched: Counter[str] = Counter()
+        self._ends: dict[Callable[[], None], str] = {}
+        self._some = asyncio.Event()
+
+    @contextmanager
+    def watching(self, key_id: str, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end` once the key is good no more, as long as the block lasts."""
+        self._ends[end] = key_id
+        self._watched[key_id] += 1
+        self._some.set()
+        try:
+            yield
+        finally:
+            del self._ends[end]
+            self._watched[key_id] -= 1
+            if not self._watched[key_id]:
+                del self._watched[key_id]
+            if not self._ends:
+                self._some.clear()
+
+    async def keep(self) -> None:
+        """Look again and again, while there are streams."""
+        while True:
+            await self._some.wait()
+            await self._clock.sleep(LOOK_SECONDS)
+            try:
+                good = await keys.good(self._database, list(self._watched), now_us=self._clock.now_us())
+            except StoreError as exc:
+                _log.warning("keys_not_readable", problem=str(exc))
+                continue
+            for end in [end for end, key_id in self._ends.items() if key_id not in good]:
+                end()
