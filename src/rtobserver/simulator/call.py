@@ -15,10 +15,13 @@ from rtobserver.simulator.changes import Changes
 from rtobserver.simulator.conversation import Conversation
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.ledger import Ledger
+from rtobserver.simulator.media import Browser, reaches_browser
 from rtobserver.simulator.sideband import ClientEvent, Sideband, framed
 
 _TURNS_OF_OTHERS = 32
 """After so many waits that took no time the other tasks get a turn."""
+BROWSER = "browser"
+"""The name of the data channel, where sidebands are `sb1`, `sb2`."""
 _SHORTEST_SLEEP = 0.001
 """Shorter waits are saved up: the loop's timers are not finer."""
 
@@ -37,7 +40,9 @@ class Produced:
     is_text: bool
     event_id: str | None
     variants: dict[str, bytes] = field(default_factory=dict)
-    """What single sidebands got instead, where each sees event ids of its own."""
+    """What single connections got instead, where each sees event ids of its own."""
+    on_channel: bool = False
+    """Whether the browser's data channel got it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,14 @@ class Call:
 
     def __init__(self, *, call_id: str, offer: str, query: dict[str, str], conversation: Conversation,
                  acknowledgements: Acknowledgements, ledger: Ledger, tasks: asyncio.TaskGroup, changes: Changes,
-                 pace: float, remember: bool) -> None:  # fmt: skip
+                 pace: float, remember: bool, browser: Browser | None = None) -> None:  # fmt: skip
         self.id = call_id
         self.offer = offer
         self.query = query
         """Query of the request that created the call, such as `webrtcfilter`."""
         self.conversation = conversation
+        self.browser = browser
+        """The caller's end; None without media."""
         self.produced: list[Produced] = []
         """All frames so far; empty if the simulator does not remember them."""
         self.produced_count = 0
@@ -77,6 +84,8 @@ class Call:
         self._pace = pace
         self._began = asyncio.get_running_loop().time()
         self._remember = remember
+        # Only Azure knows the filter; OpenAI takes the parameter for one that it does not know.
+        self._is_filtered = query.get("webrtcfilter") == "on" and conversation.provider == "azure"
         self._running: set[asyncio.Task[None]] = set()
         self._changes = changes
 
@@ -84,6 +93,11 @@ class Call:
     def session(self) -> Json:
         """Give the session object as upstream now has it."""
         return self.conversation.session
+
+    @property
+    def turn_detection(self) -> Json | None:
+        """Give the session's turn detection, or None where the page commits by itself."""
+        return self.conversation.turn_detection
 
     @property
     def open_sidebands(self) -> list[Sideband]:
@@ -107,37 +121,66 @@ class Call:
 
     def receive(self, sideband: Sideband, message: str | bytes) -> None:
         """Take a client event and do what upstream does about it."""
-        now = asyncio.get_running_loop().time()
-        sideband.last_frame_mono = now
+        sideband.last_frame_mono = asyncio.get_running_loop().time()
         event = ClientEvent(sideband.name, message, time.time())
-        self.client_events.append(event)
         sideband.client_events.append(event)
+        self._take(event)
+
+    def receive_from_browser(self, message: str | bytes) -> None:
+        """Take a client event from the data channel; the filter does not apply to these."""
+        self._take(ClientEvent(BROWSER, message, time.time()))
+
+    def greet(self) -> None:
+        """Tell the browser that its session exists; sidebands see nothing of that."""
+        self.produce(self.conversation.frames.plain("session.created", session=self.session), only=BROWSER)
+
+    def notice(self) -> None:
+        """Look again at whatever waits for the caller."""
         self._changes.notify()
+
+    def leave(self) -> None:
+        """Note that the browser is gone."""
+        if self.ended is None:
+            self._tasks.create_task(self.end("left"), name=f"leave {self.id}")
+
+    def _take(self, event: ClientEvent) -> None:
+        self.client_events.append(event)
+        self._changes.notify()
+        message, origin = event.message, event.sideband
         if self._faults.acknowledge and self.ended is None:
             if self._faults.acknowledge_delay:
-                task = self._tasks.create_task(
-                    self._receive_late(message, sideband.name), name=f"acknowledge {self.id}"
-                )
+                task = self._tasks.create_task(self._receive_late(message, origin), name=f"acknowledge {self.id}")
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
             else:
-                self._carry_out(message, sideband.name)
+                self._carry_out(message, origin)
 
     def produce(self, event: Json, only: str | None = None) -> None:
         """Send an event to all who listen, serialised once, or to the one peer `only`."""
         frame = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
         targets = [sideband for sideband in self.open_sidebands if only is None or sideband.name == only]
+        reached = only in (None, BROWSER) and self._reaches_browser(event.get("type"))
         variants: dict[str, bytes] = {}
         if not self._faults.same_event_ids and "event_id" in event:
-            for sideband in targets:
+            for name in [*(sideband.name for sideband in targets), *([BROWSER] if reached else [])]:
                 own = {**event, "event_id": self.conversation.ids.event()}
-                variants[sideband.name] = json.dumps(own, separators=(",", ":"), ensure_ascii=False).encode()
-        self._send(frame, targets, text=True, event_id=event.get("event_id"), variants=variants)
+                variants[name] = json.dumps(own, separators=(",", ":"), ensure_ascii=False).encode()
+        self._send(frame, targets, text=True, event_id=event.get("event_id"), variants=variants, channel=reached)
 
     def emit(self, frame: str | bytes, *, text: bool = True) -> None:
         """Send a frame as it stands."""
         payload = frame.encode() if isinstance(frame, str) else frame
-        self._send(payload, self.open_sidebands, text=text, event_id=_event_id(payload), variants={})
+        head = _head(payload)
+        reached = self._reaches_browser(head.get("type"))
+        event_id = head.get("event_id")
+        self._send(
+            payload,
+            self.open_sidebands,
+            text=text,
+            event_id=event_id if isinstance(event_id, str) else None,
+            variants={},
+            channel=reached,
+        )
 
     async def end(self, cause: str, close: Close | None = None, reason: str = "") -> None:
         """End the call and show its sidebands as much of that as `close` says; a second end does nothing."""
@@ -161,8 +204,18 @@ class Call:
         self._ledger.write("end", self.id, cause=cause, close=close, at=self.ended.at, produced=self.produced_count)
         for task in self._running - {asyncio.current_task()}:
             task.cancel()
+        self._close_browser()
         self._changes.notify()
         return True
+
+    def _close_browser(self) -> None:
+        if self.browser is not None:
+            self._tasks.create_task(self.browser.close(), name=f"close the connection of {self.id}")
+
+    def _reaches_browser(self, kind: object) -> bool:
+        if self.browser is None or not self.browser.is_open:
+            return False
+        return reaches_browser(kind if isinstance(kind, str) else None, filtered=self._is_filtered)
 
     def stop(self) -> None:
         """Stop all work and drop all connections, because the simulator ends."""
@@ -171,6 +224,7 @@ class Call:
         for sideband in self.sidebands.values():
             if sideband.is_open:
                 sideband.abort()
+        self._close_browser()
 
     async def close_sidebands(self, close: Close, reason: str = "") -> None:
         """Close all open sidebands, without ending the call."""
@@ -246,14 +300,17 @@ class Call:
         self._carry_out(message, origin)
 
     def _send(self, frame: bytes, targets: list[Sideband], *, text: bool, event_id: str | None,
-              variants: dict[str, bytes]) -> None:  # fmt: skip
+              variants: dict[str, bytes], channel: bool) -> None:  # fmt: skip
         self.produced_count += 1
         names = frozenset(sideband.name for sideband in targets)
-        produced = Produced(self.produced_count, frame, time.time(), names, text, event_id, variants)
+        channel = channel and self.browser is not None and self.browser.takes(len(frame))
+        produced = Produced(self.produced_count, frame, time.time(), names, text, event_id, variants, channel)
         if self._remember:
             self.produced.append(produced)
         if self._ledger.is_kept:
             self._write_down(produced)
+        if channel and self.browser is not None:
+            self.browser.send(variants.get(BROWSER, frame), text=text)
         now = asyncio.get_running_loop().time()
         shared = framed(frame, text=text) if targets else b""
         for sideband in targets:
@@ -275,14 +332,14 @@ class Call:
             sidebands=sorted(produced.sidebands),
             bytes=len(produced.frame),
             **({"variants": own} if own else {}),
+            **({"on_channel": True} if produced.on_channel else {}),
         )
 
 
-def _event_id(frame: bytes) -> str | None:
-    """Find the id of an event that came as bytes, if they are one."""
+def _head(frame: bytes) -> Json:
+    """Parse an event that came as bytes, if they are one."""
     try:
         event = json.loads(frame)
     except (ValueError, RecursionError):
-        return None
-    found = event.get("event_id") if isinstance(event, dict) else None
-    return found if isinstance(found, str) else None
+        return {}
+    return event if isinstance(event, dict) else {}

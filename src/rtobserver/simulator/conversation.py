@@ -6,6 +6,7 @@ Pure but for the ids: no clock and no socket. `responses.py` and `script.py` mak
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +14,8 @@ from rtobserver.simulator.beats import Json
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.frames import Frames
 from rtobserver.simulator.ids import Ids, Provider
+from rtobserver.simulator.media import Loudspeaker
+from rtobserver.simulator.voice import Voice
 
 SECONDS_PER_WORD = 0.35
 
@@ -71,6 +74,16 @@ class Response:
 
 
 @dataclass(slots=True, eq=False)
+class Exchange:
+    """Hold what a script lets the caller have said, when the caller really speaks."""
+
+    user: str
+    answer: Answer
+    transcription_error: str = ""
+    is_over: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Playback:
     """Hold what the browser is hearing."""
 
@@ -99,6 +112,12 @@ class Conversation:
         self.apart: dict[str, Response] = {}
         """Out-of-band responses that are being generated."""
         self.playback: Playback | None = None
+        self.loudspeaker: Loudspeaker | None = None
+        """Really plays the model's speech; None where that is only told."""
+        self.voice: Voice | None = None
+        """The caller's real voice, where that begins turns; None where the script says when the user speaks."""
+        self.expected: deque[Exchange] = deque()
+        """What the caller is going to say."""
         self.last_spoken: str | None = None
         """The last response that began to play."""
         self.prepared: Answer | None = None
@@ -112,6 +131,11 @@ class Conversation:
     def is_busy(self) -> bool:
         """Say whether the model is generating or still being heard."""
         return self.active is not None or self.playback is not None
+
+    @property
+    def has_sound(self) -> bool:
+        """Say whether the caller can be told to hear something."""
+        return self.faults.media_path and (self.loudspeaker is None or self.loudspeaker.is_ready)
 
     @property
     def last_item(self) -> str | None:
@@ -172,10 +196,12 @@ class Conversation:
         if self.active is response:
             self.active = None
 
-    def play(self, response: Response) -> Playback:
+    def play(self, response: Response, seconds: float) -> Playback:
         """Begin to play a response's sound."""
         self.playback = Playback(response.id, response.item_id)
         self.last_spoken = response.id
+        if self.loudspeaker is not None:
+            self.loudspeaker.say(seconds)
         return self.playback
 
     def stop_playing(self) -> Playback | None:
@@ -183,6 +209,9 @@ class Conversation:
         playback, self.playback = self.playback, None
         if playback is not None:
             playback.is_over = True
+            if self.loudspeaker is not None:
+                playback.heard_seconds = self.loudspeaker.heard_seconds
+                self.loudspeaker.hush()
         return playback
 
     def _context(self) -> tuple[int, int]:

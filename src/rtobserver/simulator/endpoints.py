@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import hdrs, web
 
@@ -23,6 +23,9 @@ from rtobserver.simulator.sdp import BadOffer, answer_offer, parse_offer
 from rtobserver.simulator.session import Refusal, default_session, merge, mint
 from rtobserver.simulator.sideband import Sideband, read
 
+if TYPE_CHECKING:
+    from rtobserver.simulator.peer import Peer
+
 _CLOSE_AFTER_ANSWER = 0.02
 """Seconds from hangup's answer to the close of the sidebands."""
 _LARGEST_CLIENT_EVENT = 20 * 1024 * 1024
@@ -32,8 +35,10 @@ _HTML = b"<!DOCTYPE html><html><head><title>502</title></head><body>Bad gateway<
 class OpenCall(Protocol):
     """Start a call for an offer that was accepted."""
 
-    def __call__(self, call_id: str, offer: str, query: dict[str, str], session: Json) -> None:
-        """Register the call and begin its conversation."""
+    def __call__(
+        self, call_id: str, offer: str, query: dict[str, str], session: Json, peer: Peer | None = None
+    ) -> None:
+        """Register the call and begin its conversation; `peer` is the far end of its media."""
 
 
 class Endpoints:
@@ -105,15 +110,30 @@ class Endpoints:
             offer, given = offer_of(request.headers.get("content-type", ""), body, multipart=not self._is_azure)
             media = parse_offer(offer)
             call_id, session = self._session_of_call(credential, given)
+            peer = await self._peer(offer) if self._options.media else None
         except Refusal as exc:
             return self._answers.refused(400, exc.code, exc.message, param=exc.param)
         except BadOffer as exc:
             return self._answers.refused(400, "invalid_offer", f"Failed to parse the SDP offer: {exc}", param="sdp")
-        answer = answer_offer(media, self._options.provider, self._ids, self._options.ice_host)
-        self._open_call(call_id, offer, dict(request.query), session)
+        if peer is None:
+            answer = answer_offer(media, self._options.provider, self._ids, self._options.ice_host)
+        else:
+            answer = peer.answer
+        self._open_call(call_id, offer, dict(request.query), session, peer)
         content, content_type = self._content(answer.encode())
         return self._answers.negotiated(
             self._faults.answer_status, content, content_type, self._locations(call_id, request)
+        )
+
+    async def _peer(self, offer: str) -> Peer:
+        # Imported here: a simulator without media does without aiortc.
+        from rtobserver.simulator.peer import Peer
+
+        return await Peer.answering(
+            offer,
+            hosts=self._options.ice_host.split(","),
+            consent_seconds=self._options.consent_seconds,
+            send_buffer=self._faults.send_buffer,
         )
 
     def _refuse_negotiator(self, credential: Credential) -> web.Response | None:

@@ -38,8 +38,14 @@ class SimulatorOptions:
     ledger: Path | None = None
     remember: bool = True
     """Keep every frame and request in memory, for tests in process; off for long runs."""
+    media: bool = False
+    """Answer offers by aiortc (extra `demo`), with sound and a data channel."""
     ice_host: str = "127.0.0.1"
-    """Address in the answer's candidates."""
+    """Address in the answer's candidates; with media several, comma-separated, each of this machine."""
+    consent_seconds: float | None = None
+    """When a caller that vanished without a goodbye counts as gone; None is as aiortc has it, about 30 s."""
+    connect_seconds: float = 60.0
+    """How long a call with media waits for its caller to connect before it ends."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     faults: Faults = field(default_factory=Faults)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rtobserver.simulator.beats import Emit, Json, Timeline, Wait
+from rtobserver.simulator.beats import Emit, Json, Timeline, Until, Wait
 from rtobserver.simulator.conversation import Answer, Conversation, Response, speaking_seconds
 from rtobserver.simulator.frames import pieces, usage
 
@@ -40,7 +40,7 @@ def generate(
     for number, piece in enumerate(cut, 1):
         yield from _delta(call, response, piece)
         if response.speaks and number == min(_DELTAS_BEFORE_SOUND, len(cut)):
-            yield from _start_sound(call, response)
+            yield from _start_sound(call, response, answer)
         yield Wait(_SECONDS_PER_DELTA)
         if response.is_over():
             return
@@ -59,8 +59,15 @@ def hear(call: Conversation, response: Response, answer: Answer, *, part: float 
     seconds = answer.seconds or speaking_seconds(answer.text)
     if response.status == "cancelled":
         seconds = min(seconds, speaking_seconds(response.text))
+    loudspeaker = call.loudspeaker
+    if loudspeaker is not None:
+        loudspeaker.shorten(seconds)
+        playback.heard_seconds = loudspeaker.heard_seconds
     rest = max(0.0, seconds * part - playback.heard_seconds)
-    yield Wait(rest)
+    if loudspeaker is not None and part >= 1.0:
+        yield Until(lambda: playback.is_over or loudspeaker.is_silent)
+    else:
+        yield Wait(rest)
     if playback.is_over:
         return
     playback.heard_seconds += rest
@@ -158,9 +165,9 @@ def _delta(call: Conversation, response: Response, piece: str) -> Timeline:
         yield Emit(frames.part("output_audio.delta", response.id, response.item_id, delta=_AUDIO_DELTA))
 
 
-def _start_sound(call: Conversation, response: Response) -> Timeline:
-    if response.function is None and call.faults.media_path and call.playback is None:
-        call.play(response)
+def _start_sound(call: Conversation, response: Response, answer: Answer) -> Timeline:
+    if response.function is None and call.has_sound and call.playback is None:
+        call.play(response, answer.seconds or speaking_seconds(answer.text))
         yield Emit(call.frames.buffer("started", response.id))
 
 

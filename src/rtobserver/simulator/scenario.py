@@ -213,5 +213,7 @@ class Scenario:
     """A model for user transcripts. If the session has none, the page turns it on when its channel opens."""
     replies: tuple[str, ...] = ("All right.",)
     """What the model says to a `response.create` for which no step has prepared an answer; in turn."""
+    voice: Literal["script", "caller"] = "script"
+    """Who begins spoken turns, in a call with media: the script at its times, or the caller by really speaking."""
     faults: Faults = field(default_factory=Faults)
     """Switches of a simulator that was started with this scenario and told no others."""

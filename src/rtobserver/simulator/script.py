@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 from rtobserver.simulator import scenario as steps
-from rtobserver.simulator.beats import Emit, EmitRaw, End, Json, Timeline, Until, Wait, WaitSince
-from rtobserver.simulator.conversation import Answer, Conversation
+from rtobserver.simulator.beats import Emit, EmitRaw, End, Json, Play, Timeline, Until, Wait, WaitSince
+from rtobserver.simulator.conversation import Answer, Conversation, Exchange
 from rtobserver.simulator.frames import pieces
 from rtobserver.simulator.responses import answer_whole, close, generate, hear
 from rtobserver.simulator.session import Refusal, merge
-from rtobserver.simulator.user import speak, type_line, until_free
+from rtobserver.simulator.user import be_heard, speak, type_line, until_free
+from rtobserver.simulator.voice import Voice
 
 _PATIENCE = 5.0
 """Real seconds that a turn waits for a `response.create`, where the session leaves that to a client."""
+
+_UNSCRIPTED = "[words that no script foresaw]"
+
+
+def _speaks_again(voice: Voice, known: int) -> bool:
+    return voice.utterance_count > known
 
 
 class Script:
@@ -30,6 +39,8 @@ class Script:
         if self._scenario.transcription and self._call.transcription is None:
             audio = {"input": {"transcription": {"model": self._scenario.transcription}}}
             yield from self._session_update(steps.SessionUpdate(session={"audio": audio}))
+        if self._call.voice is not None:
+            yield Play(self._listen(self._call.voice), "listen")
         yield from self.perform(self._scenario.steps)
         if self._scenario.ending == "leave":
             yield End("left")
@@ -77,19 +88,23 @@ class Script:
                 yield from self._cap(step)
 
     def _spoken(self, step: steps.Spoken) -> Timeline:
-        late = yield from speak(self._call, step.user, step.user_seconds, fails=step.transcription_error)
-        yield from self._model(Answer(step.assistant, step.assistant_seconds, step.latency), late)
+        answer = Answer(step.assistant, step.assistant_seconds, step.latency)
+        yield from self._turn(step.user, answer, seconds=step.user_seconds, fails=step.transcription_error)
 
     def _typed(self, step: steps.Typed) -> Timeline:
         yield from type_line(self._call, step.user)
         yield from self._model(Answer(step.assistant, step.assistant_seconds, step.latency), by_speech=False)
 
     def _failed(self, step: steps.Failed) -> Timeline:
-        late = yield from speak(self._call, step.user)
-        yield from self._model(Answer(step.assistant, fails=(step.status, step.reason)), late)
+        yield from self._turn(step.user, Answer(step.assistant, fails=(step.status, step.reason)))
 
     def _barge_in(self, step: steps.BargeIn) -> Timeline:
         call, answer = self._call, Answer(step.assistant, latency=step.latency)
+        if call.voice is not None:
+            # Whether the answer is really cut off is up to the caller.
+            call.expected.append(Exchange(step.user, answer))
+            yield from self._turn(step.interruption, Answer(step.answer, latency=step.latency))
+            return
         late = yield from speak(call, step.user)
         if self._leaves_asking_to_clients():
             yield from self._model(answer, late)
@@ -114,14 +129,14 @@ class Script:
         yield from self._model(Answer(step.answer, latency=step.latency), late)
 
     def _tool_call(self, step: steps.ToolCall) -> Timeline:
-        call, late = self._call, list[Json]()
-        if step.spoken:
-            late = yield from speak(call, step.user)
-        else:
-            yield from type_line(call, step.user)
+        call = self._call
         asking = Answer(latency=step.latency, function=(step.name, step.arguments))
         known = set(call.items)
-        yield from self._model(asking, late, by_speech=step.spoken)
+        if step.spoken:
+            yield from self._turn(step.user, asking)
+        else:
+            yield from type_line(call, step.user)
+            yield from self._model(asking, by_speech=False)
         asked = [item for key, item in call.items.items() if key not in known and item["type"] == "function_call"]
         if not asked:
             return
@@ -186,6 +201,31 @@ class Script:
                 yield Emit(event)
         if call.stop_playing() is not None:
             yield Emit(call.frames.buffer("stopped", response.id))
+
+    def _turn(self, user: str, answer: Answer, *, seconds: float = 0.0, fails: str = "") -> Timeline:
+        """Have the user say something at the script's time, or whenever the caller really speaks, and answer it."""
+        if self._call.voice is None:
+            late = yield from speak(self._call, user, seconds, fails=fails)
+            yield from self._model(answer, late)
+            return
+        exchange = Exchange(user, answer, fails)
+        self._call.expected.append(exchange)
+        yield Until(lambda: exchange.is_over)
+
+    def _listen(self, voice: Voice) -> Timeline:
+        """Make a turn of everything that the caller says, to the end of the call."""
+        known, replies = 0, itertools.cycle(self._scenario.replies)
+        while True:
+            yield Until(functools.partial(_speaks_again, voice, known))
+            known = voice.utterance_count
+            expected = self._call.expected
+            exchange = expected.popleft() if expected else Exchange(_UNSCRIPTED, Answer(next(replies)))
+            late = yield from be_heard(self._call, voice, exchange)
+            yield Play(self._answer(exchange, late), "answer")
+
+    def _answer(self, exchange: Exchange, late: Sequence[Json]) -> Timeline:
+        yield from self._model(exchange.answer, late)
+        exchange.is_over = True
 
     def _model(self, answer: Answer, late: Sequence[Json] = (), *, by_speech: bool = True) -> Timeline:
         """Answer, or let a client ask for the answer where the session says so."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
+from rtobserver.errors import ConfigError, Mistake
 from rtobserver.simulator import scenario as steps
 from rtobserver.simulator.acknowledgements import Acknowledgements
 from rtobserver.simulator.beats import Close, Json, Timeline, Until
@@ -29,6 +31,9 @@ from rtobserver.simulator.scenario import Scenario
 from rtobserver.simulator.scenario_file import load_scenario
 from rtobserver.simulator.script import Script
 
+if TYPE_CHECKING:
+    from rtobserver.simulator.peer import Peer
+
 __all__ = ["Simulator", "SimulatorOptions"]
 
 _LARGEST_BODY = 16 * 1024 * 1024
@@ -43,6 +48,8 @@ class Simulator:
 
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
+        if self.options.media and importlib.util.find_spec("aiortc") is None:
+            raise ConfigError([Mistake("media", "needs aiortc", "install rtobserver[demo], or leave media off")])
         self._frames: list[RecordedFrame] | None = None
         if self.options.recording is not None:
             self._frames = load_recording(self.options.recording)
@@ -143,7 +150,9 @@ class Simulator:
         """Let a scenario go on that holds at this name."""
         self.calls[call_id].release(name)
 
-    def _open_call(self, call_id: str, offer: str, query: dict[str, str], session: Json) -> None:
+    def _open_call(
+        self, call_id: str, offer: str, query: dict[str, str], session: Json, peer: Peer | None = None
+    ) -> None:
         options = self.options
         self._call_count += 1
         scenario = self._scenario
@@ -151,6 +160,10 @@ class Simulator:
             scenario = options.scenario_for(offer, self._call_count)
         session["expires_at"] = int(time.time()) + self._lifetime(scenario)
         conversation = Conversation(options.provider, self._ids, self._faults, session)
+        if peer is not None:
+            conversation.loudspeaker = peer
+            if peer.has_audio and scenario.voice == "caller":
+                conversation.voice = peer.voice
         call = Call(
             call_id=call_id,
             offer=offer,
@@ -162,7 +175,10 @@ class Simulator:
             changes=Changes(self._changes),
             pace=options.pace,
             remember=options.remember,
+            browser=peer,
         )
+        if peer is not None:
+            peer.bind(call, options.connect_seconds)
         self._keep(call)
         self._ledger.write("answer", call_id, at=time.time())
         call.play(self._timeline(call, scenario), "script")
@@ -177,6 +193,9 @@ class Simulator:
         self._unstopped.append(call)
 
     def _timeline(self, call: Call, scenario: Scenario) -> Timeline:
+        browser = call.browser
+        if browser is not None:
+            yield Until(lambda: browser.is_connected)
         if self.options.begin == "attached":
             yield Until(lambda: bool(call.sidebands))
         if self._frames is not None:

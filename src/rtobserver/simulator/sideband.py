@@ -29,9 +29,10 @@ def framed(payload: bytes, *, text: bool) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
-    """Hold a message that a sideband sent."""
+    """Hold a message that a client sent."""
 
     sideband: str
+    """The sideband's name, or `browser` for the data channel."""
     message: str | bytes
     at: float
     """Unix seconds."""

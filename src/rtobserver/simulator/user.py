@@ -6,9 +6,10 @@ import math
 from collections.abc import Generator
 
 from rtobserver.simulator.beats import Beat, Emit, Json, Timeline, Until, Wait
-from rtobserver.simulator.conversation import Conversation, speaking_seconds
+from rtobserver.simulator.conversation import Conversation, Exchange, speaking_seconds
 from rtobserver.simulator.frames import pieces
 from rtobserver.simulator.responses import interrupt
+from rtobserver.simulator.voice import Voice
 
 _STREAMING = "gpt-realtime-whisper"
 """This model transcribes while the user still speaks, the others afterwards."""
@@ -40,6 +41,34 @@ def speak(
         yield Wait(seconds)
         call.input_seconds += seconds
         late = early + late
+    yield from _commit(call, item_id, seconds)
+    return late
+
+
+def be_heard(call: Conversation, voice: Voice, exchange: Exchange) -> Generator[Beat, None, list[Json]]:
+    """Report what the caller really says, from the moment that the voice is there; the words are scripted.
+
+    Cuts the model off, if the session lets the user interrupt. Returns what is left of the transcription.
+    """
+    detection, frames = call.turn_detection or {}, call.frames
+    item_id = call.ids.stamped("item_")
+    start = max(0, round(voice.began_seconds * 1000) - detection.get("prefix_padding_ms", 300))
+    yield Emit(frames.plain("input_audio_buffer.speech_started", audio_start_ms=start, item_id=item_id))
+    if detection.get("interrupt_response", True):
+        for event in interrupt(call):
+            yield Emit(event)
+    yield Until(lambda: not voice.is_speaking)
+    call.input_seconds = voice.ended_seconds
+    end = round(voice.ended_seconds * 1000)
+    yield Emit(frames.plain("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=item_id))
+    seconds = (end - start) / 1000
+    early, late = _transcription(call, item_id, exchange.user, seconds, exchange.transcription_error)
+    yield from _commit(call, item_id, seconds)
+    return early + late
+
+
+def _commit(call: Conversation, item_id: str, seconds: float) -> Timeline:
+    """Make an item of what was heard."""
     yield Emit(
         call.frames.plain("input_audio_buffer.committed", previous_item_id=call.last_item, item_id=item_id),
     )
@@ -48,7 +77,6 @@ def speak(
     item = {"id": item_id, "type": "message", "status": "completed", "role": "user", "content": content}
     for event in call.add_item(item):
         yield Emit(event)
-    return late
 
 
 def type_line(call: Conversation, text: str) -> Timeline:
