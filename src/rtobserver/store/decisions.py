@@ -1,0 +1,76 @@
+"""Read what policies decided in a call. Several may decide at one entry, so a place names the policy too."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from rtobserver.store import tables
+from rtobserver.store.database import Database
+from rtobserver.store.positions import CallKey, Position
+
+_decision = tables.decision
+
+
+class Place(NamedTuple):
+    """Mark where a page of decisions ended."""
+
+    epoch: int
+    seq: int
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Be one policy's verdict; times are microseconds since 1970."""
+
+    position: Position
+    """Where the entry stands that triggered it."""
+    policy: str
+    policy_set: str
+    """Hash of the set that it belonged to."""
+    trigger: str
+    mode: str
+    acted: bool
+    actions: tuple[Any, ...]
+    received_at: int
+    matched_at: int
+    sent_at: int | None
+    acknowledged_at: int | None
+    outcome: str | None
+
+    @property
+    def place(self) -> Place:
+        """Say where it stands among the call's decisions."""
+        return Place(*self.position, self.policy)
+
+
+async def page(database: Database, call: CallKey, *, after: Place | None = None, limit: int) -> list[Decision]:
+    """Read a call's decisions behind a place, in order.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        rows = (await connection.execute(page_statement(call, after, limit))).mappings().all()
+    return [
+        Decision(
+            position=Position(row["epoch"], row["seq"]),
+            actions=tuple(json.loads(row["actions"])),
+            **{name: row[name] for name in Decision.__slots__ if name not in ("position", "actions")},
+        )
+        for row in rows
+    ]
+
+
+def page_statement(call: CallKey, after: Place | None, limit: int) -> sa.Select[Any]:
+    """Write the statement of a page."""
+    order = (_decision.c.epoch, _decision.c.seq, _decision.c.policy)
+    statement = sa.select(_decision).where(_decision.c.call_key == call.key, _decision.c.day == call.day)
+    if after is not None:
+        statement = statement.where(sa.tuple_(*order) > sa.tuple_(*after))
+    return statement.order_by(*order).limit(limit)

@@ -1,0 +1,161 @@
+"""Sum up calls by day, profile, model or policy.
+
+Latencies are percentiles over all turns of a group, not means of the calls' own. What is read is
+bounded by the range of time; the database's time-out ends what is too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+
+from rtobserver.store import tables
+from rtobserver.store.database import Database
+
+GroupBy = Literal["day", "profile", "model", "policy"]
+GROUPS: tuple[GroupBy, ...] = get_args(GroupBy)
+MAX_GROUPS = 1000
+
+_PLACES = 10
+"""Decimals of a cost that are summed; no price yields more."""
+_PERCENTS = (50, 95)
+_FIRST_DAY = date(1970, 1, 1)
+
+_call, _response, _decision = tables.call, tables.response, tables.decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Be the sums of one group of calls."""
+
+    group: str
+    call_count: int
+    duration_us: int
+    """Of the calls that ended."""
+    turn_count: int
+    interruption_count: int
+    error_count: int
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_tokens: int
+    cost_usd: Decimal | None
+    """None where no call has a known price."""
+    unpriced_call_count: int
+    first_audio_ms: tuple[int | None, int | None]
+    """The median, and what 95 percent of the turns do not exceed."""
+    generation_ms: tuple[int | None, int | None]
+
+
+async def groups(database: Database, by: GroupBy, *, since: int, until: int) -> list[Group]:
+    """Sum up the calls that began in a range of time, by groups in their order, at most `MAX_GROUPS`.
+
+    With `policy` a call counts for each policy that decided anything in it, and for none otherwise.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now, or it takes too long.
+
+    """
+    async with database.reading() as connection:
+        rows = (await connection.execute(sums_statement(by, since, until))).mappings().all()
+        latencies = {
+            name: _by_group((await connection.execute(latency_statement(by, name, since, until))).all())
+            for name in ("heard_latency_ms", "generation_latency_ms")
+        }
+    return [_group(dict(row), latencies) for row in rows]
+
+
+def sums_statement(by: GroupBy, since: int, until: int) -> sa.Select[Any]:
+    """Write the statement that adds up the calls' own sums."""
+    # whole numbers: sums of binary fractions would not be the sum of what the calls cost
+    cost = sa.cast(sa.func.round(sa.cast(_call.c.cost_usd, sa.REAL) * 10**_PLACES), sa.BigInteger)
+    tokens = [
+        sa.func.coalesce(sa.func.sum(sa.func.json_extract(_call.c.usage, f"$.{name}")), 0).label(name)
+        for name in ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
+    ]
+    source, group = _grouped(by, since, until)
+    return (
+        sa.select(
+            group,
+            sa.func.count().label("call_count"),
+            sa.func.coalesce(sa.func.sum(_call.c.ended_at - _call.c.started_at), 0).label("duration_us"),
+            sa.func.sum(_call.c.turn_count).label("turn_count"),
+            sa.func.sum(_call.c.interruption_count).label("interruption_count"),
+            sa.func.sum(_call.c.error_count).label("error_count"),
+            *tokens,
+            sa.func.sum(cost).label("cost_usd"),
+            (sa.func.count() - sa.func.count(_call.c.cost_usd)).label("unpriced_call_count"),
+        )
+        .select_from(source)
+        .where(*_within(since, until))
+        .group_by(group)
+        .order_by(group)
+        .limit(MAX_GROUPS)
+    )
+
+
+def latency_statement(by: GroupBy, name: str, since: int, until: int) -> sa.Select[Any]:
+    """Write the statement that gives a latency's percentiles by nearest rank: group, rank, how many, value."""
+    (source, group), value = _grouped(by, since, until), _response.c[name]
+    own = sa.and_(_response.c.call_key == _call.c.call_key, _response.c.day == _call.c.day)
+    ranked = (
+        sa.select(
+            group,
+            sa.func.row_number().over(partition_by=group, order_by=value).label("rank"),
+            sa.func.count().over(partition_by=group).label("many"),
+            value.label("value"),
+        )
+        .select_from(source.join(_response, own))
+        .where(*_within(since, until), value.is_not(None))
+        .subquery("ranked")
+    )
+    ranks = [ranked.c.rank == (ranked.c.many * percent + 99) // 100 for percent in _PERCENTS]
+    return sa.select(ranked).where(sa.or_(*ranks))
+
+
+def _grouped(by: GroupBy, since: int, until: int) -> tuple[sa.FromClause, sa.Label[Any]]:
+    """Give the calls to sum up, and by what."""
+    if by == "day":
+        return _call, _call.c.day.label("group")
+    if by != "policy":
+        # no column but an expression: an index on it would be read for all times, to spare a small sort
+        return _call, _call.c[by].concat("").label("group")
+    own = sa.and_(_decision.c.call_key == _call.c.call_key, _decision.c.day == _call.c.day)
+    decided = (
+        sa.select(_decision.c.call_key, _decision.c.policy)
+        .distinct()
+        .join_from(_call, _decision, own)
+        .where(*_within(since, until))
+        .subquery("decided")
+    )
+    return decided.join(_call, _call.c.call_key == decided.c.call_key), decided.c.policy.label("group")
+
+
+def _within(since: int, until: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return _call.c.started_at >= since, _call.c.started_at < until
+
+
+def _by_group(rows: Sequence[Any]) -> dict[Any, tuple[int | None, int | None]]:
+    found: dict[Any, dict[int, int]] = {}
+    many: dict[Any, int] = {}
+    for group, rank, count, value in rows:
+        found.setdefault(group, {})[rank] = value
+        many[group] = count
+    ranks = {group: [(count * percent + 99) // 100 for percent in _PERCENTS] for group, count in many.items()}
+    return {group: (found[group].get(middle), found[group].get(high)) for group, (middle, high) in ranks.items()}
+
+
+def _group(row: dict[str, Any], latencies: dict[str, dict[Any, tuple[int | None, int | None]]]) -> Group:
+    group, cost = row.pop("group"), row.pop("cost_usd")
+    return Group(
+        group=(_FIRST_DAY + timedelta(days=group)).isoformat() if isinstance(group, int) else group,
+        cost_usd=None if cost is None else Decimal(cost).scaleb(-_PLACES),
+        first_audio_ms=latencies["heard_latency_ms"].get(group, (None, None)),
+        generation_ms=latencies["generation_latency_ms"].get(group, (None, None)),
+        **row,
+    )

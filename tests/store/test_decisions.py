@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rtobserver.store import database as store
+from rtobserver.store import decisions, tables
+from rtobserver.store.database import Database
+from rtobserver.store.decisions import Decision, Place
+from tests.store import stored
+
+CALL = stored.ref("rtc_1")
+
+
+def row(seq: int, policy: str, **values: Any) -> dict[str, Any]:
+    return {
+        "call_key": CALL.key, "day": CALL.day, "epoch": 1, "seq": seq, "policy": policy, "policy_set": "s",
+        "trigger": "phrase", "mode": "enforce", "acted": True, "actions": json.dumps(["say"]), "received_at": 1,
+        "matched_at": 2, "sent_at": 3, "acknowledged_at": None, "outcome": "sent",
+    } | values  # fmt: skip
+
+
+async def test_pages_part_decisions_at_one_entry(path: Path, database: Database) -> None:
+    stored.insert(path, tables.decision, *[row(seq, policy) for seq in (10, 9) for policy in ("b", "a", "c")])
+    found: list[Decision] = []
+    after: Place | None = None
+    while page := await decisions.page(database, CALL, after=after, limit=2):
+        found += page
+        after = page[-1].place
+    assert [each.place for each in found] == [(1, seq, policy) for seq in (9, 10) for policy in ("a", "b", "c")]
+    assert (found[0].actions, found[0].acted, found[0].sent_at, found[0].outcome) == (("say",), True, 3, "sent")
+
+
+def test_a_page_follows_the_key(path: Path) -> None:
+    with store.transaction(path) as connection:
+        statement = decisions.page_statement(CALL, Place(1, 2, "a"), 10)
+        text = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = [step[3] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert len(plan) == 1
+    assert plan[0].startswith("SEARCH decision USING INDEX sqlite_autoindex_decision_1 (call_key=? AND day=?")
