@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from rtobserver.clock import Clock, SystemClock
-from rtobserver.config.sections import Config, Operator, Profile, Public, Secret, Store, Upstream
+from rtobserver.config.sections import Config, FilePath, Operator, Profile, Public, Secret, Store, Upstream
 from rtobserver.daemon import Daemon, running
 from rtobserver.errors import RtobserverError
 from rtobserver.simulator.options import SimulatorOptions
@@ -21,6 +23,9 @@ from rtobserver.store import keys
 
 CALL_SECONDS = 60.0
 """The longest that the example call may take."""
+
+PAGE = Path(__file__).with_name("demo_page")
+"""The web page that people place calls with; plain files."""
 
 _API_KEY = "sim-key"
 _OFFER = "\r\n".join(
@@ -76,18 +81,27 @@ async def demonstrating(*, public_port: int, operator_port: int) -> AsyncIterato
     folder = Path(tempfile.mkdtemp(prefix="rtobserver-demo-"))
     options = SimulatorOptions(api_key=_API_KEY, scenario="default", begin="attached")
     async with Simulator(options) as simulator:
-        path = folder / "demo.db"
+        path, page, key_file = folder / "demo.db", folder / "page", folder / "key"
+        await asyncio.to_thread(shutil.copytree, PAGE, page)
         config = Config(
             upstream=Upstream(provider="azure", base_url=simulator.base_url, auth="api-key", api_key=Secret(_API_KEY)),
             profiles=(Profile(name="default", session={"type": "realtime", "model": "gpt-realtime"}),),
-            public=Public(port=public_port),
+            public=Public(port=public_port, static_dir=FilePath(str(page))),
             operator=Operator(port=operator_port),
             store=Store(url=f"sqlite:///{path}"),
         )
         scopes: tuple[keys.Scope, ...] = ("admin",)
         key = await asyncio.to_thread(lambda: keys.create(path, name="demo", scopes=scopes, now_us=clock.now_us()))
         async with running(config) as daemon:
+            await asyncio.to_thread(_tell_page, page, daemon.operator_url, key_file, key)
             yield Demo(daemon, key, path, simulator.base_url)
+
+
+def _tell_page(page: Path, operator: str, key_file: Path, key: str) -> None:
+    """Let the page show commands that can be pasted; the key itself is not served."""
+    key_file.touch(mode=0o600)
+    key_file.write_text(key)
+    (page / "here.json").write_text(json.dumps({"operator": operator, "key_file": str(key_file)}))
 
 
 async def place_call(demo: Demo) -> str:
