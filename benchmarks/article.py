@@ -2,7 +2,7 @@
 
     python -m benchmarks.article URL CALLS DATABASE
 
-Kindly meant: one engine for all threads, WAL, `synchronous=NORMAL`, and a lock is waited for.
+Kindly meant: one engine for all threads, WAL, no more durable than the daemon, and a lock is waited for.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def make_engine(path: Path, calls: int) -> sa.Engine:
     )
 
     @sa.event.listens_for(engine, "connect")
-    def relax(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous=NORMAL")
+    def prepare_connection(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=FULL")
 
     return engine
 
@@ -111,4 +111,6 @@ def prepare(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    print("ready", flush=True)
+    sys.stdin.readline()
     main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

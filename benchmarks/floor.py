@@ -105,4 +105,6 @@ async def main(url: str, calls: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    print("ready", flush=True)
+    sys.stdin.readline()
     uvloop.run(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))

@@ -50,19 +50,18 @@ class Sender:
         self.port = port
 
     async def ask(self, order: str) -> dict[str, Any]:
-        if self._process.stdin is None:
-            raise TypeError("no pipe")
-        self._process.stdin.write(f"{order}\n".encode())
-        return await _line(self._process)
+        _tell(self._process, order)
+        answer: dict[str, Any] = json.loads(await _line(self._process))
+        return answer
 
 
 @asynccontextmanager
 async def sending(calls: int, events: int, certificate: Path | None = None) -> AsyncIterator[Sender]:
     """Run a sender that has so many events for each call."""
     given = [] if certificate is None else [str(certificate)]
-    process = await _spawn(["benchmarks.sender", str(calls), str(events), *given], stdin=True, stdout=True)
+    process = await _spawn(["benchmarks.sender", str(calls), str(events), *given], pipes=True)
     try:
-        yield Sender(process, (await _line(process))["port"])
+        yield Sender(process, json.loads(await _line(process))["port"])
     finally:
         process.kill()
         await process.wait()
@@ -73,7 +72,7 @@ class Side:
     """Be one of what is compared, while it runs."""
 
     name: Name
-    pid: int
+    process: asyncio.subprocess.Process
     path: Path
     """Its SQLite file."""
     calls: int
@@ -82,11 +81,11 @@ class Side:
 
     def cpu(self) -> float:
         """Give the seconds of CPU that it has used: the clock that the kernel keeps for that process."""
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return time.clock_gettime((~self.process.pid << 3) | 2)
 
     def resident(self) -> int:
         """Give its resident memory in bytes."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def entries_before(self) -> int:
@@ -94,8 +93,9 @@ class Side:
         return self.calls if self.name == "daemon" else 0
 
     async def place_calls(self) -> None:
-        """Negotiate all calls, as browsers would."""
+        """Negotiate all calls, as browsers would; who knows the calls by itself is told to join them."""
         if not self.url:
+            _tell(self.process, "join")
             return
         turns = asyncio.Semaphore(CONNECTING)
         async with aiohttp.ClientSession(headers={"Content-Type": "application/sdp"}) as client:
@@ -164,11 +164,12 @@ async def running(name: Name, sender: Sender, calls: int, folder: Path, *, tls: 
     else:
         await asyncio.to_thread(schema.migrate if name == "floor" else article.prepare, path)
         arguments = [f"benchmarks.{name}", f"ws{'s' if tls else ''}://{host}", str(calls), str(path)]
-    process = await _spawn(arguments, log=log, env=env)
+    process = await _spawn(arguments, log=log, env=env, pipes=name != "daemon")
     try:
         url = await _listening(process, log) if name == "daemon" else ""
-        side = Side(name, process.pid, path, calls, url)
-        yield side
+        if not url:
+            await _line(process)
+        yield Side(name, process, path, calls, url)
     except (TimeoutError, Void):
         sys.stderr.write(log.read_text()[-2000:])
         raise
@@ -213,12 +214,11 @@ async def _listening(process: asyncio.subprocess.Process, log: Path) -> str:
 async def _spawn(
     arguments: list[str],
     *,
-    stdin: bool = False,
-    stdout: bool = False,
+    pipes: bool,
     log: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
+    pipe = asyncio.subprocess.PIPE if pipes else asyncio.subprocess.DEVNULL
     error = None if log is None else log.open("wb")
     try:
         return await asyncio.create_subprocess_exec(
@@ -227,8 +227,8 @@ async def _spawn(
             *arguments,
             cwd=_ROOT,
             env=os.environ | (env or {}),
-            stdin=pipe if stdin else asyncio.subprocess.DEVNULL,
-            stdout=pipe if stdout else asyncio.subprocess.DEVNULL,
+            stdin=pipe,
+            stdout=pipe,
             stderr=error,
             limit=2**24,
         )
@@ -237,14 +237,20 @@ async def _spawn(
             error.close()
 
 
-async def _line(process: asyncio.subprocess.Process) -> dict[str, Any]:
+async def _line(process: asyncio.subprocess.Process) -> bytes:
     if process.stdout is None:
         raise TypeError("no pipe")
     async with asyncio.timeout(PATIENCE):
-        value: dict[str, Any] = json.loads(await process.stdout.readline() or b"{}")
-    if not value:
-        raise Void("the sender is gone")
-    return value
+        line = await process.stdout.readline()
+    if not line:
+        raise Void("a process of the benchmark is gone")
+    return line
+
+
+def _tell(process: asyncio.subprocess.Process, order: str) -> None:
+    if process.stdin is None:
+        raise TypeError("no pipe")
+    process.stdin.write(f"{order}\n".encode())
 
 
 def _reader(path: Path) -> sqlite3.Connection:
