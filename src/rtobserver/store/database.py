@@ -69,6 +69,7 @@ def hold(path: Path) -> Iterator[None]:
 
     Raises:
         StoreBusy: another process holds it.
+        StoreUnavailable: the lock cannot be made.
 
     """
     _make_folder(path)
@@ -78,6 +79,8 @@ def hold(path: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as exc:
         raise StoreBusy(f"another rtobserver runs on {path}") from exc
+    except OSError as exc:
+        raise StoreUnavailable(f"{path}.lock cannot be made: {exc.strerror}") from exc
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 from collections.abc import AsyncIterator
 from typing import cast
@@ -71,12 +72,17 @@ async def listening(
         loop = asyncio.get_running_loop()
         crowd = Crowd(connection_cap or _default_cap())
         manager = cast("web.Server", runner.server)
-        server = await loop.create_server(
-            lambda: Connection(manager, crowd=crowd, patience=patience, wire_cap=wire_cap, loop=loop),
-            host or None,
-            port,
-            backlog=_BACKLOG,
-        )
+        try:
+            server = await loop.create_server(
+                lambda: Connection(manager, crowd=crowd, patience=patience, wire_cap=wire_cap, loop=loop),
+                host or None,
+                port,
+                backlog=_BACKLOG,
+            )
+        except OSError as exc:
+            # a name that is not found has a number of its own kind, below 0
+            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
+            raise OSError(f"{host or 'any address'}:{port} cannot be listened on: {reason}") from exc
         try:
             yield Listener(host, server.sockets[0].getsockname()[1])
         finally:
