@@ -25,7 +25,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
-from rtobserver.errors import StoreUnavailable
+from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.store import tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.signal import Signal
@@ -231,7 +231,9 @@ class Writer:
         except BaseException as exc:  # noqa: BLE001 - an essential thread: the daemon must stop
             self._closing = True
             self._fail([queue.popleft() for queue in (self._work, self._alone) for _ in range(len(queue))], exc)
-            self._tell(self._closed.set_exception, exc if isinstance(exc, Exception) else RuntimeError(repr(exc)))
+            if not isinstance(exc, sqlite3.Error):
+                log.exception("writer_failed")
+            self._tell(self._closed.set_exception, StoreError(f"the database can be written no more: {exc}"))
         else:
             self._tell(self._closed.set_result, None)
 
