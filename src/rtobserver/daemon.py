@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from rtobserver.clock import Clock, SystemClock
+from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config, Profile
+from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
 from rtobserver.observation.supervisor import Supervisor
@@ -168,6 +170,11 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
             broken=lambda: ["the recorder has stopped"] if writer.done.done() else [],
             degraded=lambda: ["the database refuses to write"] if report.failing_since is not None else [],
         )
+        housekeeping = await stack.enter_async_context(
+            keeping_house(
+                Housekeeping(database=reads, writer=writer, clock=clock, metrics=metrics, retention=config.retention)
+            )
+        )
         audit = Audit(writer, clock=clock)
         operator = await stack.enter_async_context(
             listening(
@@ -176,6 +183,8 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
                     database=reads,
                     writer=writer,
                     audit=audit,
+                    housekeeping=housekeeping,
+                    settings=redacted(config),
                     metrics=metrics,
                     health=health,
                     clock=clock,

@@ -85,6 +85,12 @@ class Metrics:
             "Age of the oldest row that is not committed yet.",
             registry=registry,
         )
+        self.purged_rows = Counter(
+            "rtobserver_purged_rows",
+            "Rows that retention took away, of what was said (recordings) or of whole calls (calls).",
+            ["what"],
+            registry=registry,
+        )
         self.audit_refusals = Counter(
             "rtobserver_audit_refusals",
             "Refused requests to the operator listener, audited one by one or counted.",

@@ -68,7 +68,7 @@ async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> Asy
             async with Database(path, clock=clock) as reads:
                 before = None
                 while True:
-                    page, before = await calls.page(reads, calls.Filter(), before=before, limit=PAGE)
+                    page, before = await calls.page(reads, calls.Filter(erased=True), before=before, limit=PAGE)
                     for call in page:
                         yield await _rebuild(reads, writer, recorder, call, new_state)
                     if before is None:
@@ -80,6 +80,8 @@ async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> Asy
 async def _rebuild(
     reads: Database, writer: Writer, recorder: Recorder, call: Call, new_state: Callable[[str, str], CallState]
 ) -> Rebuilt:
+    if call.purged_at is not None:
+        return Rebuilt(call.call_id, 0, left_alone=True)
     items: dict[str, ItemRow] = {}
     responses: dict[str, ResponseRow] = {}
 

@@ -13,7 +13,8 @@ import aiohttp
 import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
-from rtobserver.config.sections import Operator
+from rtobserver.config.sections import Operator, Retention
+from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
 from rtobserver.store import database as store
 from rtobserver.store import keys
@@ -71,6 +72,7 @@ class Stage:
     clock: Clock
     facts: Facts
     metrics: Metrics
+    housekeeping: Housekeeping
     key: str
 
     def make_key(self, *scopes: keys.Scope, expires_at: int | None = None) -> str:
@@ -80,6 +82,11 @@ class Stage:
         sent = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.client.get(f"{self.url}{path}", headers=sent) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def delete(self, path: str, *, key: str | None = None) -> Answer:
+        sent = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
+        async with self.client.delete(f"{self.url}{path}", headers=sent) as response:
             return Answer(response.status, response.headers, await response.read())
 
     async def all_pages(self, path: str) -> list[Any]:
@@ -110,11 +117,16 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     await writer.open()
     try:
         async with Database(path, clock=clock) as database:
+            housekeeping = Housekeeping(
+                database=database, writer=writer, clock=clock, metrics=metrics, retention=Retention()
+            )
             app = operator_app(
                 section=Operator(),
                 database=database,
                 writer=writer,
                 audit=Audit(writer, clock=clock),
+                housekeeping=housekeeping,
+                settings={"public": {"port": 8080}},
                 metrics=metrics,
                 health=Health(
                     draining=lambda: facts.draining, broken=lambda: facts.broken, degraded=lambda: facts.degraded
@@ -123,7 +135,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             )
             key = keys.create(path, name="reader", now_us=clock.now_us())
             async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:
-                yield Stage(path, listener.url, client, writer, database, clock, facts, metrics, key)
+                yield Stage(path, listener.url, client, writer, database, clock, facts, metrics, housekeeping, key)
     finally:
         if not writer.done.done():
             await writer.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from rtobserver.clock import Clock
 from rtobserver.errors import StoreUnavailable
 from rtobserver.store import tables
+from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
 
 AUDIT_SECONDS = 5.0
@@ -34,7 +36,7 @@ def insertion(
 ) -> sa.Insert:
     """Write the statement of an audit row."""
     return tables.audit.insert().values(
-        audit_id=f"aud_{at:014x}{os.urandom(4).hex()}",
+        audit_id=f"{_id_at(at)}{os.urandom(4).hex()}",
         at=at,
         actor=actor,
         action=action,
@@ -44,6 +46,60 @@ def insertion(
         request_id=request_id,
         count=count,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """Be one row of the audit; `at` is in microseconds since 1970."""
+
+    audit_id: str
+    at: int
+    actor: str
+    action: str
+    object: str
+    status: int
+    address: str
+    request_id: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Say which rows are wanted; all of it must hold."""
+
+    action: str | None = None
+    actor: str | None = None
+    object: str | None = None
+    since: int | None = None
+    """Microseconds since 1970."""
+    until: int | None = None
+
+
+async def page(database: Database, wanted: Filter, *, before: str | None = None, limit: int) -> list[Deed]:
+    """Read rows, newest first, older than the one of the id `before`.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    columns = tables.audit.c
+    statement = sa.select(tables.audit).order_by(columns.audit_id.desc()).limit(limit)
+    for name in ("action", "actor", "object"):
+        if (value := getattr(wanted, name)) is not None:
+            statement = statement.where(columns[name] == value)
+    # ids sort by time, so that bounds of time are bounds of the primary key
+    if wanted.since is not None:
+        statement = statement.where(columns.audit_id >= _id_at(wanted.since))
+    if wanted.until is not None:
+        statement = statement.where(columns.audit_id < _id_at(wanted.until))
+    if before is not None:
+        statement = statement.where(columns.audit_id < before)
+    async with database.reading() as connection:
+        return [Deed(**row) for row in (await connection.execute(statement)).mappings()]
+
+
+def _id_at(at: int) -> str:
+    return f"aud_{at:014x}"
 
 
 class Audit:

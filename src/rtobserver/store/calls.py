@@ -59,6 +59,8 @@ class Call:
     attach_latency_ms: int | None
     completeness: str | None
     gap_count: int
+    purged_at: int | None
+    """When its entries and items were taken away; 0 while that goes on."""
 
 
 class Before(NamedTuple):
@@ -88,6 +90,8 @@ class Filter:
     has: tuple[Has, ...] = ()
     policy: str | None = None
     """Calls in which this policy decided anything, acted or not."""
+    erased: bool = False
+    """Whether calls that were erased are given too."""
 
 
 COLUMNS = [column for name, column in _call.c.items() if name == "call_key" or name in Call.__slots__]
@@ -194,6 +198,8 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
                 decision.c.policy == wanted.policy,
             )
         )
+    if not wanted.erased:
+        conditions.append(~sa.exists().where(tables.tombstone.c.call_key == _call.c.call_key))
     return conditions + [_HAS[name] for name in wanted.has]
 
 

@@ -11,6 +11,7 @@ from rtobserver.store.calls import Before
 from rtobserver.store.feed import Mark
 from rtobserver.store.positions import Position
 
+_AUDIT = re.compile(r"aud_[0-9a-f]{22}")
 _TAIL = re.compile(r"t([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,19})")
 _CALLS = re.compile(r"c([0-9]{1,19}):([0-9]{1,19})")
 
@@ -68,6 +69,24 @@ def to_tail(cursor: str) -> Mark:
     if match is None or any(int(number) >= 1 << 63 for number in match.groups()):
         raise _refused()
     return Mark(*map(int, match.groups()))
+
+
+def of_audit(audit_id: str | None) -> str | None:
+    """Write the cursor behind a page of the audit."""
+    return None if audit_id is None else _write(audit_id)
+
+
+def to_audit(cursor: str) -> str:
+    """Read a cursor of the audit.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    text = _read(cursor)
+    if not _AUDIT.fullmatch(text):
+        raise _refused()
+    return text
 
 
 def _write(text: str) -> str:

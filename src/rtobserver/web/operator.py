@@ -7,17 +7,19 @@ through the one writer, everything recorded before the request is then there to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Operator
+from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import CONTENT_TYPE, Metrics
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
-from rtobserver.web import api_calls, api_docs, problems, queries
+from rtobserver.web import api_audit, api_calls, api_docs, api_erasure, api_system, problems, queries
 from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
 from rtobserver.web.bearer import Bearer
@@ -31,11 +33,13 @@ def operator_app(
     database: Database,
     writer: Writer,
     audit: Audit,
+    housekeeping: Housekeeping,
+    settings: Mapping[str, Any],
     metrics: Metrics,
     health: Health,
     clock: Clock,
 ) -> web.Application:
-    """Build the application of the operator listener."""
+    """Build the application of the operator listener; `settings` are shown and must hold no secrets."""
     app = web.Application()
     problems.install(app)
     Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts).install(app)
@@ -46,6 +50,9 @@ def operator_app(
     routes = [
         *api_calls.routes(database, clock),
         *tails.routes(),
+        *api_erasure.routes(housekeeping),
+        *api_audit.routes(database),
+        *api_system.routes(database=database, writer=writer, settings=settings, clock=clock),
         _figures(metrics),
     ]
     routes += api_docs.routes(routes)

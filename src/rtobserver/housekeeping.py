@@ -1,0 +1,166 @@
+"""Take away what may not be kept: calls that are erased, and what is older than `retention` says.
+
+All of it goes through the writer in pieces of a few thousand rows, one per flush, so that recording
+waits for none of it. What is interrupted is taken up at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from rtobserver.clock import Clock
+from rtobserver.config.sections import Retention
+from rtobserver.errors import StoreError, StoreUnavailable
+from rtobserver.metrics import Metrics
+from rtobserver.store import erasure, retention
+from rtobserver.store.calls import Call
+from rtobserver.store.database import Database
+from rtobserver.store.retention import Ref, Step
+from rtobserver.store.writer import Transaction, Writer
+
+SWEEP_SECONDS = 3600.0
+AGAIN_SECONDS = 1.0
+"""Between two tries while readers are in the way, or while the database refuses."""
+PAGE = 500
+"""Calls that are looked up at a time."""
+
+log = structlog.get_logger()
+
+
+class Housekeeping:
+    """Erase calls and keep to the times of retention; made by `keeping_house`."""
+
+    def __init__(
+        self, *, database: Database, writer: Writer, clock: Clock, metrics: Metrics, retention: Retention
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._metrics = metrics
+        self._retention = retention
+        self._erased = asyncio.Event()
+
+    async def erase(self, call: Call, *, actor: str) -> bool:
+        """Erase a call; its rows are gone afterwards, its bytes soon. False where it was erased already.
+
+        Raises:
+            CallIsLive: it is going on.
+            StoreUnavailable: the database cannot be written; what was begun is ended at the next start.
+
+        """
+        if not await self._writer.run(erasure.begin(call, actor=actor, at=self._clock.now_us())):
+            return False
+        await self._take_entries(Ref(call.key, call.day))
+        self._erased.set()
+        return True
+
+    async def complete(self) -> None:
+        """Take what was erased out of the files, and say so in the audit.
+
+        Raises:
+            StoreUnavailable: the database cannot be read or written now.
+
+        """
+        # those that begin later may miss the merge and belong to the next round
+        found = await erasure.unfinished(self._database)
+        if not found:
+            return
+        for each in found:
+            await self._take_entries(Ref(each.key, each.day))
+        await self.clean_files()
+        await self._writer.run(erasure.complete(found, self._clock.now_us()))
+        log.info("erasures_complete", calls=len(found))
+
+    async def clean_files(self) -> None:
+        """Have the files forget what was deleted.
+
+        Raises:
+            StoreUnavailable: the database cannot be written now.
+
+        """
+        done = await self._writer.run(erasure.merge(first=True))
+        while not done:
+            done = await self._writer.run(erasure.merge(first=False))
+        if not await self._writer.between(erasure.cut_wal):
+            raise StoreUnavailable("a reader is in the way of cutting the WAL off")
+
+    async def sweep(self, progress: Callable[[str, int], None] = lambda what, calls: None) -> None:
+        """Take away what is older than it may be kept; `progress` hears how many calls were done with.
+
+        Raises:
+            StoreUnavailable: the database cannot be read or written now.
+
+        """
+        now = self._clock.now_us()
+        before_recordings, before_calls = self.limits(now)
+        await self._go_through(
+            "recordings",
+            lambda: retention.recordings(self._database, before_recordings, PAGE),
+            lambda found: retention.purge(found, now),
+            progress,
+        )
+        await self._go_through(
+            "calls", lambda: retention.calls(self._database, before_calls, PAGE), retention.forget, progress
+        )
+
+    def limits(self, now: int) -> tuple[int, int]:
+        """Give the times before which calls must have begun: to lose what was said, to lose everything."""
+        return now - round(self._retention.entries * 1e6), now - round(self._retention.calls * 1e6)
+
+    async def _go_through(
+        self,
+        what: str,
+        look: Callable[[], Awaitable[list[Ref]]],
+        work: Callable[[list[Ref]], Callable[[Transaction], Step]],
+        progress: Callable[[str, int], None],
+    ) -> None:
+        rows = calls = 0
+        while found := await look():
+            while found:
+                step = await self._writer.run(work(found))
+                found = found[step.calls :]
+                rows, calls = rows + step.rows, calls + step.calls
+                self._metrics.purged_rows.labels(what).inc(step.rows)
+                progress(what, step.calls)
+        if calls:
+            log.info("retention_applied", what=what, calls=calls, rows=rows)
+
+    async def _take_entries(self, call: Ref) -> None:
+        while not (await self._writer.run(retention.purge([call], self._clock.now_us()))).calls:
+            pass
+
+    async def run(self) -> None:
+        """Do all of it, over and over."""
+        due = self._clock.mono()
+        while True:
+            try:
+                await self.complete()
+                if self._clock.mono() >= due:
+                    due = self._clock.mono() + SWEEP_SECONDS
+                    await self.sweep()
+            except StoreError as exc:
+                # nothing is lost by waiting
+                log.warning("housekeeping_delayed", problem=str(exc))
+                await asyncio.sleep(AGAIN_SECONDS)
+                self._erased.set()
+            try:
+                async with asyncio.timeout(max(0.0, due - self._clock.mono())):
+                    await self._erased.wait()
+            except TimeoutError:
+                pass
+            self._erased.clear()
+
+
+@asynccontextmanager
+async def keeping_house(housekeeping: Housekeeping) -> AsyncIterator[Housekeeping]:
+    """Have the work done for the length of the block."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(housekeeping.run(), name="housekeeping")
+        try:
+            yield housekeeping
+        finally:
+            task.cancel()

@@ -1,0 +1,165 @@
+"""Take away what is older than it may be kept, in small pieces that fit between two flushes.
+
+A call's entries, items and quarantined entries go first and leave its row marked as purged; later
+all else goes. How old a call is counts from its beginning. A call that is going on is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from rtobserver.store import tables
+from rtobserver.store.database import Database
+from rtobserver.store.positions import CallKey
+from rtobserver.store.writer import Transaction
+
+ROWS = 5_000
+"""Rows that one transaction takes away at most."""
+
+RECORDINGS = (tables.entry, tables.item, tables.quarantine)
+"""What was said."""
+FIGURES = (tables.response, tables.gap, tables.command, tables.decision)
+"""What else belongs to a call, besides its own row, its orders and its lease."""
+
+_call = tables.call
+_ROWID = sa.literal_column("rowid", sa.BigInteger())
+_OVER = _call.c.status.not_in(("connecting", "live"))
+# as the index has it, or SQLite does not see that it may use it
+_UNPURGED = sa.text("(call.purged_at IS NULL OR call.purged_at = 0)")
+
+
+class Ref(NamedTuple):
+    """Point at a call."""
+
+    key: int
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Say what one transaction did."""
+
+    rows: int
+    calls: int
+    """Calls that it was done with, from the first on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Count what is older than it may be."""
+
+    recordings: int
+    """Calls whose entries and items are to go."""
+    entries: int
+    """Entries of those."""
+    calls: int
+    """Calls of which everything is to go."""
+
+
+async def recordings(database: Database, before: int, limit: int) -> list[Ref]:
+    """List calls that began before a time and still have what was said, oldest first.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    return await _refs(database, sa.and_(_call.c.started_at < before, _UNPURGED, _OVER), limit)
+
+
+async def calls(database: Database, before: int, limit: int) -> list[Ref]:
+    """List calls that began before a time, oldest first.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    return await _refs(database, sa.and_(_call.c.started_at < before, _OVER), limit)
+
+
+async def due(database: Database, *, recordings_before: int, calls_before: int) -> Due:
+    """Count what is due.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    purged = sa.and_(_call.c.started_at < recordings_before, _UNPURGED, _OVER)
+    entries = (
+        sa.select(sa.func.count())
+        .select_from(_call)
+        .join(tables.entry, sa.and_(tables.entry.c.call_key == _call.c.call_key, tables.entry.c.day == _call.c.day))
+    )
+    statements = (
+        sa.select(sa.func.count()).select_from(_call).where(purged),
+        entries.where(purged),
+        sa.select(sa.func.count()).select_from(_call).where(_call.c.started_at < calls_before, _OVER),
+    )
+    counts = []
+    async with database.reading() as connection:
+        for statement in statements:
+            counts.append(int((await connection.execute(statement)).scalar() or 0))
+    return Due(recordings=counts[0], entries=counts[1], calls=counts[2])
+
+
+def purge(found: Sequence[CallKey], at: int, rows: int = ROWS) -> Callable[[Transaction], Step]:
+    """Take away what was said in some calls, as far as one transaction may go; for `Writer.run`."""
+
+    def work(transaction: Transaction) -> Step:
+        left = rows
+        for done, call in enumerate(found):
+            left -= take(transaction, RECORDINGS, call, left)
+            _mark(transaction, call, at if left > 0 else 0)
+            if left <= 0:
+                return Step(rows, done)
+        return Step(rows - left, len(found))
+
+    return work
+
+
+def forget(found: Sequence[CallKey], rows: int = ROWS) -> Callable[[Transaction], Step]:
+    """Take away some calls with all they have, as far as one transaction may go; for `Writer.run`."""
+
+    def work(transaction: Transaction) -> Step:
+        left = rows
+        for done, call in enumerate(found):
+            left -= take(transaction, (*RECORDINGS, *FIGURES), call, left)
+            if left <= 0:
+                return Step(rows, done)
+            for table in (tables.order, tables.lease, _call):
+                transaction.execute(sa.delete(table).where(table.c.call_key == call.key))
+                left -= _changes(transaction)
+        return Step(rows - left, len(found))
+
+    return work
+
+
+def take(transaction: Transaction, from_tables: Sequence[sa.Table], call: CallKey, rows: int) -> int:
+    """Delete at most so many of a call's rows; gives how many it were."""
+    left = rows
+    for table in from_tables:
+        if left <= 0:
+            break
+        chosen = sa.select(_ROWID).select_from(table).where(table.c.call_key == call.key, table.c.day == call.day)
+        transaction.execute(sa.delete(table).where(_ROWID.in_(chosen.limit(left))))
+        left -= _changes(transaction)
+    return rows - left
+
+
+def _mark(transaction: Transaction, call: CallKey, at: int) -> None:
+    transaction.execute(sa.update(_call).where(_call.c.call_key == call.key).values(purged_at=at))
+
+
+def _changes(transaction: Transaction) -> int:
+    # those of the statement itself: what its triggers did is not counted
+    [(count,)] = transaction.execute(sa.select(sa.func.changes()))
+    return int(count)
+
+
+async def _refs(database: Database, wanted: sa.ColumnElement[bool], limit: int) -> list[Ref]:
+    statement = sa.select(_call.c.call_key, _call.c.day).where(wanted).order_by(_call.c.started_at).limit(limit)
+    async with database.reading() as connection:
+        return [Ref(*row) for row in await connection.execute(statement)]

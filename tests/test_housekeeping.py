@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from rtobserver.clock import SystemClock
+from rtobserver.config.sections import Retention, Seconds
+from rtobserver.housekeeping import Housekeeping
+from rtobserver.metrics import Metrics
+from rtobserver.store import retention, tables
+from rtobserver.store.database import Database, transaction
+from rtobserver.store.retention import Ref
+from rtobserver.store.writer import Writer
+from tests.store.stored import START, call, entry, fresh, insert, ref, writer_of
+
+DAY = 86400
+DAY_US = DAY * 1_000_000
+
+
+class Clock(SystemClock):
+    def __init__(self, now_us: int) -> None:
+        self.now = now_us
+
+    def now_us(self) -> int:
+        return self.now
+
+
+@dataclass
+class House:
+    path: Path
+    writer: Writer
+    database: Database
+    clock: Clock
+    metrics: Metrics
+    keeping: Housekeeping
+
+    def record(self, call_id: str, days_ago: float, entries: int = 3, status: str = "ended") -> None:
+        began = START - round(days_ago * DAY_US)
+        values = {"started_at": began, "status": status, "entry_count": entries}
+        insert(self.path, tables.call, call(call_id, **values))
+        day = ref(call_id, began).day
+        if entries:
+            insert(self.path, tables.entry, *[entry(call_id, seq, day=day) for seq in range(1, entries + 1)])
+        position = {"call_key": ref(call_id).key, "day": day, "epoch": 1, "seq": 1}
+        insert(
+            self.path,
+            tables.response,
+            position
+            | {
+                "response_id": "resp_1",
+                "status": "completed",
+                "out_of_band": False,
+                "playback_cleared": False,
+                "interrupted": False,
+            },
+        )
+        insert(
+            self.path,
+            tables.item,
+            position
+            | {
+                "item_id": "item_1",
+                "role": "user",
+                "kind": "speech",
+                "text": f"hello {call_id}",
+                "status": "completed",
+                "interrupted": False,
+                "out_of_band": False,
+                "idle_timeout": False,
+            },
+        )
+
+    def count(self, table: sa.Table) -> int:
+        with transaction(self.path) as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0)
+
+    def calls(self) -> dict[str, bool]:
+        """Give the calls that are left, and whether what was said was taken away."""
+        with transaction(self.path) as connection:
+            rows = connection.execute(sa.select(tables.call.c.call_id, tables.call.c.purged_at)).all()
+        return {row.call_id: bool(row.purged_at) for row in rows}
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    path = fresh(tmp_path)
+    clock, metrics = Clock(START), Metrics()
+    writer = writer_of(path)
+    await writer.open()
+    async with Database(path, clock=clock) as database:
+        keeping = Housekeeping(
+            database=database,
+            writer=writer,
+            clock=clock,
+            metrics=metrics,
+            retention=Retention(entries=Seconds(30 * DAY), calls=Seconds(365 * DAY)),
+        )
+        yield House(path, writer, database, clock, metrics, keeping)
+    await writer.close()
+
+
+async def test_what_was_said_goes_first_and_the_rest_later(house: House) -> None:
+    for call_id, days in (("new", 29.9), ("old", 30.1), ("ancient", 365.1)):
+        house.record(call_id, days)
+    await house.keeping.sweep()
+    assert house.calls() == {"new": False, "old": True}
+    assert (house.count(tables.entry), house.count(tables.item), house.count(tables.response)) == (3, 1, 2)
+    house.clock.now += 335 * DAY_US
+    await house.keeping.sweep()
+    assert house.calls() == {"new": True}
+    assert (house.count(tables.entry), house.count(tables.response)) == (0, 1)
+
+
+async def test_a_purged_line_is_not_found_any_more(house: House) -> None:
+    house.record("old", 31)
+    await house.keeping.sweep()
+    with transaction(house.path) as connection:
+        hits = connection.execute(sa.text("SELECT count(*) FROM search_index WHERE search_index MATCH 'hello'"))
+        assert hits.scalar() == 0
+
+
+@pytest.mark.parametrize("status", ["live", "connecting"])
+async def test_a_call_that_goes_on_is_left_alone(house: House, status: str) -> None:
+    house.record("odd", 400, status=status)
+    await house.keeping.sweep()
+    assert house.calls() == {"odd": False}
+    assert house.count(tables.entry) == 3
+
+
+async def test_no_transaction_takes_more_rows_than_it_may(house: House) -> None:
+    for number in range(7):
+        house.record(f"old_{number}", 31 + number, entries=number * 3)
+    found = await retention.recordings(house.database, START - 30 * DAY_US, 100)
+    rows = calls = steps = 0
+    while found:
+        step = await house.writer.run(retention.purge(found, START, rows=5))
+        assert step.rows <= 5
+        rows, calls, steps, found = rows + step.rows, calls + step.calls, steps + 1, found[step.calls :]
+    assert (rows, calls) == (sum(number * 3 for number in range(7)) + 7, 7)
+    assert steps >= rows / 5
+    assert house.count(tables.entry) == 0
+    assert all(house.calls().values())
+
+
+async def test_a_purge_that_a_crash_interrupted_is_ended_later(house: House) -> None:
+    house.record("old", 31, entries=20)
+    await house.writer.run(retention.purge([Ref(ref("old").key, ref("old", START - 31 * DAY_US).day)], START, rows=5))
+    assert house.calls() == {"old": False}
+    assert 0 < house.count(tables.entry) < 20
+    await house.keeping.sweep()
+    assert house.calls() == {"old": True}
+    assert house.count(tables.entry) == 0
+
+
+async def test_it_counts_what_it_took(house: House) -> None:
+    house.record("old", 31)
+    house.record("ancient", 400)
+    due = await retention.due(house.database, recordings_before=START - 30 * DAY_US, calls_before=START - 365 * DAY_US)
+    assert (due.recordings, due.entries, due.calls) == (2, 6, 1)
+    heard: list[tuple[str, int]] = []
+    await house.keeping.sweep(lambda what, calls: heard.append((what, calls)))
+    assert heard == [("recordings", 2), ("calls", 1)]
+    text = house.metrics.render().decode()
+    assert 'rtobserver_purged_rows_total{what="recordings"} 8.0' in text
+    assert 'rtobserver_purged_rows_total{what="calls"} 2.0' in text
+
+
+async def test_the_oldest_calls_are_found_through_their_index(house: House) -> None:
+    with transaction(house.path) as connection:
+        plan = connection.execute(
+            sa.text(
+                "EXPLAIN QUERY PLAN SELECT call_key FROM call WHERE started_at < 1 "
+                "AND (call.purged_at IS NULL OR call.purged_at = 0) ORDER BY started_at"
+            )
+        ).all()
+    assert "ix_call_unpurged" in str(plan)
