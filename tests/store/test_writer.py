@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtobserver.errors import StoreUnavailable
+from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.store import database, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import EntryRow, Transaction, Writer
@@ -232,7 +232,7 @@ async def test_a_writer_that_cannot_go_on_says_so_to_everybody_who_waits(path: P
     await writer.open()
     with pytest.raises(StoreUnavailable):
         await writer.run(break_it)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(StoreError, match="can be written no more"):
         await writer.done
     with pytest.raises(StoreUnavailable):
         await writer.run(lambda _: None)

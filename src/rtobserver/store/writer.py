@@ -233,7 +233,9 @@ class Writer:
             self._fail([queue.popleft() for queue in (self._work, self._alone) for _ in range(len(queue))], exc)
             if not isinstance(exc, sqlite3.Error):
                 log.exception("writer_failed")
-            self._tell(self._closed.set_exception, StoreError(f"the database can be written no more: {exc}"))
+            self._tell(
+                self._closed.set_exception, StoreError(f"the database can be written no more: {str(exc) or repr(exc)}")
+            )
         else:
             self._tell(self._closed.set_result, None)
 
