@@ -61,6 +61,14 @@ async def test_a_call_has_every_field_before_anything_is_known(api: Stage) -> No
         "attach_latency_ms": None,
         "completeness": None,
         "gap_count": 0,
+        "metrics": {
+            "user_talk_ms": 0,
+            "assistant_talk_ms": 0,
+            "dead_air_ms": None,
+            "tool_latency_ms": {"p50": None, "p95": None},
+            "transcription_failure_count": 0,
+            "transcription_hint": None,
+        },
     }
 
 

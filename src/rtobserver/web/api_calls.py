@@ -10,14 +10,15 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 
 from rtobserver.clock import Clock
-from rtobserver.store import calls, commands, entries, gaps
+from rtobserver.store import calls, commands, entries, gaps, search
 from rtobserver.store.calls import Before
 from rtobserver.store.database import Database
+from rtobserver.store.phrases import Phrase
 from rtobserver.store.positions import Position
 from rtobserver.web import cursors, queries, shapes
 from rtobserver.web.entry_lists import LINES, send_lines, send_page, wants_lines
 from rtobserver.web.parameters import LIMIT_DEFAULT
-from rtobserver.web.queries import DURATION, GLOB, LIMIT, MOMENT, PLACE, TEXT, TEXTS, Page, choice, choices
+from rtobserver.web.queries import DURATION, GLOB, LIMIT, MOMENT, PLACE, TEXT, TEXTS, WORDS, Page, choice, choices
 from rtobserver.web.routes import Answer, Ask, Route
 
 R = TypeVar("R")
@@ -43,6 +44,7 @@ class CallFilter:
     until: Annotated[int | None, MOMENT, "Only calls that began before this time."] = None
     min_duration: Annotated[int | None, DURATION, "Only ended calls that lasted as long: seconds, or `30m`."] = None
     has: Annotated[tuple[calls.Has, ...], choices(calls.HAS), "Only calls with this; repeated: with all of it."] = ()
+    policy: Annotated[str | None, TEXT, "Only calls in which this policy decided anything, acted or not."] = None
 
     def wanted(self) -> calls.Filter:
         """Say it to the store."""
@@ -58,6 +60,7 @@ class CallFilter:
             until=self.until,
             min_duration_us=self.min_duration,
             has=self.has,
+            policy=self.policy,
         )
 
 
@@ -65,6 +68,9 @@ class CallFilter:
 class ListCalls(CallFilter):
     """Ask for a page of calls, newest first."""
 
+    q: Annotated[tuple[Phrase, ...] | None, WORDS, "Only calls in whose transcript this is found; as in a search."] = (
+        None
+    )
     limit: Annotated[int, LIMIT, "How many calls a page may have."] = LIMIT_DEFAULT
     cursor: Annotated[
         Before | None, queries.cursor(cursors.to_calls), "`next_cursor` of the page before, as it came."
@@ -151,7 +157,11 @@ class _Api:
     async def calls(self, ask: Ask[ListCalls, None]) -> shapes.Listed[shapes.Call]:
         query = ask.query
         await ask.record("&".join(sorted(set(ask.request.query))))
-        found, behind = await calls.page(self._database, query.wanted(), before=query.cursor, limit=query.limit)
+        page: dict[str, Any] = {"before": query.cursor, "limit": query.limit}
+        if query.q is None:
+            found, behind = await calls.page(self._database, query.wanted(), **page)
+        else:
+            found, behind = await search.call_page(self._database, query.q, query.wanted(), **page)
         return shapes.Listed([shapes.call(row) for row in found], cursors.of_calls(behind))
 
     async def call(self, ask: Ask[queries.Nothing, None]) -> shapes.Call:

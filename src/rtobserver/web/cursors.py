@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 
 from rtobserver.errors import RequestError
 from rtobserver.store.calls import Before
+from rtobserver.store.decisions import Place
 from rtobserver.store.feed import Mark
 from rtobserver.store.positions import Position
 
 _AUDIT = re.compile(r"aud_[0-9a-f]{22}")
 _TAIL = re.compile(r"t([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,19})")
+_DECISIONS = re.compile(r"d([0-9]{1,9}):([0-9]{1,9}):(.{1,160})", re.DOTALL)
+_LINE = re.compile(r"l[0-9a-f]{24}")
+_NUMBER = re.compile(r"n([0-9]{1,19})")
 _CALLS = re.compile(r"c([0-9]{1,19}):([0-9]{1,19})")
 
 
@@ -89,13 +94,72 @@ def to_audit(cursor: str) -> str:
     return text
 
 
+def of_decisions(place: Place | None) -> str | None:
+    """Write the cursor behind a page of a call's decisions."""
+    return None if place is None else _write(f"d{place.epoch}:{place.seq}:{place.policy}")
+
+
+def to_decisions(cursor: str) -> Place:
+    """Read a cursor of a list of a call's decisions.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    match = _DECISIONS.fullmatch(_read(cursor))
+    if match is None:
+        raise _refused()
+    return Place(int(match[1]), int(match[2]), match[3])
+
+
+def of_line(item_id: str | None) -> str | None:
+    """Write the cursor behind a page of a transcript, which ended with this item."""
+    return None if item_id is None else _write(line_mark(item_id))
+
+
+def to_line(cursor: str) -> str:
+    """Read a cursor of a transcript; gives the `line_mark` of the item that the page ended with.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    text = _read(cursor)
+    if not _LINE.fullmatch(text):
+        raise _refused()
+    return text
+
+
+def line_mark(item_id: str) -> str:
+    """Name an item in a cursor; its id may be longer than a parameter can be."""
+    return "l" + hashlib.blake2b(item_id.encode(), digest_size=12).hexdigest()
+
+
+def of_number(number: int | None) -> str | None:
+    """Write the cursor behind a page whose rows are numbered."""
+    return None if number is None else _write(f"n{number}")
+
+
+def to_number(cursor: str) -> int:
+    """Read a cursor of a list whose rows are numbered.
+
+    Raises:
+        RequestError: it is none of ours.
+
+    """
+    match = _NUMBER.fullmatch(_read(cursor))
+    if match is None or int(match[1]) >= 1 << 63:
+        raise _refused()
+    return int(match[1])
+
+
 def _write(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _read(cursor: str) -> str:
     try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise _refused() from None
 

@@ -129,6 +129,7 @@ def _parameter(parameter: queries.Parameter) -> Json:
     written: Json = {
         "name": parameter.name,
         "in": "query",
+        "required": parameter.required,
         "description": parameter.description,
         "schema": dict(parameter.form.schema),
     }

@@ -19,7 +19,17 @@ from rtobserver.metrics import CONTENT_TYPE, Metrics
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
-from rtobserver.web import api_audit, api_calls, api_docs, api_erasure, api_system, problems, queries
+from rtobserver.web import (
+    api_audit,
+    api_calls,
+    api_conversations,
+    api_docs,
+    api_erasure,
+    api_search,
+    api_system,
+    problems,
+    queries,
+)
 from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
 from rtobserver.web.bearer import Bearer
@@ -49,6 +59,8 @@ def operator_app(
     tails.install(app)
     routes = [
         *api_calls.routes(database, clock),
+        *api_conversations.routes(database),
+        *api_search.routes(database, clock),
         *tails.routes(),
         *api_erasure.routes(housekeeping),
         *api_audit.routes(database),

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 from multidict import MultiMapping
 
 from rtobserver.errors import RequestError
+from rtobserver.store import phrases
 from rtobserver.store.positions import Position
 from rtobserver.web import cursors
 from rtobserver.web.parameters import LIMIT_CAP, LIMIT_DEFAULT, TEXT_CAP, Parameters, one_of
@@ -51,6 +52,7 @@ class Parameter:
     """The field of the query that holds it."""
     form: Form
     description: str
+    required: bool
 
 
 def _of_text(read: Callable[[str], T | None], says: str, schema: Mapping[str, Any]) -> Form:
@@ -129,6 +131,7 @@ DURATION = Form(
 )
 PLACE = _of_text(Position.parse, "a position such as 1:250", {"pattern": "^[0-9]{1,9}:[0-9]{1,9}$"})
 GLOB = _of_text(_glob, f"a pattern; it can have at most {_STARS} stars", _SHORT)
+WORDS = _of_text(phrases.read, "words to look for", _SHORT)
 
 
 def cursor(read: Callable[[str], Any]) -> Form:
@@ -162,7 +165,15 @@ def parameters_of(query: type) -> tuple[Parameter, ...]:
     found = []
     for each in dataclasses.fields(query):
         form, description = hints[each.name].__metadata__
-        found.append(Parameter(name=each.name.rstrip("_"), field=each.name, form=form, description=description))
+        found.append(
+            Parameter(
+                name=each.name.rstrip("_"),
+                field=each.name,
+                form=form,
+                description=description,
+                required=each.default is each.default_factory is dataclasses.MISSING,
+            )
+        )
     return tuple(found)
 
 
@@ -184,4 +195,7 @@ class Reader(Generic[Q]):
         """
         given = Parameters(values, self._known, families=self._families)
         taken = {each.field: each.form.take(given, each.name, now_us) for each in self._parameters}
+        for each in self._parameters:
+            if each.required and taken[each.field] is None:
+                raise RequestError(400, "missing_parameter", f"`{each.name}` must be given.")
         return self._query(**{name: value for name, value in taken.items() if value is not None})

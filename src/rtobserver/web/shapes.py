@@ -133,6 +133,26 @@ class Latency(Struct, frozen=True):
     ] = Percentiles()
 
 
+class Metrics(Struct, frozen=True):
+    """Say more of how a call went."""
+
+    user_talk_ms: Annotated[int, Meta(description="By the media clock, less what voice detection adds.")] = 0
+    assistant_talk_ms: Annotated[
+        int, Meta(description="Playback; reckoned from tokens where upstream reported none.")
+    ] = 0
+    dead_air_ms: Annotated[
+        int | None,
+        Meta(description="Nobody spoke and nothing played, between the first sound and the last; null if unknown."),
+    ] = None
+    tool_latency_ms: Annotated[Percentiles, Meta(description="From a tool's complete arguments to its output.")] = (
+        Percentiles()
+    )
+    transcription_failure_count: int = 0
+    transcription_hint: Annotated[
+        str | None, Meta(description="What may be wrong where the user's speech could not be transcribed.")
+    ] = None
+
+
 class Call(Struct, frozen=True):
     """Be a call."""
 
@@ -161,6 +181,7 @@ class Call(Struct, frozen=True):
     attach_latency_ms: Annotated[int | None, Meta(description="From the answer to the observer's connection.")]
     completeness: Annotated[str, _one_of(("complete", "complete_with_gaps", "incomplete"))] | None
     gap_count: int
+    metrics: Metrics
 
 
 class Entry(Struct, frozen=True):
@@ -245,6 +266,7 @@ def call(row: calls.Call) -> Call:
         attach_latency_ms=row.attach_latency_ms,
         completeness=row.completeness,
         gap_count=row.gap_count,
+        metrics=msgspec.convert(row.metrics, Metrics),
     )
 
 
