@@ -126,6 +126,7 @@ class Machine:
         self._refreshed = False
         self._attached_mono = mono
         self._detached_at: int | None = None
+        self._detached_mono = mono
         self._why_detached: GapReason = "reattach"
         self._absence: GapRow | None = None
         self._sums_due = False
@@ -201,7 +202,7 @@ class Machine:
         if self.phase is not Phase.ATTACHED:
             return []
         self._expired = self._expired or "maximum duration" in reason
-        self._detached_at = at
+        self._detached_at, self._detached_mono = at, mono
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
         self.phase = Phase.REATTACHING
@@ -388,19 +389,23 @@ class Machine:
 
     def _end(self, at: int, mono: float) -> list[Effect]:
         if self._given_up is not None:
-            return [Changed({"ended_at": at}), *self._leave()]
+            return [Changed({"ended_at": self._time(mono)}), *self._leave()]
         outcome = "expired" if self._expired else "browser_left"
         # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
         ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
         if self._hung_up_by is not None and ours:
             outcome = _OUTCOMES[self._hung_up_by]
-        ended_at = self._detached_at if self.phase is Phase.REATTACHING else None
+        ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
         if self._absence is not None:
             effects += self._be_present(at)
-        effects += self._settle("ended", outcome, mono, at if ended_at is None else ended_at)
+        effects += self._settle("ended", outcome, mono, ended_at)
         self._given_up = ("ended", outcome)
         return effects + self._leave()
+
+    def _time(self, mono: float) -> int:
+        """Give the time of a monotonic moment, as if nobody had set the wall clock since the call began."""
+        return self._plan.started_at + int(self.ledger.age(mono) * 1e6)
 
     def _settle(self, status: str, outcome: str, mono: float, ended_at: int | None = None) -> list[Effect]:
         last = self.state.finish()
