@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import sqlalchemy as sa
 
-from rtobserver.clock import SystemClock
+from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.sections import (
     Config,
     Limits,
@@ -314,12 +314,14 @@ def _prepare(path: Path) -> str:
 
 
 @asynccontextmanager
-async def serving(simulator: Simulator, path: Path, setting: Setting | None = None) -> AsyncIterator[Stage]:
+async def serving(
+    simulator: Simulator, path: Path, setting: Setting | None = None, clock: Clock | None = None
+) -> AsyncIterator[Stage]:
     """Run a daemon in front of a simulator, on the SQLite file `path`; a second one may follow on the same file."""
     config = config_for(simulator, path, setting or Setting())
     key = await asyncio.to_thread(_prepare, path)
     connector = aiohttp.TCPConnector(limit=0)
-    async with running(config) as daemon, aiohttp.ClientSession(connector=connector) as http:
+    async with running(config, clock=clock) as daemon, aiohttp.ClientSession(connector=connector) as http:
         yield Stage(simulator, daemon, http, key, path, config)
 
 
