@@ -49,7 +49,8 @@ async def count(path: Path) -> int:
 async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> AsyncIterator[Rebuilt]:
     """Rebuild all calls, newest first; `new_state` begins the fold of a call of (profile, model).
 
-    Each call is one transaction: what was rebuilt stays so if this is interrupted.
+    Right rows take the place of wrong ones, and those that should not be go: interrupted at any
+    moment, it leaves no call with less than it had.
 
     Raises:
         StoreBusy: a daemon runs on the file.
@@ -68,9 +69,11 @@ async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> Asy
             async with Database(path, clock=clock) as reads:
                 before = None
                 while True:
+                    replaced: list[asyncio.Future[None]] = []
                     page, before = await calls.page(reads, calls.Filter(erased=True), before=before, limit=PAGE)
                     for call in page:
-                        yield await _rebuild(reads, writer, recorder, call, new_state)
+                        yield await _rebuild(reads, writer, recorder, call, new_state, replaced)
+                    await asyncio.gather(*replaced)
                     if before is None:
                         return
         finally:
@@ -78,7 +81,12 @@ async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> Asy
 
 
 async def _rebuild(
-    reads: Database, writer: Writer, recorder: Recorder, call: Call, new_state: Callable[[str, str], CallState]
+    reads: Database,
+    writer: Writer,
+    recorder: Recorder,
+    call: Call,
+    new_state: Callable[[str, str], CallState],
+    replaced: list[asyncio.Future[None]],
 ) -> Rebuilt:
     if call.purged_at is not None:
         return Rebuilt(call.call_id, 0, left_alone=True)
@@ -100,7 +108,7 @@ async def _rebuild(
     gaps = Gaps(restored.gaps)
     settled = gaps.close(missed=totals.missed or call.status == "unobserved") if over else []
 
-    future = writer.post(folds.forget(ref))
+    replaced.append(writer.post(folds.forget(ref, items.keys(), responses.keys())))
     recorder.record(ref, Rows(tuple(items.values()), tuple(responses.values())))
     for gap in settled:
         recorder.record(ref, gap)
@@ -108,5 +116,4 @@ async def _rebuild(
     if over:
         completeness, checks = verdict.judge(call.status, totals, gaps.count, restored.counts)
         recorder.record(ref, Changed({"completeness": completeness, "checks": checks}))
-    await future
     return Rebuilt(call.call_id, restored.entry_count, left_alone=False)

@@ -6,7 +6,7 @@ Columns are named as the values' fields are; only a response's `usage` is kept a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import Any
@@ -52,12 +52,17 @@ def item_of(row: Mapping[Any, Any]) -> ItemRow:
     return ItemRow(**{name: row[name] for name in _ITEM})
 
 
-def forget(call: CallKey) -> Callable[[Transaction], None]:
-    """Take a call's items and responses away, so that they can be folded again; for `Writer.post`."""
+def forget(
+    call: CallKey, items: Collection[str] = (), responses: Collection[str] = ()
+) -> Callable[[Transaction], None]:
+    """Take a call's items and responses away, but for those named; for `Writer.post`."""
 
     def work(transaction: Transaction) -> None:
-        for table in (tables.item, tables.response):
-            transaction.execute(sa.delete(table).where(table.c.call_key == call.key, table.c.day == call.day))
+        for id_, kept in ((tables.item.c.item_id, items), (tables.response.c.response_id, responses)):
+            of_call = sa.and_(id_.table.c.call_key == call.key, id_.table.c.day == call.day)
+            there = {found for (found,) in transaction.execute(sa.select(id_).where(of_call))}
+            for stale in there.difference(kept):
+                transaction.execute(sa.delete(id_.table).where(of_call, id_ == stale))
 
     return work
 

@@ -228,7 +228,7 @@ class Writer:
             with _Database(raw) as database:
                 while self._take(database):
                     pass
-        except BaseException as exc:  # noqa: BLE001 - an essential thread: the daemon must stop
+        except BaseException as exc:  # an essential thread: whatever it is, the daemon must stop
             self._closing = True
             self._fail([queue.popleft() for queue in (self._work, self._alone) for _ in range(len(queue))], exc)
             if not isinstance(exc, sqlite3.Error):
