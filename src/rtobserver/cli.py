@@ -185,12 +185,17 @@ def rebuild(config_path: Path, as_json: bool) -> None:
 @click.option("--port", default=9400, show_default=True, help="0 picks a free one.")
 @click.option("--provider", type=click.Choice(["azure", "openai"]), default="azure", show_default=True)
 @click.option("--scenario", default="default", show_default=True, help="A shipped scenario or a TOML file.")
-@click.option("--no-media", is_flag=True, help="Without WebRTC media (this release has none yet).")
+@click.option("--no-media", is_flag=True, help="Without WebRTC media, and without aiortc.")
 @click.option(
     "--recording", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Play this call instead."
 )
 @click.option("--pace", default=1.0, show_default=True, help="Real seconds per simulated second; 0 waits for nothing.")
-@click.option("--ice-host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--ice-host", default="127.0.0.1", show_default=True, help="Addresses for media, comma-separated, of this machine."
+)
+@click.option("--consent", "consent_seconds", type=float, help="Seconds until a vanished caller is gone [about 30].")
+@click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Serve over TLS.")
+@click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--api-key", default="sim-key", show_default=True, help="The key that it accepts.")
 @click.option("--ledger", type=click.Path(path_type=Path), help="Write a line per event before it is sent.")
 @click.option("--fault", "faults", multiple=True, metavar="KEY=VALUE", help="Misbehave; see docs/simulator.md.")
@@ -202,11 +207,9 @@ def simulate(log_format: str | None, no_media: bool, faults: tuple[str, ...], **
     from rtobserver.simulator.server import Simulator
 
     logs.set_up(_format(log_format))
-    if not no_media:
-        raise click.UsageError("this release simulates without media only: add --no-media")
 
     async def run() -> None:
-        setting = SimulatorOptions(remember=False, faults=parse_faults(faults), **options)
+        setting = SimulatorOptions(media=not no_media, remember=False, faults=parse_faults(faults), **options)
         async with Simulator(setting) as simulator:
             click.echo(json.dumps({"event": "listening", "base_url": simulator.base_url}), err=True)
             await _signalled()

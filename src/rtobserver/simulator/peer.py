@@ -7,7 +7,9 @@ are never queued nor resampled: each gives its level and is dropped.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription
@@ -20,8 +22,11 @@ from rtobserver.simulator.sdp import BadOffer
 from rtobserver.simulator.speech import Ear, SpeechTrack, clip
 from rtobserver.simulator.voice import Voice
 
+__all__ = ["Peer", "clip"]
+
 _LARGEST_MESSAGE = 1_073_741_823
 """What upstream says it takes on a data channel; aiortc takes as much and says less."""
+_FLUSH_SECONDS = 1.0
 _ODD_OFFERS = (
     ValueError, TypeError, AttributeError, LookupError, AssertionError,
     InternalError, InvalidAccessError, InvalidStateError, OperationError,
@@ -89,12 +94,10 @@ class Peer:
         except _ODD_OFFERS as exc:
             await connection.close()
             raise BadOffer(str(exc)) from exc
-        except asyncio.CancelledError:
+        except (BadOffer, asyncio.CancelledError):
             await connection.close()
             raise
-        peer.answer = connection.localDescription.sdp.replace(
-            "a=max-message-size:65536", f"a=max-message-size:{_LARGEST_MESSAGE}"
-        )
+        peer.answer = re.sub(r"(a=max-message-size:)\d+", rf"\g<1>{_LARGEST_MESSAGE}", connection.localDescription.sdp)
         return peer
 
     def bind(self, call: Callee, connect_seconds: float) -> None:
@@ -162,7 +165,21 @@ class Peer:
         for timer in (self._pause_timer, self._patience):
             if timer is not None:
                 timer.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._flush()
         await self._connection.close()
+
+    async def _flush(self) -> None:
+        """Wait until the browser has acknowledged what was sent; closing would drop the rest."""
+        sctp = self._connection.sctp
+        while (  # noqa: ASYNC110 - aiortc has no event for it
+            sctp is not None
+            and self.is_open
+            and self._connection.connectionState == "connected"
+            and (sctp._data_channel_queue or sctp._outbound_queue or sctp._sent_queue)
+        ):
+            await asyncio.sleep(0.01)
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -171,6 +188,10 @@ class Peer:
         self._expects_channel = connection.sctp is not None
         for transceiver in connection.getTransceivers():
             if transceiver.kind == "audio" and not self.has_audio:
+                opus = [codec for codec in transceiver._codecs if codec.mimeType == "audio/opus"]
+                if not opus:
+                    raise BadOffer("the offer has no Opus")
+                transceiver._codecs = opus
                 self.has_audio = True
                 self.loudspeaker = SpeechTrack(on_silent=self._notice)
                 transceiver.sender.replaceTrack(self.loudspeaker)

@@ -38,6 +38,7 @@ __all__ = ["Simulator", "SimulatorOptions"]
 
 _LARGEST_BODY = 16 * 1024 * 1024
 _SECONDS_OF_SESSION = 3600
+_WITHOUT_AIORTC = "install it with `pip install 'rtobserver[demo]'`, or do without media by --no-media"
 
 
 class Simulator:
@@ -49,7 +50,7 @@ class Simulator:
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
         if self.options.media and importlib.util.find_spec("aiortc") is None:
-            raise ConfigError([Mistake("media", "needs aiortc", "install rtobserver[demo], or leave media off")])
+            raise ConfigError([Mistake("", "WebRTC media needs aiortc", _WITHOUT_AIORTC)])
         self._frames: list[RecordedFrame] | None = None
         if self.options.recording is not None:
             self._frames = load_recording(self.options.recording)
@@ -88,6 +89,8 @@ class Simulator:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self.options.media:
+                await asyncio.to_thread(_load_media)
             self._ledger = stack.enter_context(Ledger(self.options.ledger))
             await stack.enter_async_context(self._tasks)
             app = web.Application(client_max_size=_LARGEST_BODY)
@@ -221,6 +224,13 @@ class Simulator:
         self._exchange.closing.set()
         for call in self._unstopped:
             call.stop()
+
+
+def _load_media() -> None:
+    """Do what would hold up the first call: it takes most of a second."""
+    from rtobserver.simulator import peer
+
+    peer.clip("assistant")
 
 
 async def _leave_out_own_headers(_request: web.Request, response: web.StreamResponse) -> None:
