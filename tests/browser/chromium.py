@@ -56,7 +56,12 @@ class Tab:
 
     async def until(self, condition: str, patience: float = PATIENCE) -> None:
         """Wait for a JavaScript expression to become true."""
-        await self.page.wait_for_function(condition, timeout=patience * 1000)
+
+        async def look() -> bool:
+            # not Playwright's own waiting, which uses eval: the page's policy forbids that
+            return bool(await self.page.evaluate(condition))
+
+        await until(look, patience)
 
     async def statistics(self) -> Json:
         """Give the last report of each type about audio and the data channel (`inbound-rtp`, `outbound-rtp`)."""

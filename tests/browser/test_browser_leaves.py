@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -17,7 +18,7 @@ from tests.support.stage import Setting, Stage, staged
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SERVED = Setting(public=Public(static_dir=FilePath(str(PAGE))))
-WITH_MEDIA = {"media": True, "pace": 1.0, "begin": "answered"}
+WITH_MEDIA: dict[str, Any] = {"media": True, "pace": 1.0, "begin": "answered"}
 
 
 async def place(shown: Tab, stage: Stage) -> str:
