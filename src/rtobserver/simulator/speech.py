@@ -126,6 +126,8 @@ class SpeechTrack(MediaStreamTrack):
                 break
             self._awake.clear()
             await self._awake.wait()
+            # What was not sent while there was nothing to say is not caught up on.
+            self._due = max(self._due, loop.time())
         self._due += PACKET_SECONDS
         return self._packet(payload, loop.time())
 
