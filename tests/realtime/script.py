@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Self
 
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.cost import Prices
@@ -52,7 +52,7 @@ class Script:
         self.seq = 0
         self.changes: list[Changes] = []
 
-    def at(self, ms: int) -> Script:
+    def at(self, ms: int) -> Self:
         """Move the clock."""
         self.ms = ms
         return self
