@@ -48,7 +48,7 @@ GAP_REASONS = (
 )
 KINDS: Mapping[str, int] = {"event": KIND_EVENT, "command": KIND_COMMAND, "gap": KIND_GAP}
 
-_KIND_NAMES = {number: name for name, number in KINDS.items()}
+KIND_NAMES = {number: name for name, number in KINDS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
@@ -280,7 +280,7 @@ def entry(row: entries.Entry) -> bytes:
             row.seq,
             time(row.at),
             row.offset_us / 1000,
-            _KIND_NAMES[row.kind],
+            KIND_NAMES[row.kind],
             row.type,
             row.event_id,
             bool(row.flags & FLAG_STRIPPED),
