@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -210,9 +211,9 @@ def simulate(log_format: str | None, no_media: bool, faults: tuple[str, ...], **
 
     async def run() -> None:
         setting = SimulatorOptions(media=not no_media, remember=False, faults=parse_faults(faults), **options)
-        async with Simulator(setting) as simulator:
+        async with _until_signalled(), Simulator(setting) as simulator:
             click.echo(json.dumps({"event": "listening", "base_url": simulator.base_url}), err=True)
-            await _signalled()
+            await asyncio.Event().wait()
 
     _run(run())
 
@@ -231,11 +232,13 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
     logs.set_up(_format(log_format))
 
     async def run() -> None:
-        async with demonstrating(public_port=public_port, operator_port=operator_port) as demo:
+        ports = {"public_port": public_port, "operator_port": operator_port}
+        async with _until_signalled(), demonstrating(**ports) as demo:
             click.echo(f"upstream={demo.upstream} (simulated)")
             click.echo(f"public={demo.daemon.public_url}")
             click.echo(f"operator={demo.daemon.operator_url}")
             click.echo(f"key={demo.key}")
+            click.echo("placing an example call, which takes some ten seconds ...")
             call_id = await place_call(demo)
             click.echo(f"recorded {call_id} in {demo.path}")
             url = f"{demo.daemon.operator_url}/api/v1/calls/{call_id}"
@@ -244,7 +247,7 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
             click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}/entries")
             if not once:
                 click.echo("Ctrl-C ends it")
-                await _signalled()
+                await asyncio.Event().wait()
 
     _run(run())
 
@@ -364,12 +367,28 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-async def _signalled() -> None:
-    """Wait for SIGTERM or Ctrl-C."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+@asynccontextmanager
+async def _until_signalled() -> AsyncIterator[None]:
+    """Cut the block off at SIGTERM or Ctrl-C; what it has begun ends as at its end."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    patience = asyncio.timeout(None)
+
+    def stopping() -> None:
+        if not patience.expired():
+            patience.reschedule(loop.time())
+
+    try:
+        async with patience:
+            for number in numbers:
+                loop.add_signal_handler(number, stopping)
+            yield
+    except TimeoutError:
+        if not patience.expired():
+            raise
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 async def _progress(results: AsyncIterator[T], total: int, what: str) -> AsyncIterator[T]:
