@@ -1,0 +1,66 @@
+"""`rtobserver demo`, which must work for whoever tries it first."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from asyncio.subprocess import PIPE, create_subprocess_exec
+from pathlib import Path
+
+import pytest
+
+from tests.process.stage import Json, command
+
+pytestmark = pytest.mark.process
+
+WORDS = ("demo", "--no-browser", "--public-port", "0", "--operator-port", "0", "--log-format", "json")
+
+
+async def test_one_call_is_placed_recorded_and_said_where(tmp_path: Path) -> None:
+    async with command(*WORDS, "--once", folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
+        code, out, log = await demo.ended(30)
+    assert code == 0, log
+    assert "Traceback" not in log
+    [recorded] = [line for line in out.splitlines() if line.startswith("recorded rtc_")]
+    [database] = tmp_path.glob("*/demo.db")
+    assert recorded.endswith(f" in {database}")
+
+
+async def test_the_printed_commands_read_the_call_until_it_is_ended(tmp_path: Path) -> None:
+    async with command(*WORDS, folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
+        assert (await demo.printed("public=")).startswith("http://127.0.0.1:")
+        assert (await demo.printed("key=")).startswith("rto_")
+        await demo.printed("read it with:")
+        call = await read(await demo.printed("  curl"))
+        entries = await read(await demo.printed("  curl"))
+        await demo.printed("Ctrl-C ends it")
+        assert await demo.stopped() < 2
+    assert (call["status"], call["completeness"], call["turn_count"]) == ("ended", "complete", 2)
+    assert len(entries["data"]) == call["entry_count"] > 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_in_the_middle_of_the_call_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
+    async with command(*WORDS, folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
+        await demo.printed("key=")
+        demo.process.send_signal(number)
+        code, _, log = await demo.ended(5)
+    assert code == 0, log
+    assert "Traceback" not in log
+
+
+async def test_a_simulator_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    words = ("simulate", "--no-media", "--port", "0", "--ledger", tmp_path / "ledger")
+    async with command(*words, folder=tmp_path) as simulator:
+        said = await simulator.logged("listening")
+        assert said["base_url"].endswith("/openai/v1")
+        assert await simulator.stopped() < 2
+
+
+async def read(words: str) -> Json:
+    """Run what was printed, as it stands."""
+    process = await create_subprocess_exec("curl", *shlex.split(words), stdout=PIPE)
+    out, _ = await process.communicate()
+    document: Json = json.loads(out)
+    return document
