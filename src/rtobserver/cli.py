@@ -228,7 +228,6 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
     """Run simulator and daemon on a fresh SQLite file and place one example call."""
     from rtobserver.demo import demonstrating, place_call
 
-    del no_browser  # there is no page yet to open; scripts may say it already
     logs.set_up(_format(log_format))
 
     async def run() -> None:
@@ -246,10 +245,18 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
             click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}")
             click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}/entries")
             if not once:
+                click.echo(f"talk to the model yourself at {demo.daemon.public_url}/")
                 click.echo("Ctrl-C ends it")
+                if not no_browser and _has_display():
+                    await asyncio.to_thread(click.launch, f"{demo.daemon.public_url}/")
                 await asyncio.Event().wait()
 
     _run(run())
+
+
+def _has_display() -> bool:
+    # without one a browser in the terminal would take the terminal over
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 @commands.group()
