@@ -23,8 +23,7 @@ async def test_one_call_is_placed_recorded_and_said_where(tmp_path: Path) -> Non
     assert code == 0, log
     assert "Traceback" not in log
     [recorded] = [line for line in out.splitlines() if line.startswith("recorded rtc_")]
-    [database] = tmp_path.glob("*/demo.db")
-    assert recorded.endswith(f" in {database}")
+    assert recorded.endswith(f" in {kept(tmp_path)}")
 
 
 async def test_the_printed_commands_read_the_call_until_it_is_ended(tmp_path: Path) -> None:
@@ -56,6 +55,12 @@ async def test_a_simulator_runs_until_it_is_told_to_stop(tmp_path: Path) -> None
         said = await simulator.logged("listening")
         assert said["base_url"].endswith("/openai/v1")
         assert await simulator.stopped() < 2
+
+
+def kept(folder: Path) -> Path:
+    """Give the database that a demonstration left."""
+    [database] = folder.glob("*/demo.db")
+    return database
 
 
 async def read(words: str) -> Json:
