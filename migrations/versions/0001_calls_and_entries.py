@@ -308,14 +308,20 @@ def upgrade() -> None:
         "order",
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("call_key", sa.BigInteger(), nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=True),
         sa.Column("command", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("ordered_at", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=True),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("acknowledged_at", sa.BigInteger(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("order_id", name=op.f("pk_order")),
     )
     op.create_index("ix_order_call_key", "order", ["call_key", "ordered_at"], unique=False)
+    op.create_index("ix_order_state", "order", ["state", "ordered_at"], unique=False)
     op.create_table(
         "quarantine",
         sa.Column("call_key", sa.BigInteger(), nullable=False),

@@ -30,7 +30,7 @@ from rtobserver.realtime.call import CallState
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, FlushReport, Recorder
-from rtobserver.store import database, schema, unfinished
+from rtobserver.store import database, orders, schema, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
@@ -239,6 +239,7 @@ def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transactio
     def work(transaction: Transaction) -> tuple[bytes, bytes]:
         unfinished.close_negotiations(at)(transaction)
         unfinished.enter_replica(replica_id, at)(transaction)
+        orders.abandon(owner=replica_id)(transaction)
         audio_key = own_keys.keep(transaction, own_keys.AUDIO_KEY)
         if config.public.token_key is not None:
             return audio_key, base64.urlsafe_b64decode(config.public.token_key.reveal() + "==")

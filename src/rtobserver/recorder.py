@@ -16,8 +16,8 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.metrics import Metrics
 from rtobserver.realtime import shedding
-from rtobserver.realtime.entries import Changed, CommandRow, GapRow, Record, Recordable, Rows, Sums
-from rtobserver.store import folds, tables
+from rtobserver.realtime.entries import Changed, CommandRow, GapRow, OrderRow, Record, Recordable, Rows, Sums
+from rtobserver.store import folds, orders, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import Writer
 
@@ -88,6 +88,8 @@ class Recorder:
                 self._writer.fact(tables.gap, call, _gap_values(what))
             case CommandRow():
                 self._writer.fact(tables.command, call, _command_values(what))
+            case OrderRow():
+                self._writer.post(orders.settle(what)).add_done_callback(orders.hear)
             case Sums():
                 counts = {"entry_count": what.entry_count, "gap_count": what.gap_count}
                 self._writer.fact(tables.call, call, {**folds.call_values(what.totals), **counts})

@@ -24,6 +24,13 @@ class HangUp(msgspec.Struct):
     """Ask upstream to end the call."""
 
 
+class Send(msgspec.Struct):
+    """Send a client event on the call's sideband; its record came before it."""
+
+    event_id: str
+    text: str
+
+
 class CloseSideband(msgspec.Struct):
     """Close our websocket."""
 
@@ -42,4 +49,4 @@ class Finish(msgspec.Struct):
     outcome: str | None
 
 
-Effect = Recordable | RefreshCredential | Probe | HangUp | CloseSideband | Alarm | Finish
+Effect = Recordable | RefreshCredential | Probe | HangUp | Send | CloseSideband | Alarm | Finish

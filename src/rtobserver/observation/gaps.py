@@ -34,9 +34,15 @@ class Gaps:
         gap.to_at = max(gap.from_at, to_at)
         gap.state = "bounded"
 
-    def bound_open(self, to_at: int) -> list[GapRow]:
-        """End what an earlier epoch left open; gives those gaps."""
-        left = [gap for gap in self._rows if gap.state == "open"]
+    @property
+    def paused(self) -> GapRow | None:
+        """Give the gap of a pause that was not ended."""
+        found = [gap for gap in self._rows if gap.state == "open" and gap.reason == "paused"]
+        return found[-1] if found else None
+
+    def bound_open(self, to_at: int, *, keep: GapRow | None = None) -> list[GapRow]:
+        """End what an earlier epoch left open, but for one gap; gives those that were ended."""
+        left = [gap for gap in self._rows if gap.state == "open" and gap is not keep]
         for gap in left:
             self.bound(gap, to_at)
         return left

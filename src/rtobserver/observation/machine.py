@@ -21,11 +21,13 @@ from typing import Any, Literal
 import msgspec
 
 from rtobserver.observation import verdict
+from rtobserver.observation.control import Control, Order
 from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
 from rtobserver.observation.ledger import Ledger
+from rtobserver.observation.pause import Pause, plain_type
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import JSON, STRIPPED, Changed, CommandRow, GapReason, GapRow, Recordable, Rows, Sums
-from rtobserver.realtime.events import fields, read
+from rtobserver.realtime.events import Event, fields, read
 from rtobserver.realtime.redaction import AUDIO_DELTAS, MIN_AUDIO_CHARS, strip_audio
 from rtobserver.realtime.shedding import shed_class
 from rtobserver.upstream import backoff
@@ -96,6 +98,9 @@ class Resumption:
     entry_count: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     gaps: tuple[GapRow, ...] = ()
+    tags: tuple[str, ...] = ()
+    pause: Pause | None = None
+    """What earlier epochs left of pauses of the recording."""
 
 
 class Machine:
@@ -120,6 +125,14 @@ class Machine:
             entry_count=earlier.entry_count,
             counts=earlier.counts,
             earlier=earlier.gaps,
+        )
+        self.control = Control(
+            self.ledger,
+            state,
+            audio_key=plan.audio_key,
+            hang_up=lambda at, mono: self.hang_up_ordered("operator", at, mono),
+            tags=earlier.tags,
+            pause=earlier.pause,
         )
         self._deadline = mono + plan.attach_timeout
         self._attempts = 0
@@ -152,7 +165,10 @@ class Machine:
             self.phase, self.attach_due = Phase.WAITING, None
             self._given_up = (self._resumption.given_up, None)
             return []
-        effects: list[Effect] = list(self.ledger.gaps.bound_open(self._resumption.watermark))
+        since = self._resumption.watermark
+        effects: list[Effect] = list(self.ledger.gaps.bound_open(since, keep=self.control.gap))
+        effects += self.control.started(since, at, mono)
+        self.control.pause.miss()
         return effects + self._be_absent("takeover", self._resumption.watermark, at, mono)
 
     def attached(self, at: int, mono: float) -> list[Effect]:
@@ -172,7 +188,7 @@ class Machine:
         self._attached_mono = self._frame_mono = self._probe_mono = mono
         self._probe_every = self._plan.idle_probe
         self._refreshed = False
-        return effects
+        return effects + self.control.attached(at, mono)
 
     def attach_failed(
         self, status: int | None, retry_after: float | None, at: int, mono: float, jitter: float
@@ -206,6 +222,7 @@ class Machine:
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
         self.phase = Phase.REATTACHING
+        effects += self.control.detached(at, mono)
         if self._close_due is not None:
             return effects + self._end(at, mono)
         self._deadline = mono + self._plan.attach_timeout
@@ -223,6 +240,7 @@ class Machine:
         self._given_up = (status, outcome)
         self.phase, self.attach_due = Phase.WAITING, None
         effects: list[Effect] = [Alarm(f"call_{status}", {"attempts": self._attempts})]
+        effects += self.control.given_up(at, mono)
         effects += self._settle(status, outcome, mono)
         if self._plan.hang_up_unobserved or self._resumption is not None:
             return effects + self.hang_up_ordered("given_up", at, mono)
@@ -232,15 +250,22 @@ class Machine:
 
     # --- frames ---------------------------------------------------------------------------------
 
-    def frame_received(self, frame: bytes, at: int, mono: float, pressure: int = 0) -> list[Recordable]:
+    def frame_received(self, frame: bytes, at: int, mono: float, pressure: int = 0) -> list[Effect]:
         """Record a frame; classes up to `pressure` (`realtime/shedding.py`) are shed instead."""
         event, embeddable = read(frame)
         type_ = event.type
         ledger = self.ledger
         self._frame_mono = mono
         ledger.seq += 1
+        seen = frame
+        if attentive := self.control.is_attentive:
+            came, hidden = event, self.control.conceal(event, frame)
+            if hidden is not None:
+                # from here on there is only the placeholder, for the fold too
+                event, frame, embeddable, type_ = Event(), hidden, True, plain_type(type_)
         if pressure and shed_class(type_) <= pressure:
-            return ledger.shed(type_, at, mono)
+            lost = ledger.shed(type_, at, mono)
+            return [*lost, *self.control.heard(came, seen, at, mono)] if attentive else lost  # type: ignore[return-value]
         flags = JSON if embeddable else 0
         key = self._plan.audio_key
         if key is not None and embeddable and (len(frame) > MIN_AUDIO_CHARS or type_ in AUDIO_DELTAS):
@@ -250,12 +275,12 @@ class Machine:
                 event, _ = read(frame)
         record = ledger.event(type_, event.event_id, frame, flags, at, mono)
         changes = self.state.apply(event, frame, at, ledger.epoch, ledger.seq)
-        if changes is None and not self._sums_due and not ledger.shedding and type_ != "error":
+        if changes is None and not (self._sums_due or ledger.shedding or attentive) and type_ != "error":
             return [record]
-        effects: list[Recordable] = [record]
+        effects: list[Effect] = [record]
         if ledger.shedding and not pressure:
             effects += ledger.end_shedding(at)
-        if type_ == "error" and _error_code(frame) == "session_expired":
+        if type_ == "error" and _error_code(seen) == "session_expired":
             self._expired = True
         if changes is not None:
             if changes.items or changes.responses:
@@ -263,7 +288,7 @@ class Machine:
             self._sums_due = self._sums_due or changes.settled
         if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
             effects.append(self._sums(mono))
-        return effects
+        return effects + self.control.heard(came, seen, at, mono) if attentive else effects
 
     def refused(self, lost: list[tuple[int, str | None, int]], at: int, mono: float) -> list[Recordable]:
         """Take note of entries, as (seq, type, at), that the database would not store for what they hold."""
@@ -272,13 +297,24 @@ class Machine:
             effects += [self._sums(mono), self._verdict(self._given_up[0])]
         return effects
 
+    # --- orders ---------------------------------------------------------------------------------
+
+    def ordered(self, order: Order, at: int, mono: float) -> list[Effect]:
+        """Begin to carry out an operator's order."""
+        return self.control.ordered(order, at, mono)
+
+    def unsent(self, event_id: str, problem: str, at: int, mono: float) -> list[Effect]:
+        """Take note that a command could not be sent."""
+        return self.control.unsent(event_id, problem, at, mono)
+
     # --- time -----------------------------------------------------------------------------------
 
     def wake_at(self) -> float | None:
         """Give the monotonic time at which `woken` may have something to do; frames only move it later."""
         if self.phase in _GONE:
             return None
-        due = [moment for moment in (self._hang_up_due, self._close_due) if moment is not None]
+        moments = (self._hang_up_due, self._close_due, self.control.wake_at())
+        due = [moment for moment in moments if moment is not None]
         if self._plan.max_duration and self._hung_up_by is None:
             due.append(self.ledger.due(self._plan.max_duration))
         if self._probes():
@@ -295,7 +331,7 @@ class Machine:
             return []
         if self._close_due is not None and mono >= self._close_due:
             return self._end(at, mono)
-        effects: list[Effect] = []
+        effects: list[Effect] = self.control.woken(at, mono)
         if self._hang_up_due is not None and mono >= self._hang_up_due:
             effects += self._hang_up(at, mono)
         elif self._plan.max_duration and self.ledger.age(mono) >= self._plan.max_duration:
@@ -356,32 +392,33 @@ class Machine:
         command, self._hanging_up = self._hanging_up, None
         if command is None:
             return []
+        told: list[Effect] = [command, *self.control.hung_up(at, problem or "no answer" if ended is None else None)]
         if ended is None:
             command.state, command.error = "failed", problem
             self._hang_up_failed = True
             if self.phase in _GONE:
-                return [command]
+                return told
             alarm = Alarm("hang_up_failed", {"problem": problem, "reason": self._hung_up_by})
             if self._hung_up_by == "given_up" and self._resumption is not None:
                 # a call found at start-up gets one hang-up and is then let go (design, section 5)
-                return [command, alarm, *self._leave()]
+                return [*told, alarm, *self._leave()]
             self._hang_up_due = mono + HANG_UP_RETRY
-            return [command, alarm]
+            return [*told, alarm]
         command.state, command.acknowledged_at = "acknowledged", at
         if self.phase in _GONE:
-            return [command]
+            return told
         self._found_over = not ended
         if self.phase is Phase.ATTACHED:
             # the last events may still be on their way; the close that follows ends the call
             self._close_due = mono + CLOSE_PATIENCE
-            return [command]
-        return [command, *self._end(at, mono)]
+            return told
+        return [*told, *self._end(at, mono)]
 
     def drained(self, at: int, mono: float) -> list[Effect]:
         """Leave the call as it is: the next start, or another replica, takes over."""
         if self.phase in _GONE:
             return []
-        effects: list[Effect] = [*self.ledger.end_shedding(at)]
+        effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.drained(at, mono)]
         if self._given_up is None:
             effects.append(self._sums(mono))
         self.phase, self.attach_due = Phase.DETACHED, None
@@ -389,14 +426,14 @@ class Machine:
 
     def _end(self, at: int, mono: float) -> list[Effect]:
         if self._given_up is not None:
-            return [Changed({"ended_at": self._time(mono)}), *self._leave()]
+            return [*self.control.ended(at, mono), Changed({"ended_at": at}), *self._leave()]
         outcome = "expired" if self._expired else "browser_left"
         # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
         ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
         if self._hung_up_by is not None and ours:
             outcome = _OUTCOMES[self._hung_up_by]
-        ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
-        effects: list[Effect] = [*self.ledger.end_shedding(at)]
+        ended_at = self._detached_at if self.phase is Phase.REATTACHING else None
+        effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.ended(at, mono)]
         if self._absence is not None:
             effects += self._be_present(at)
         effects += self._settle("ended", outcome, mono, ended_at)

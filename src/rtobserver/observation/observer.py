@@ -16,10 +16,11 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.errors import CredentialError, UpstreamError
 from rtobserver.metrics import Metrics
-from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
+from rtobserver.observation.control import Order
+from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential, Send
 from rtobserver.observation.machine import HungUpBy, Machine, Phase
 from rtobserver.realtime import shedding
-from rtobserver.realtime.entries import GapRow
+from rtobserver.realtime.entries import GapRow, Record
 from rtobserver.recorder import Recorder
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import EntryRow
@@ -74,6 +75,10 @@ class Observer:
     def hang_up(self, by: HungUpBy) -> None:
         """End the call; what comes of it is recorded."""
         self._tell(lambda: self.machine.hang_up_ordered(by, *self._now()))
+
+    def order(self, order: Order) -> None:
+        """Carry out an operator's order; what comes of it is recorded."""
+        self._tell(lambda: self.machine.ordered(order, *self._now()))
 
     def drain(self) -> None:
         """Leave the call to the next start."""
@@ -171,10 +176,10 @@ class Observer:
             while True:
                 frame = await receive()
                 effects = frame_received(frame, now_us(), mono(), pressure(call))
-                if effects:
+                if len(effects) == 1 and isinstance(effects[0], Record):
                     record(call, effects[0])
-                    if len(effects) > 1:
-                        self._perform(effects[1:])
+                elif effects:
+                    self._perform(effects)
         except Detached as exc:
             log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
             self._perform(self.machine.detached(exc.code, exc.reason, oversize=exc.oversize, at=now_us(), mono=mono()))
@@ -188,6 +193,8 @@ class Observer:
                     self._ask(self._probe(), "probe")
                 case HangUp():
                     self._ask(self._hang_up(), "hang up")
+                case Send():
+                    self._start(self._send(effect), "send")
                 case CloseSideband():
                     if self._sideband is not None:
                         self._start(self._sideband.close(), "close")
@@ -232,6 +239,16 @@ class Observer:
             self._metrics.attaches.labels("probe").inc()
             await probe.close()
         self._perform(self.machine.probed(alive, *self._now()))
+
+    async def _send(self, command: Send) -> None:
+        problem = "the sideband was closed"
+        if self._sideband is not None:
+            try:
+                await self._sideband.send(command.text)
+                return
+            except Detached as exc:
+                problem = str(exc)
+        self._perform(self.machine.unsent(command.event_id, problem, *self._now()))
 
     async def _hang_up(self) -> None:
         try:

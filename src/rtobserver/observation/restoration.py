@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rtobserver.observation.pause import Pause
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import EVENT, GapRow
 from rtobserver.realtime.events import read
@@ -22,6 +23,7 @@ class Restored:
     counts: dict[str, int] = field(default_factory=dict)
     """Stored events by type."""
     gaps: tuple[GapRow, ...] = ()
+    pause: Pause = field(default_factory=Pause)
 
 
 async def restore(
@@ -37,6 +39,8 @@ async def restore(
     counts = restored.counts
     async for entry in entries.read(database, call):
         restored.entry_count += 1
+        if entry.kind != EVENT or restored.pause.is_engaged:
+            restored.pause.recall(entry.kind, entry.type, entry.payload)
         if entry.kind != EVENT:
             continue
         name = entry.type or "(none)"

@@ -18,6 +18,7 @@ from rtobserver.clock import Clock
 from rtobserver.config import sections
 from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
+from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
 from rtobserver.observation.machine import Machine, Plan, Resumption
 from rtobserver.observation.observer import HangsUp, Observer
@@ -103,12 +104,17 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         self._beating = self._tasks.create_task(self._beat(), name="beat")
+        dispatch = Dispatch(
+            writer=self._writer, database=self._database, clock=self._clock, owner=self._replica_id, find=self.find
+        )
+        self._dispatching = self._tasks.create_task(dispatch.run(), name="bring orders")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._beating.cancel()
+        self._dispatching.cancel()
         if isinstance(exc, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, exc, trace)
         else:
@@ -156,6 +162,8 @@ class Supervisor:
     async def drain(self) -> None:
         """Leave all calls, or hang up those whose profile says so; returns when no observer is left."""
         self._leaving.set()
+        # orders are for the next start to carry out
+        self._dispatching.cancel()
         # what is missed of the calls that are left from now on is for the next start to declare
         self._beating.cancel()
         mark = self._clock.now_us()
@@ -275,6 +283,8 @@ class Supervisor:
                 entry_count=restored.entry_count,
                 counts=restored.counts,
                 gaps=restored.gaps,
+                tags=call.tags,
+                pause=restored.pause,
             )
             plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
             at, mono = self._clock.now_us(), self._clock.mono()

@@ -206,6 +206,16 @@ class CallState:
             )
         return f"upstream could not transcribe the user ({code})"
 
+    def knows(self, id_: str) -> bool:
+        """Say whether an item or response of this id is on record."""
+        return self._fold.talk.knows(id_)
+
+    def open_ids(self) -> list[str]:
+        """List the items and responses that go on: the user's speech, what the model is making."""
+        talk = self._fold.talk
+        responses = [each.id for each in talk.responses.values() if not each.is_done]
+        return responses + [item.id for item in talk.items.values() if not item.is_done]
+
     def is_response_done(self, response_id: str) -> bool:
         """Say whether a response ended; true also for one that is not known, or no longer."""
         response = self._fold.talk.responses.get(response_id)

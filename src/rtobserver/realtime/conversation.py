@@ -103,6 +103,10 @@ class Conversation:
         self._answer(response, self.items.get(self.last_user_id or ""))
         return response
 
+    def knows(self, id_: str) -> bool:
+        """Say whether an item or response of this id is held, or was."""
+        return id_ in self.items or id_ in self.responses or id_ in self._gone
+
     def introduce(self, item: Item) -> None:
         """Note that upstream announced an item."""
         item.introduced = True

@@ -82,6 +82,19 @@ class CommandRow(msgspec.Struct):
     policy: str | None = None
 
 
+class OrderRow(msgspec.Struct):
+    """Write what became of an operator's order."""
+
+    order_id: str
+    state: Literal["waiting", "sent", "acknowledged", "failed", "expired"]
+    """`waiting` gives the order back, for another run of the daemon to carry out."""
+    event_id: str | None = None
+    """Of the command that it led to."""
+    sent_at: int | None = None
+    acknowledged_at: int | None = None
+    error: str | None = None
+
+
 class Sums(msgspec.Struct):
     """Write the call's sums."""
 
@@ -96,5 +109,5 @@ class Changed(msgspec.Struct):
     values: dict[str, Any]
 
 
-Recordable = Record | Rows | GapRow | CommandRow | Sums | Changed
+Recordable = Record | Rows | GapRow | CommandRow | OrderRow | Sums | Changed
 """Everything that a recorder takes."""

@@ -257,12 +257,18 @@ order = Table(
     metadata,
     Column("order_id", Text, primary_key=True),
     Column("call_key", BigInteger, nullable=False),
+    Column("call_id", Text, nullable=False),
     Column("state", Text, nullable=False),
+    Column("owner", Text, doc="the run of the daemon that took it"),
     Column("command", Text, nullable=False, doc="JSON object"),
     Column("actor", Text, nullable=False),
     Column("ordered_at", BigInteger, nullable=False),
+    Column("event_id", Text, doc="of the command that it led to"),
+    Column("sent_at", BigInteger),
+    Column("acknowledged_at", BigInteger),
     Column("error", Text),
     Index("ix_order_call_key", "call_key", "ordered_at"),
+    Index("ix_order_state", "state", "ordered_at"),
 )
 
 audit = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class Unfinished:
     model: str
     user: str | None
     max_duration_us: int
+    tags: tuple[str, ...]
     entry_count: int
     last_position: str | None
     last_at: int | None
@@ -61,6 +63,7 @@ async def calls(database: Database) -> list[Unfinished]:
                     model=row["model"],
                     user=row["user"],
                     max_duration_us=row["max_duration_us"],
+                    tags=tuple(json.loads(row["tags"])),
                     entry_count=row["entry_count"],
                     last_position=f"{at.epoch}:{at.seq}" if at else None,
                     last_at=at.at if at else None,

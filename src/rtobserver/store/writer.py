@@ -131,6 +131,8 @@ class Writer:
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self.commits = Signal()
         """Announced after each commit."""
+        self.ordered = Signal()
+        """Announced by whoever has handed over an order."""
         self._thread = threading.Thread(target=self._main, name="store-writer", daemon=True)
 
     async def open(self) -> None:

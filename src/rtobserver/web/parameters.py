@@ -88,7 +88,7 @@ class Parameters:
 
     def duration_us(self, name: str) -> int | None:
         """Give a duration in microseconds."""
-        return self.read(name, _duration_us, 'a number of seconds, or a duration such as "250ms", "20s", "30m"')
+        return self.read(name, duration_us, 'a number of seconds, or a duration such as "250ms", "20s", "30m"')
 
     def family(self, prefix: str) -> dict[str, str]:
         """Give the values of the parameters that begin so, by the rest of their names."""
@@ -122,7 +122,8 @@ def _moment(text: str, now_us: int) -> int | None:
     return microseconds if 0 <= microseconds < _LATEST_US else None
 
 
-def _duration_us(text: str) -> int | None:
+def duration_us(text: str) -> int | None:
+    """Read a number of seconds or a duration such as "250ms"; None for anything else."""
     match = _SECONDS.fullmatch(text)
     return round(float(match[1]) * _UNITS[match[2] or "s"] * 1_000_000) if match else None
 

@@ -1,0 +1,190 @@
+"""Send client events into a call, and learn what became of each.
+
+Pure. A command is recorded, then sent; it is outstanding until upstream acknowledges it, refuses it
+with an `error` that names it, or nothing can be known any more: the sideband is gone, the call is
+over, or `PATIENCE` has passed. Whoever issued it is told each of these, once.
+
+Acknowledgements name no cause (protocol.md 2.7), so they are tied by what they are about: an item,
+a response, its metadata; failing that, to the oldest command of that type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from rtobserver.observation.effects import Effect, Send
+from rtobserver.observation.ledger import Ledger
+from rtobserver.realtime.entries import CommandRow
+from rtobserver.realtime.events import Event, fields
+from rtobserver.realtime.names import canonical
+from rtobserver.realtime.redaction import strip_audio
+from rtobserver.realtime.values import mapping, text
+
+PATIENCE = 10.0
+"""Seconds after which an acknowledgement is no longer waited for."""
+MAX_OUTSTANDING = 1_000
+"""Commands that are waited for at once; beyond it the oldest is given up."""
+
+Json = dict[str, Any]
+Source = Literal["policy", "operator", "system"]
+
+
+class Told(msgspec.Struct):
+    """Be what whoever issued a command is told of it."""
+
+    state: Literal["sent", "acknowledged", "failed", "unknown", "expired", "released"]
+    """`expired` and `released` (for another to send): it was never sent."""
+    at: int
+    mono: float
+    event_id: str | None = None
+    error: str | None = None
+    answer: Json = {}
+    """The event that acknowledged it."""
+
+
+Tell = Callable[[Told], list[Effect]]
+
+
+class _Outstanding(msgspec.Struct):
+    row: CommandRow
+    event: Json
+    due: float
+    tell: Tell
+
+
+class Commands:
+    """Keep the commands of one epoch that are outstanding."""
+
+    def __init__(self, ledger: Ledger, audio_key: bytes | None) -> None:
+        self._ledger = ledger
+        self._audio_key = audio_key
+        self._outstanding: dict[str, _Outstanding] = {}
+
+    @property
+    def due(self) -> float | None:
+        """Give the monotonic time at which the oldest is given up."""
+        return min((each.due for each in self._outstanding.values()), default=None)
+
+    def __bool__(self) -> bool:
+        return bool(self._outstanding)
+
+    def issue(
+        self, event: Json, source: Source, tell: Tell, at: int, mono: float, policy: str | None = None
+    ) -> list[Effect]:
+        """Record and send a client event, under an `event_id` of ours; an item of ours gets such an id too."""
+        effects: list[Effect] = []
+        if len(self._outstanding) >= MAX_OUTSTANDING:
+            effects = self._settle(next(iter(self._outstanding)), "unknown", at, mono, "too many commands at once")
+        event_id = self._ledger.next_command_id()
+        event = {**event, "event_id": event_id}
+        if event.get("type") == "conversation.item.create" and isinstance(event.get("item"), dict):
+            event["item"] = {"id": event_id, **event["item"]}
+        row = CommandRow(
+            self._ledger.epoch, self._ledger.seq, event_id, str(event.get("type")), source, "sent", at, policy=policy
+        )
+        body = msgspec.json.encode(event)
+        kept = body if self._audio_key is None else strip_audio(body, None, self._audio_key)[0]
+        self._outstanding[event_id] = _Outstanding(row, event, mono + PATIENCE, tell)
+        effects += [self._ledger.command(row, kept, at, mono), row, Send(event_id, body.decode())]
+        return effects + tell(Told("sent", at, mono, event_id))
+
+    def note(self, body: Json, source: Source, at: int, mono: float) -> tuple[str, list[Effect]]:
+        """Record something that was done to the recording itself, and that upstream never hears of; gives its id."""
+        event_id = self._ledger.next_command_id()
+        row = CommandRow(
+            self._ledger.epoch, self._ledger.seq, event_id, str(body["type"]), source, "acknowledged", at, at
+        )
+        return event_id, [self._ledger.command(row, msgspec.json.encode({**body, "event_id": event_id}), at, mono), row]
+
+    def heard(self, event: Event, frame: bytes, at: int, mono: float) -> list[Effect]:
+        """Take in a server event: it may say what became of a command."""
+        type_ = canonical(event.type or "")
+        if type_ == "error":
+            error = mapping(fields(frame).get("error"))
+            cause = error.get("event_id")
+            if isinstance(cause, str) and cause in self._outstanding:
+                problem = text(error.get("code")) or text(error.get("type")) or "error"
+                return self._settle(cause, "failed", at, mono, problem)
+            return []
+        found = _ANSWERS.get(type_)
+        if found is None:
+            return []
+        command_type, answers = found
+        asked = [each for each in self._outstanding.values() if each.event["type"] == command_type]
+        if not asked:
+            return []
+        answer = fields(frame)
+        for each in asked:
+            if answers(each.event, answer):
+                return self._settle(each.row.event_id, "acknowledged", at, mono, answer=answer)
+        return []
+
+    def unsent(self, event_id: str, problem: str, at: int, mono: float) -> list[Effect]:
+        """Take note that sending failed: whether the command arrived cannot be known."""
+        return self._settle(event_id, "unknown", at, mono, problem)
+
+    def give_up(self, problem: str, at: int, mono: float, *, until: float | None = None) -> list[Effect]:
+        """Cease to wait for all commands, or for those that were due until then."""
+        overdue = [each.row.event_id for each in self._outstanding.values() if until is None or each.due <= until]
+        return [effect for event_id in overdue for effect in self._settle(event_id, "unknown", at, mono, problem)]
+
+    def _settle(
+        self,
+        event_id: str,
+        state: Literal["acknowledged", "failed", "unknown"],
+        at: int,
+        mono: float,
+        error: str | None = None,
+        answer: Json | None = None,
+    ) -> list[Effect]:
+        each = self._outstanding.pop(event_id, None)
+        if each is None:
+            return []
+        each.row.state, each.row.error = state, error
+        each.row.acknowledged_at = at if state == "acknowledged" else None
+        return [each.row, *each.tell(Told(state, at, mono, event_id, error, answer or {}))]
+
+
+def _always(_asked: Json, _answer: Json) -> bool:
+    return True
+
+
+def _same_response(asked: Json, answer: Json) -> bool:
+    response = mapping(answer.get("response"))
+    wanted = mapping(asked.get("response"))
+    apart = wanted.get("conversation") == "none"
+    if "conversation_id" in response and apart != (response["conversation_id"] is None):
+        return False
+    return (response.get("metadata") or {}) == (wanted.get("metadata") or {})
+
+
+def _cancelled(asked: Json, answer: Json) -> bool:
+    response = mapping(answer.get("response"))
+    wanted = asked.get("response_id")
+    return response.get("status") == "cancelled" and wanted in (None, response.get("id"))
+
+
+def _same_item(asked: Json, answer: Json) -> bool:
+    wanted = asked.get("item_id") or mapping(asked.get("item")).get("id")
+    return wanted in (answer.get("item_id"), mapping(answer.get("item")).get("id"))
+
+
+_ANSWERS: dict[str, tuple[str, Callable[[Json, Json], bool]]] = {
+    "session.updated": ("session.update", _always),
+    "response.created": ("response.create", _same_response),
+    "response.done": ("response.cancel", _cancelled),
+    "output_audio_buffer.cleared": ("output_audio_buffer.clear", _always),
+    "input_audio_buffer.cleared": ("input_audio_buffer.clear", _always),
+    "input_audio_buffer.committed": ("input_audio_buffer.commit", _always),
+    "conversation.item.added": ("conversation.item.create", _same_item),
+    "conversation.item.deleted": ("conversation.item.delete", _same_item),
+    "conversation.item.truncated": ("conversation.item.truncate", _same_item),
+    "conversation.item.retrieved": ("conversation.item.retrieve", _same_item),
+}
+"""What acknowledges which client event, and whether it can be about this one."""
+
+ACKNOWLEDGED: Iterable[str] = frozenset(type_ for type_, _ in _ANSWERS.values())
+"""Client events that upstream acknowledges; `input_audio_buffer.append` it does not."""
