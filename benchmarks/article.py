@@ -75,6 +75,10 @@ async def record(url: str, name: str, engine: sa.Engine) -> None:
                 _commit(engine, row)
 
 
+def _record(url: str, name: str, engine: sa.Engine) -> None:
+    asyncio.run(record(url, name, engine))
+
+
 def _commit(engine: sa.Engine, row: Event) -> None:
     while True:
         try:
@@ -91,8 +95,7 @@ def _commit(engine: sa.Engine, row: Event) -> None:
 def main(url: str, calls: int, path: Path) -> None:
     engine = make_engine(path, calls)
     threads = [
-        threading.Thread(target=lambda name=call_id(number): asyncio.run(record(url, name, engine)), daemon=True)
-        for number in range(calls)
+        threading.Thread(target=_record, args=(url, call_id(number), engine), daemon=True) for number in range(calls)
     ]
     for thread in threads:
         thread.start()

@@ -31,8 +31,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.certificate import make_certificate
-from benchmarks.sender import TURN_EVENTS
-from benchmarks.sides import PATIENCE, Name, Sender, Side, Void, running, sending
+from benchmarks.sides import Name, Sender, Side, Void, running, sending
+from benchmarks.talk import TURN_EVENTS
 
 TAIL = 1.2
 """Seconds that still count after the last event is durable: sums are written once a second."""
@@ -172,9 +172,7 @@ async def _tls_memory(name: Name, plan: Plan, folder: Path) -> float:
 async def _warm(side: Side, sender: Sender) -> int:
     """Attach to all calls and begin each of them; gives how many events were sent."""
     await side.place_calls()
-    async with asyncio.timeout(PATIENCE):
-        while (await sender.ask("attached"))["attached"] < side.calls:
-            await asyncio.sleep(0.05)
+    await sender.ask("attached")
     sent = int((await sender.ask("warm"))["sent"])
     await side.stored(sent)
     await asyncio.sleep(TAIL)
@@ -259,7 +257,9 @@ def show(console: Console, plan: Plan, results: Results) -> None:
     for name in ("daemon", "floor", "article"):
         durable = results.median(name, lambda each: each.burst.durable)
         memory = results.median(name, lambda each: each.memory)
-        console.print(f"{name}: {durable:,.0f} durable events/s in a burst, {memory / 1000:.0f} KB per call", style="dim")
+        console.print(
+            f"{name}: {durable:,.0f} durable events/s in a burst, {memory / 1000:.0f} KB per call", style="dim"
+        )
     console.print(f"every event was found stored; {_machine()}", style="dim")
 
 

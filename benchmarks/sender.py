@@ -2,8 +2,9 @@
 
     python -m benchmarks.sender CALLS EVENTS_PER_CALL [CERTIFICATE]
 
-Orders come on stdin, a line each, and are answered on stdout by a line of JSON: `attached`, `warm`,
-`paced RATE COUNT`, `burst COUNT`, `sent`. Whatever is sent was spelled out before the first order.
+Orders come on stdin, a line each, and are answered on stdout by a line of JSON once they are done:
+`attached` (wait for all calls), `warm`, `paced RATE COUNT`, `burst COUNT`, `sent`. Whatever is sent was
+spelled out before the first order.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ class Peer(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._sideband = self._upstream.sidebands[name]
         self._sideband.transport = self._transport
+        if all(each.transport for each in self._upstream.sidebands.values()):
+            self._upstream.attached.set()
 
     def _take_frame(self) -> bool:
         """Answer a ping or a close; a client masks what it sends, and these are short."""
@@ -145,18 +148,18 @@ class Upstream:
 
     def __init__(self, calls: int, events: int) -> None:
         self.numbers = itertools.count()
+        self.attached = asyncio.Event()
         self.sidebands = {each.call_id: each for each in (Sideband(number, events) for number in range(calls))}
 
     async def warm(self) -> dict[str, Any]:
-        count = 0
         began = time.perf_counter()
+        sent = 0
         for sideband in self.sidebands.values():
             for _ in range(sideband.warm_events):
                 sideband.put()
-                count += 1
-                while count > (time.perf_counter() - began) * WARM_RATE:
-                    await asyncio.sleep(NAP)
-        return {"sent": count}
+                sent += 1
+            await asyncio.sleep(max(NAP, began + sent / WARM_RATE - time.perf_counter()))
+        return {"sent": sent}
 
     async def paced(self, rate: int, count: int) -> dict[str, Any]:
         """Send to one call after another, each frame at its time."""
@@ -186,7 +189,8 @@ class Upstream:
     async def obey(self, order: list[str]) -> dict[str, Any]:
         match order:
             case ["attached"]:
-                return {"attached": sum(each.transport is not None for each in self.sidebands.values())}
+                await self.attached.wait()
+                return {"attached": len(self.sidebands)}
             case ["warm"]:
                 return await self.warm()
             case ["paced", rate, count]:

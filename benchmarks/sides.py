@@ -32,6 +32,8 @@ PATIENCE = 120.0
 CONNECTING = 20
 """Calls that are negotiated at once."""
 POLL = 0.01
+LOG_SHOWN = 2_000
+"""Characters of a log that are shown where a side failed."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 _OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
@@ -152,12 +154,10 @@ class Side:
 async def running(name: Name, sender: Sender, calls: int, folder: Path, *, tls: Path | None) -> AsyncIterator[Side]:
     """Run one side on a fresh database, attached to all calls of the sender."""
     path = folder / f"{name}.db"
-    for stale in folder.glob(f"{name}.*"):
-        stale.unlink()
+    log = await asyncio.to_thread(_clean, folder, name)
     # the certificate names the host; without one, no name has to be looked up
     host = f"{'localhost' if tls else '127.0.0.1'}:{sender.port}/openai/v1"
     env = {} if tls is None else {"SSL_CERT_FILE": str(tls)}
-    log = folder / f"{name}.log"
     if name == "daemon":
         config = _configure(folder / f"{name}.toml", f"http{'s' if tls else ''}://{host}", path)
         arguments = ["rtobserver", "serve", "--log-format", "json", "--config", str(config)]
@@ -171,7 +171,7 @@ async def running(name: Name, sender: Sender, calls: int, folder: Path, *, tls: 
             await _line(process)
         yield Side(name, process, path, calls, url)
     except (TimeoutError, Void):
-        sys.stderr.write(log.read_text()[-2000:])
+        sys.stderr.write((await asyncio.to_thread(log.read_text))[-LOG_SHOWN:])
         raise
     finally:
         if process.returncode is None:
@@ -201,14 +201,24 @@ session = {{ type = "realtime", model = "gpt-realtime" }}
     return file
 
 
+def _clean(folder: Path, name: str) -> Path:
+    """Take away what an earlier round left; gives a new log."""
+    for stale in folder.glob(f"{name}.*"):
+        stale.unlink()
+    log = folder / f"{name}.log"
+    log.touch()
+    return log
+
+
 async def _listening(process: asyncio.subprocess.Process, log: Path) -> str:
     async with asyncio.timeout(PATIENCE):
         while process.returncode is None:
-            for line in log.read_text().splitlines():
-                if '"listening"' in line:
+            told = await asyncio.to_thread(log.read_text)
+            for line in told.splitlines(keepends=True):
+                if '"listening"' in line and line.endswith("\n"):
                     return str(json.loads(line)["public"])
             await asyncio.sleep(POLL)
-    raise Void(f"the daemon did not start: {log.read_text()[-2000:]}")
+    raise Void("the daemon did not start")
 
 
 async def _spawn(

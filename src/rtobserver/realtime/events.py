@@ -38,7 +38,8 @@ def read(frame: bytes) -> tuple[Event, bool]:
     """
     try:
         event = _decode(frame)
-        frame.decode()  # the decoder does not check the UTF-8 of what it skips
+        if not frame.isascii():
+            frame.decode()  # the decoder does not check the UTF-8 of what it skips
     except (ValueError, RecursionError):
         return _read_odd(frame)
     if (

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +20,9 @@ from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position, rows_of
 from rtobserver.store.writer import Transaction
 
-_ITEM = tuple(field.name for field in fields(ItemRow))
+_ITEM, _RESPONSE, _USAGE = (tuple(field.name for field in fields(row)) for row in (ItemRow, ResponseRow, Usage))
+# `asdict` copies deeply, which took a third of the CPU that an event cost
+_of_item, _of_response, _of_usage = (attrgetter(*names) for names in (_ITEM, _RESPONSE, _USAGE))
 
 
 async def items(
@@ -69,14 +72,14 @@ def forget(
 
 def item_values(row: ItemRow) -> dict[str, Any]:
     """Give an item's columns, but for the call's own."""
-    return asdict(row)
+    return dict(zip(_ITEM, _of_item(row), strict=True))
 
 
 def response_values(row: ResponseRow) -> dict[str, Any]:
     """Give a response's columns, but for the call's own."""
-    values = asdict(row)
+    values = dict(zip(_RESPONSE, _of_response(row), strict=True))
     if row.usage is not None:
-        values["usage"] = json.dumps(asdict(row.usage))
+        values["usage"] = json.dumps(dict(zip(_USAGE, _of_usage(row.usage), strict=True)))
     return values
 
 
@@ -129,7 +132,7 @@ def _money(usd: Decimal | None) -> str | None:
 
 
 def _response(row: dict[str, Any]) -> ResponseRow:
-    values = {field.name: row[field.name] for field in fields(ResponseRow)}
+    values = {name: row[name] for name in _RESPONSE}
     if values["usage"] is not None:
         values["usage"] = Usage(**json.loads(values["usage"]))
     return ResponseRow(**values)

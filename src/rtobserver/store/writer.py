@@ -21,12 +21,12 @@ from typing import Any, Protocol, Self, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Executable, Table, create_engine
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.store import tables
+from rtobserver.store.derived import DIALECT, Fact, statements
 from rtobserver.store.identity import CallRef
 from rtobserver.store.signal import Signal
 
@@ -95,7 +95,7 @@ class _Work:
 @dataclass(slots=True)
 class _Batch:
     entries: list[EntryRow]
-    facts: list[tuple[Table, CallRef, dict[str, Any]]]
+    facts: list[Fact]
     work: list[_Work]
     size: int
 
@@ -120,7 +120,7 @@ class Writer:
         self._flush_interval = flush_interval
         self._loop = asyncio.get_running_loop()
         self._entries: deque[EntryRow] = deque()
-        self._facts: deque[tuple[Table, CallRef, dict[str, Any]]] = deque()
+        self._facts: deque[Fact] = deque()
         self._work: deque[_Work] = deque()
         self._alone: deque[_Work] = deque()
         self._bytes_in = self._bytes_out = 0
@@ -354,7 +354,6 @@ class _Database:
         self._transaction = Transaction(self._connection)
         self._entry_sql = _insert(tables.entry)
         self._quarantine_sql = _insert(tables.quarantine)
-        self._upserts = {table: _upsert(table) for table in (tables.item, tables.response, tables.gap, tables.command)}
 
     def __enter__(self) -> Self:
         return self
@@ -440,44 +439,12 @@ class _Database:
             # its numbers themselves cannot be stored; the gap that its observer writes still counts it
             log.error("quarantine_refused", seq=str(seq), problem=str(worse))
 
-    def _write_facts(self, facts: list[tuple[Any, CallRef, dict[str, Any]]]) -> None:
-        changes: dict[CallRef, dict[str, Any]] = {}
-        rows: dict[Any, list[tuple[Any, ...]]] = {}
-        for table, call, values in facts:
-            if not self._transaction.takes(call):
-                if table is tables.call:
-                    # how it ended may still be told, not what was said or by whom
-                    values = {name: values[name] for name in _AFTER_ERASURE & values.keys()}
-                    changes.setdefault(call, {}).update(values)
-            elif table is tables.call:
-                changes.setdefault(call, {}).update(values)
-            else:
-                columns = self._upserts[table][1]
-                rows.setdefault(table, []).append((call.key, call.day, *(values[name] for name in columns)))
-        for table, tuples in rows.items():
-            for _, exc in self._insert(self._upserts[table][0], tuples):
+    def _write_facts(self, facts: list[Fact]) -> None:
+        for statement in statements(facts, self._transaction.takes):
+            for _, exc in self._insert(statement.sql, statement.rows):
                 # derived rows: `rtobserver rebuild` makes them again from the entries
-                log.error("row_refused", table=table.name, problem=str(exc))
-        for call, values in changes.items():
-            if not values:
-                continue
-            statement = tables.call.update().where(tables.call.c.call_key == call.key)
-            self._transaction.execute(statement.values(values))
-
-
-_AFTER_ERASURE = {"status", "outcome", "ended_at", "completeness"}
-_DIALECT = sqlite.dialect(paramstyle="qmark")
+                log.error("row_refused", table=statement.table, problem=str(exc))
 
 
 def _insert(table: Table) -> str:
-    return str(insert(table).on_conflict_do_nothing().compile(dialect=_DIALECT))
-
-
-def _upsert(table: Table) -> tuple[str, list[str]]:
-    """Compile an upsert; gives its text and the columns that follow `call_key` and `day`."""
-    names = [column.name for column in table.columns]
-    statement = insert(table)
-    keys = {column.name for column in table.primary_key}
-    updates = {name: statement.excluded[name] for name in names if name not in keys}
-    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=updates)
-    return str(statement.compile(dialect=_DIALECT)), names[2:]
+    return str(insert(table).on_conflict_do_nothing().compile(dialect=DIALECT))
