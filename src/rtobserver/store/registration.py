@@ -55,12 +55,19 @@ def register(call: CallRef, new: NewCall, *, instead_of: CallRef | None = None) 
     Sets `call.key`, which a hash collision makes differ from the first guess.
 
     Raises (in the writer):
-        CallExists: the id is on record; nothing is changed.
+        CallExists: the id is on record; nothing is changed, and what is recorded under `call` falls to
+            the row of `instead_of`.
 
     """
 
     def work(transaction: Transaction) -> None:
-        call.key = _free_key(transaction, call.call_id)
+        try:
+            call.key = _free_key(transaction, call.call_id)
+        except StoreError:
+            if instead_of is not None:
+                # what its observer has handed over already must not be mixed into the call on record
+                call.key = instead_of.key
+            raise
         if instead_of is not None:
             transaction.execute(tables.call.delete().where(tables.call.c.call_key == instead_of.key))
         transaction.execute(insert(tables.call).values(_row(call, new)))
