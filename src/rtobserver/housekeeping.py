@@ -158,9 +158,14 @@ class Housekeeping:
 @asynccontextmanager
 async def keeping_house(housekeeping: Housekeeping) -> AsyncIterator[Housekeeping]:
     """Have the work done for the length of the block."""
+    problem: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(housekeeping.run(), name="housekeeping")
         try:
             yield housekeeping
+        except Exception as exc:  # noqa: BLE001 - raised again where the group does not wrap it
+            problem = exc
         finally:
             task.cancel()
+    if problem is not None:
+        raise problem
