@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ class Setting:
     profiles: tuple[Profile, ...] = ()
     profile: Json = field(default_factory=dict)
     """Changes to the one profile `default`, if `profiles` is empty."""
-    public: Public = field(default_factory=Public)
+    public: Public = field(default_factory=lambda: Public(port=0))
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
     recording: Recording = field(default_factory=Recording)
@@ -279,7 +279,7 @@ def config_for(simulator: Simulator, path: Path, setting: Setting) -> Config:
     return Config(
         upstream=Upstream(**(upstream | setting.upstream)),
         profiles=setting.profiles or (Profile(**own),),
-        public=replace(setting.public, port=0),
+        public=setting.public,
         operator=Operator(port=0),
         store=Store(url=f"sqlite:///{path}"),
         observer=setting.observer,

@@ -17,7 +17,7 @@ from rtobserver.simulator.scenario import Error, Hold, Scenario, Spoken
 from tests.support.stage import OFFER, SESSION, Json, Setting, Stage, serving, simulating
 from tests.system.conftest import Play
 
-FORWARDED = Public(auth=PublicAuth(mode="forwarded", trusted_proxies=("127.0.0.0/8",)))
+FORWARDED = Public(port=0, auth=PublicAuth(mode="forwarded", trusted_proxies=("127.0.0.0/8",)))
 ALICE, BOB = {"X_Forwarded_User": "alice"}, {"X_Forwarded_User": "bob"}
 
 

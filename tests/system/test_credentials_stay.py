@@ -149,7 +149,7 @@ async def test_wrong_keys_and_tokens_are_not_repeated(play: Play, said: Said) ->
 
 
 async def test_passed_through_secrets_are_in_their_answer_alone(play: Play, said: Said) -> None:
-    async with play(Setting(public=Public(token_mode="passthrough"))) as stage:
+    async with play(Setting(public=Public(port=0, token_mode="passthrough"))) as stage:
         secret = await stage.token()
         assert secret.startswith("ek_")
         await check(stage, said, secret, shown=[])

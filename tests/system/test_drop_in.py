@@ -168,7 +168,7 @@ async def test_a_token_carries_its_profile_and_labels_to_the_call(play: Play) ->
 
 
 async def test_without_token_mode_there_are_no_tokens_but_calls(play: Play) -> None:
-    async with play(Setting(public=Public(token_mode="off"))) as stage:
+    async with play(Setting(public=Public(port=0, token_mode="off"))) as stage:
         async with stage.http.get(f"{stage.daemon.public_url}/token") as answer:
             assert answer.status == 404
         async with stage.http.post(f"{stage.daemon.public_url}/v1/realtime/client_secrets", json={}) as answer:
@@ -177,7 +177,7 @@ async def test_without_token_mode_there_are_no_tokens_but_calls(play: Play) -> N
 
 
 async def test_passed_through_secrets_are_upstreams_own_and_leave_no_call_behind(play: Play) -> None:
-    async with play(Setting(public=Public(token_mode="passthrough"))) as stage:
+    async with play(Setting(public=Public(port=0, token_mode="passthrough"))) as stage:
         async with stage.http.get(f"{stage.daemon.public_url}/token") as answer:
             told = await answer.json()
         assert told["endpoint"] == stage.simulator.origin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from rtobserver.clock import SystemClock
+from rtobserver.config.sections import Public
 from rtobserver.errors import StoreBusy
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.scenario import Hold, Scenario, Spoken
-from tests.support.stage import serving, simulating
+from tests.support.stage import Setting, serving, simulating
 from tests.system.conftest import Play
 
 
@@ -156,6 +158,15 @@ async def test_a_second_daemon_on_the_same_file_is_refused(play: Play) -> None:
             async with serving(stage.simulator, stage.path):
                 pass
         await stage.until(call_id, status="live")
+
+
+async def test_an_address_that_is_taken_is_said_as_what_it_is(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        setting = Setting(public=Public(port=taken.getsockname()[1]))
+        async with simulating() as simulator:
+            with pytest.raises(OSError, match="in use"):
+                async with serving(simulator, tmp_path / "c.db", setting):
+                    pass
 
 
 async def test_a_handshake_that_is_never_answered_holds_up_no_other_call(play: Play) -> None:
