@@ -18,11 +18,13 @@ from rtobserver.config.sections import Config, FilePath, Operator, Profile, Publ
 from rtobserver.daemon import Daemon, running
 from rtobserver.errors import RtobserverError
 from rtobserver.simulator.options import SimulatorOptions
-from rtobserver.simulator.server import Simulator
+from rtobserver.simulator.server import Simulator, has_media
 from rtobserver.store import keys
 
 CALL_SECONDS = 60.0
 """The longest that the example call may take."""
+
+_SECONDS_BEFORE_INTERRUPTION = 1.5
 
 PAGE = Path(__file__).with_name("demo_page")
 """The web page that people place calls with; plain files."""
@@ -67,6 +69,8 @@ class Demo:
     path: Path
     """The SQLite file."""
     upstream: str
+    has_media: bool
+    """Whether one can talk with it; without aiortc there is no sound and no data channel."""
 
 
 @asynccontextmanager
@@ -79,7 +83,9 @@ async def demonstrating(*, public_port: int, operator_port: int) -> AsyncIterato
     """
     clock: Clock = SystemClock()
     folder = Path(tempfile.mkdtemp(prefix="rtobserver-demo-"))
-    options = SimulatorOptions(api_key=_API_KEY, scenario="default", begin="attached")
+    media = has_media()
+    scenario = "talk" if media else "default"
+    options = SimulatorOptions(api_key=_API_KEY, scenario=scenario, media=media, begin="attached")
     async with Simulator(options) as simulator:
         path, page, key_file = folder / "demo.db", folder / "page", folder / "key"
         await asyncio.to_thread(shutil.copytree, PAGE, page)
@@ -94,7 +100,7 @@ async def demonstrating(*, public_port: int, operator_port: int) -> AsyncIterato
         key = await asyncio.to_thread(lambda: keys.create(path, name="demo", scopes=scopes, now_us=clock.now_us()))
         async with running(config) as daemon:
             await asyncio.to_thread(_tell_page, page, daemon.operator_url, key_file, key)
-            yield Demo(daemon, key, path, simulator.base_url)
+            yield Demo(daemon, key, path, simulator.base_url, media)
 
 
 def _tell_page(page: Path, operator: str, key_file: Path, key: str) -> None:
@@ -102,6 +108,34 @@ def _tell_page(page: Path, operator: str, key_file: Path, key: str) -> None:
     key_file.touch(mode=0o600)
     key_file.write_text(key)
     (page / "here.json").write_text(json.dumps({"operator": operator, "key_file": str(key_file)}))
+
+
+async def _talk(url: str, client: aiohttp.ClientSession) -> str:
+    """Ask, listen for a while, interrupt, listen to the end, and hang up."""
+    # Imported here: aiortc takes most of a second, and may not be there.
+    from rtobserver.simulator.caller import Caller
+
+    try:
+        async with Caller(url, http=client) as caller:
+            caller.say("question")
+            await caller.until_event("output_audio_buffer.started", patience=CALL_SECONDS)
+            heard = caller.heard_seconds
+            await caller.until(lambda: caller.heard_seconds > heard + _SECONDS_BEFORE_INTERRUPTION, CALL_SECONDS)
+            caller.say("interruption")
+            await caller.until_event("output_audio_buffer.stopped", patience=CALL_SECONDS)
+            return caller.call_id
+    except TimeoutError as exc:
+        raise RtobserverError(f"the example call got stuck: {exc}") from exc
+
+
+async def _post_offer(url: str, client: aiohttp.ClientSession) -> str:
+    """Place a call whose media nobody waits for."""
+    form = aiohttp.FormData(default_to_multipart=True)
+    form.add_field("sdp", _OFFER)
+    async with client.post(url, data=form) as answer:
+        if answer.status != 201:
+            raise RtobserverError(f"/connect answered {answer.status}: {await answer.text()}")
+        return answer.headers["Location"].rpartition("/")[2]
 
 
 async def place_call(demo: Demo) -> str:
@@ -112,13 +146,9 @@ async def place_call(demo: Demo) -> str:
 
     """
     authorization = {"Authorization": f"Bearer {demo.key}"}
+    url = f"{demo.daemon.public_url}/connect"
     async with aiohttp.ClientSession() as client:
-        form = aiohttp.FormData(default_to_multipart=True)
-        form.add_field("sdp", _OFFER)
-        async with client.post(f"{demo.daemon.public_url}/connect", data=form) as answer:
-            if answer.status != 201:
-                raise RtobserverError(f"/connect answered {answer.status}: {await answer.text()}")
-            call_id = answer.headers["Location"].rpartition("/")[2]
+        call_id = await (_talk(url, client) if demo.has_media else _post_offer(url, client))
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 while True:

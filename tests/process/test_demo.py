@@ -36,7 +36,8 @@ async def test_the_printed_commands_read_the_call_until_it_is_ended(tmp_path: Pa
         await demo.printed("Ctrl-C ends it")
         assert await demo.stopped() < 2
     assert (call["status"], call["completeness"], call["turn_count"]) == ("ended", "complete", 2)
-    assert len(entries["data"]) == call["entry_count"] > 40
+    assert len(entries["data"]) == min(call["entry_count"], 100) > 40
+    assert call["interruption_count"] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

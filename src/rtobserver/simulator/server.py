@@ -34,11 +34,16 @@ from rtobserver.simulator.script import Script
 if TYPE_CHECKING:
     from rtobserver.simulator.peer import Peer
 
-__all__ = ["Simulator", "SimulatorOptions"]
+__all__ = ["Simulator", "SimulatorOptions", "has_media"]
 
 _LARGEST_BODY = 16 * 1024 * 1024
 _SECONDS_OF_SESSION = 3600
 _WITHOUT_AIORTC = "install it with `pip install 'rtobserver[demo]'`, or do without media by --no-media"
+
+
+def has_media() -> bool:
+    """Say whether what media needs is installed."""
+    return importlib.util.find_spec("aiortc") is not None
 
 
 class Simulator:
@@ -49,7 +54,7 @@ class Simulator:
 
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
-        if self.options.media and importlib.util.find_spec("aiortc") is None:
+        if self.options.media and not has_media():
             raise ConfigError([Mistake("", "WebRTC media needs aiortc", _WITHOUT_AIORTC)])
         self._frames: list[RecordedFrame] | None = None
         if self.options.recording is not None:
