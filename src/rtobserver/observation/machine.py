@@ -426,13 +426,13 @@ class Machine:
 
     def _end(self, at: int, mono: float) -> list[Effect]:
         if self._given_up is not None:
-            return [*self.control.ended(at, mono), Changed({"ended_at": at}), *self._leave()]
+            return [*self.control.ended(at, mono), Changed({"ended_at": self._time(mono)}), *self._leave()]
         outcome = "expired" if self._expired else "browser_left"
         # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
         ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
         if self._hung_up_by is not None and ours:
             outcome = _OUTCOMES[self._hung_up_by]
-        ended_at = self._detached_at if self.phase is Phase.REATTACHING else None
+        ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
         effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.ended(at, mono)]
         if self._absence is not None:
             effects += self._be_present(at)
