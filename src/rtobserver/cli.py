@@ -271,14 +271,17 @@ def keys() -> None:
 @click.option("--expires-in", metavar="DURATION", help='Such as "90d"; default: never.')
 def keys_create(config_path: Path, name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
     """Make a key and print it; it is shown this once."""
-    from rtobserver.config.values import parse_duration
+    from rtobserver.config.values import Wrong, parse_duration
     from rtobserver.store import keys as store_keys
 
     unknown = [scope for scope in scopes if scope not in store_keys.SCOPES]
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(store_keys.SCOPES)}", param_hint="--scope")
     now = SystemClock().now_us()
-    expires_at = None if expires_in is None else now + int(parse_duration(expires_in) * 1e6)
+    try:
+        expires_at = None if expires_in is None else now + int(parse_duration(expires_in) * 1e6)
+    except Wrong as exc:
+        raise click.BadParameter(str(exc), param_hint="--expires-in") from None
     chosen: Any = scopes or store_keys.DEFAULT_SCOPES
     click.echo(store_keys.create(_store_path(config_path), name=name, scopes=chosen, expires_at=expires_at, now_us=now))
 

@@ -41,7 +41,13 @@ class Rebuilt:
 
 
 async def count(path: Path) -> int:
-    """Count the calls that `rebuild` will go through."""
+    """Count the calls that `rebuild` will go through.
+
+    Raises:
+        SchemaMismatch: the database is of another release.
+
+    """
+    await asyncio.to_thread(schema.check, path)
     async with Database(path, clock=SystemClock()) as reads:
         return await calls.count(reads)
 
