@@ -10,25 +10,25 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from rtobserver import __version__, logs
 from rtobserver.clock import SystemClock
 from rtobserver.errors import ConfigError, Mistake, RtobserverError, SchemaMismatch
+from rtobserver.terminal.calls import calls
+from rtobserver.terminal.running import followed, progress, run
 
 if TYPE_CHECKING:
     # each command imports what it needs: `keys list` should not wait for a web server to load
     from rtobserver.config.sections import Config
 
 DEFAULT_CONFIG = Path("config.toml")
-
-T = TypeVar("T")
 
 _config = click.option(
     "--config",
@@ -54,6 +54,10 @@ def main() -> NoReturn:
     except click.ClickException as exc:
         exc.show()
         sys.exit(2)
+    except BrokenPipeError:
+        # whoever read our output has had enough; nothing more may be flushed there when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (RtobserverError, OSError) as exc:
         click.echo(f"rtobserver: {exc}", err=True)
         sys.exit(_exit_code(exc))
@@ -82,7 +86,7 @@ def commands() -> None:
 def serve(config_path: Path, log_format: str | None) -> int:
     """Run the daemon until SIGTERM or Ctrl-C."""
     logs.set_up(_format(log_format))
-    return _run(_serve(_usable(config_path)))
+    return run(_serve(_usable(config_path)))
 
 
 async def _serve(config: Config) -> int:
@@ -159,13 +163,13 @@ def rebuild(config_path: Path, as_json: bool) -> None:
     prices = prices_for(config)
     path = _existing(database.sqlite_path(config.store.url))
 
-    async def run() -> None:
+    async def work() -> None:
         total = await count(path)
         rebuilt, left_alone = 0, []
         results = rebuilding(
             path, lambda profile, model: new_state(config.profile(profile) or config.default_profile, model, prices)
         )
-        async for call in _progress(results, total, "calls"):
+        async for call in followed(results, total, "calls"):
             if call.left_alone:
                 left_alone.append(call.call_id)
             else:
@@ -178,7 +182,34 @@ def rebuild(config_path: Path, as_json: bool) -> None:
             for call_id in left_alone:
                 click.echo(f"left alone, its entries are gone: {call_id}")
 
-    _run(run())
+    run(work())
+
+
+@commands.command()
+@_config
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def purge(config_path: Path, dry_run: bool) -> None:
+    """Take away what is older than `retention` allows; no daemon may run."""
+    from rtobserver.purge import purge as purging
+    from rtobserver.store import database
+
+    if TYPE_CHECKING:
+        from rtobserver.store.retention import Due
+
+    config = _usable(config_path)
+    path = _existing(database.sqlite_path(config.store.url))
+
+    with ExitStack() as stack:
+
+        def begins(due: Due) -> Callable[[int], None]:
+            verb = "would lose" if dry_run else "lose"
+            click.echo(
+                f"{due.recordings} calls {verb} what was said: {due.entries} entries, with items and search index"
+            )
+            click.echo(f"{due.calls} calls {verb} everything else, too")
+            return stack.enter_context(progress(due.recordings + due.calls, "calls"))
+
+        run(purging(path, config.retention, dry_run=dry_run, begins=begins))
 
 
 @commands.command()
@@ -209,13 +240,13 @@ def simulate(log_format: str | None, no_media: bool, faults: tuple[str, ...], **
 
     logs.set_up(_format(log_format))
 
-    async def run() -> None:
+    async def work() -> None:
         setting = SimulatorOptions(media=not no_media, remember=False, faults=parse_faults(faults), **options)
         async with _until_signalled(), Simulator(setting) as simulator:
             click.echo(json.dumps({"event": "listening", "base_url": simulator.base_url}), err=True)
             await asyncio.Event().wait()
 
-    _run(run())
+    run(work())
 
 
 @commands.command()
@@ -230,7 +261,7 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
 
     logs.set_up(_format(log_format))
 
-    async def run() -> None:
+    async def work() -> None:
         ports = {"public_port": public_port, "operator_port": operator_port}
         async with _until_signalled(), demonstrating(**ports) as demo:
             click.echo(f"upstream={demo.upstream} (simulated)")
@@ -251,12 +282,15 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
                     await asyncio.to_thread(click.launch, f"{demo.daemon.public_url}/")
                 await asyncio.Event().wait()
 
-    _run(run())
+    run(work())
 
 
 def _has_display() -> bool:
     # without one a browser in the terminal would take the terminal over
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+commands.add_command(calls)
 
 
 @commands.group()
@@ -364,19 +398,6 @@ def _format(wanted: str | None) -> logs.Format:
     return "console"
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the fastest loop that there is."""
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    try:
-        import uvloop
-    except ImportError:  # not made for Windows
-        pass
-    else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
-
-
 @asynccontextmanager
 async def _until_signalled() -> AsyncIterator[None]:
     """Cut the block off at SIGTERM or Ctrl-C; what it has begun ends as at its end."""
@@ -399,15 +420,3 @@ async def _until_signalled() -> AsyncIterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-async def _progress(results: AsyncIterator[T], total: int, what: str) -> AsyncIterator[T]:
-    """Pass results on, with a progress bar where somebody watches."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        async for result in results:
-            yield result
-            bar.advance(task)

@@ -13,6 +13,9 @@
         StoreUnavailable     worth trying again
         StoreBusy            another process holds the file                       exit 1
         SchemaMismatch       the schema is not the one this release needs         exit 3
+      ApiError             that of a daemon whose API we are the client of        exit 1
+        ApiRefused           it answered a problem document
+        ApiUnreachable       it cannot be reached, or broke off its answer
 
 Attributes hold the facts, `str()` makes the sentence. Web status codes are chosen in
 `web/problems.py`, exit codes in `cli.py`, nowhere else.
@@ -144,3 +147,27 @@ class SchemaMismatch(StoreError):
         if self.found > self.needed:
             return f"the database has schema {self.found}, newer than this release's {self.needed}; install a newer one"
         return f"the database has schema {self.found}, this release needs {self.needed}; run `rtobserver migrate`"
+
+
+class ApiError(RtobserverError):
+    """Report that a daemon did not do what its client asked."""
+
+
+class ApiRefused(ApiError):
+    """Report a problem document."""
+
+    def __init__(self, status: int, code: str, message: str, request_id: str = "") -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.code = code
+        """Machine-readable word, such as `call_not_found`."""
+        self.message = message
+        self.request_id = request_id
+        """The daemon's log has the details under this id."""
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.status} {self.code})" if self.code else f"the daemon answered {self.status}"
+
+
+class ApiUnreachable(ApiError):
+    """Report that there was no answer, or that it broke off."""
