@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup browser clients demo fmt lint types layers test check build bench-quick lock clean
+.PHONY: setup browser clients demo fmt lint types layers test check build bench-quick bench-store lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -65,6 +65,9 @@ build: setup
 
 bench-quick: setup  ## CPU per recorded event beside its floor, about two minutes
 	$(BIN)/python benchmarks/recording.py --quick
+
+bench-store: setup  ## queries on a million entries beside raw SQL, about two minutes
+	$(BIN)/python benchmarks/store.py --entries 1000000
 
 lock: setup  ## resolve the locked requirement files anew
 	$(BIN)/uv pip compile pyproject.toml --extra demo --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/run.lock

@@ -7,12 +7,12 @@ back it lies and calls which begin meanwhile move nothing.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -208,8 +208,8 @@ def call_of(row: Mapping[Any, Any]) -> Call:
     values = dict(row)
     values["key"] = values.pop("call_key")
     for name in ("labels", "usage", "latency", "metrics"):
-        values[name] = json.loads(values[name])
-    values["tags"] = tuple(json.loads(values["tags"]))
+        values[name] = msgspec.json.decode(values[name])
+    values["tags"] = tuple(msgspec.json.decode(values["tags"]))
     return Call(**values)
 
 
