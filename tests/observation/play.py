@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from rtobserver.observation.effects import Effect, Finish
+from rtobserver.observation.control import Order
+from rtobserver.observation.effects import Effect, Finish, Send
 from rtobserver.observation.machine import Machine, Plan, Resumption
 from rtobserver.realtime.call import CallState
-from rtobserver.realtime.entries import Changed, GapRow, Record
+from rtobserver.realtime.entries import Changed, CommandRow, GapRow, OrderRow, Record
 
 START = 1_800_000_000_000_000
 KEY = b"k" * 32
@@ -78,6 +80,27 @@ class Play:
 
     def hung_up(self, ended: bool | None) -> list[Effect]:
         return self._do(self.machine.hung_up(ended, *self.time))
+
+    def order(self, order_id: str, command: dict[str, object], *, age: float = 0.0) -> list[Effect]:
+        order = Order(order_id, command, self.at - int(age * 1e6))
+        return self._do(self.machine.ordered(order, *self.time))
+
+    def unsent(self, event_id: str) -> list[Effect]:
+        return self._do(self.machine.unsent(event_id, "gone", *self.time))
+
+    @property
+    def sent(self) -> list[dict[str, Any]]:
+        """Give the client events that were to be sent, in order."""
+        return [json.loads(send.text) for send in self.of(Send)]
+
+    @property
+    def orders(self) -> dict[str, OrderRow]:
+        """Give what is known of each order at last."""
+        return {row.order_id: row for row in self.of(OrderRow)}
+
+    @property
+    def commands(self) -> dict[str, CommandRow]:
+        return {row.event_id: row for row in self.of(CommandRow)}
 
     def drain(self) -> list[Effect]:
         return self._do(self.machine.drained(*self.time))

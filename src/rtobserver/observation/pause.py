@@ -96,7 +96,8 @@ class Pause:
         elif kind == COMMAND and type_ == "resume":
             self.end()
         elif kind == GAP:
-            self.miss()
+            if fields(payload).get("reason") != "paused":
+                self.miss()
         elif kind == EVENT and payload.startswith(_MARK):
             told = fields(payload).get("ids")
             self._touch([each for each in told if isinstance(each, str)] if isinstance(told, list) else [])

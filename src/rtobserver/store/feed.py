@@ -99,6 +99,8 @@ async def behind(
         sa.select(_rowid, _call.c.call_key, _call.c.day, _call.c.call_id, *entries.HEAD, payload)
         .join_from(_entry, _call, _call.c.call_key == _entry.c.call_key)
         .where(_rowid > mark.rowid, _rowid <= until.rowid)
+        # what is being erased is gone for readers at once
+        .where(_call.c.purged_at.is_(None))
         .where(_entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
         .order_by(_rowid)
         .limit(limit)
@@ -109,10 +111,11 @@ async def behind(
     async with database.reading() as connection:
         rows = (await connection.execute(statement)).all()
     found = []
-    for rowid, key, day, call_id, *columns, body in rows:
+    for row in rows:
+        rowid, key, day, call_id, body = row[0], row[1], row[2], row[3], row[-1]
         if body is None:
-            body = await entries.payload_of(database, key, day, columns[0], columns[1])
-        entry = Entry(*columns, body)
+            body = await entries.payload_of(database, key, day, row.epoch, row.seq)
+        entry = Entry(row.epoch, row.seq, row.kind, row.at, row.offset_us, row.type, row.event_id, row.flags, body)
         found.append(Fed(Mark(rowid, entry.at, entry.seq), key, call_id, entry))
     return found
 
@@ -128,7 +131,7 @@ async def rows_of_calls(database: Database, keys: Collection[int], *, all_since:
         StoreUnavailable: the database cannot be read now.
 
     """
-    wanted = _call.c.call_key.in_(sorted(keys))
+    wanted: sa.ColumnElement[bool] = _call.c.call_key.in_(sorted(keys))
     if all_since is not None:
         going_on = _call.c.status.in_(("connecting", "live"))
         wanted = sa.or_(wanted, going_on, _call.c.started_at >= all_since - RECENT_US)
