@@ -105,9 +105,8 @@ async def _measure(path: Path, count: int, seconds: float) -> bool:
                 good = question.target_ms is None or cpu95 <= question.target_ms
                 met = met and good
                 target = "" if question.target_ms is None else f"{question.target_ms:g} {'met' if good else 'MISSED'}"
-                print(
-                    f"{question.name:31}{cpu:8.2f}{cpu95:8.2f}{wall:8.2f}{wall95:8.2f}{raw_cpu:8.2f}{raw_cpu95:8.2f}  {target}"
-                )
+                figures = (cpu, cpu95, wall, wall95, raw_cpu, raw_cpu95)
+                print(f"{question.name:31}{''.join(f'{each:8.2f}' for each in figures)}  {target}")
     return met
 
 
