@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -254,16 +255,20 @@ async def test_a_caller_that_leaves_ends_its_call() -> None:
         assert ended.cause == "left"
 
 
-async def test_a_caller_that_vanishes_is_missed_when_its_consent_expires() -> None:
-    async with staged(scenario="quiet", consent_seconds=0.6) as stage, await stage.caller() as caller:
+@pytest.mark.parametrize("audio", [True, False])
+async def test_a_caller_that_vanishes_is_missed_when_its_consent_expires(audio: bool) -> None:
+    async with staged(scenario="quiet", consent_seconds=3) as stage, await stage.caller(audio=audio) as caller:
+        gone_at = time.time()
         await caller.vanish()
-        assert stage.call(caller).ended is None
-        await stage.simulator.until(lambda: stage.call(caller).ended is not None, 10)
+        await stage.simulator.until(lambda: stage.call(caller).ended is not None, 15)
+        ended = stage.call(caller).ended
+        assert ended is not None
+        assert ended.at - gone_at > 2.5
 
 
 async def test_a_caller_that_stays_keeps_its_consent() -> None:
-    async with staged(scenario="quiet", consent_seconds=0.06) as stage, await stage.caller() as caller:
-        caller.say("interruption")
+    async with staged(scenario="quiet", consent_seconds=3) as stage, await stage.caller() as caller:
+        caller.say("question")
         await caller.until(lambda: not caller.is_speaking)
         assert stage.call(caller).ended is None
 

@@ -121,7 +121,7 @@ async def test_an_operators_hangup_ends_the_callers_connection(tmp_path: Path) -
 
 
 async def test_a_caller_that_vanishes_is_recorded_as_gone(tmp_path: Path) -> None:
-    async with playing(tmp_path, scenario="quiet", consent_seconds=0.6) as stage:
+    async with playing(tmp_path, scenario="quiet", consent_seconds=3) as stage:
         async with Caller(f"{stage.daemon.public_url}/connect", http=stage.http) as caller:
             await stage.until(caller.call_id, status="live")
             await caller.vanish()

@@ -14,6 +14,9 @@ from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
 
 _FAILURES = 6
 """Unanswered checks in a row after which consent is over, as in aioice."""
+_CHECK_SECONDS = 0.5
+"""How long aioice waits for the answer to a check."""
+_SHORTEST_PAUSE = 0.02
 
 
 def new_connection() -> RTCPeerConnection:
@@ -32,7 +35,7 @@ def transports(connection: RTCPeerConnection) -> list[Connection]:
 def keep_to(connection: RTCPeerConnection, hosts: Sequence[str], consent_seconds: float | None = None) -> None:
     """Use these addresses only; call it before the local description is set.
 
-    With `consent_seconds` a peer that has vanished is noticed after so long, else after about 30.
+    With `consent_seconds` (3 at least) a peer that has vanished is noticed after so long, else after about 30.
     """
     for transport in transports(connection):
         _gather_only(transport, list(hosts))
@@ -43,8 +46,8 @@ def keep_to(connection: RTCPeerConnection, hosts: Sequence[str], consent_seconds
 async def vanish(connection: RTCPeerConnection) -> None:
     """Go without a goodbye, as a killed browser does."""
     for transport in transports(connection):
-        for protocol in transport._protocols:
-            protocol.transport.abort()
+        # Without a pair there is nowhere to send a goodbye to.
+        transport._nominated.clear()
     await connection.close()
 
 
@@ -61,7 +64,7 @@ def _expire_after(transport: Connection, seconds: float) -> None:
     async def query_consent() -> None:
         failures = 0
         while failures < _FAILURES:
-            await asyncio.sleep(seconds / _FAILURES)
+            await asyncio.sleep(max(_SHORTEST_PAUSE, seconds / _FAILURES - _CHECK_SECONDS))
             failures = 0 if await _is_answered(transport) else failures + 1
         transport._query_consent_task = None
         await transport.close()

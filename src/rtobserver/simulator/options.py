@@ -43,7 +43,7 @@ class SimulatorOptions:
     ice_host: str = "127.0.0.1"
     """Address in the answer's candidates; with media several, comma-separated, each of this machine."""
     consent_seconds: float | None = None
-    """When a caller that vanished without a goodbye counts as gone; None is as aiortc has it, about 30 s."""
+    """When a caller that vanished without a goodbye counts as gone, 3 s at least; None is as aiortc has it, 30 s."""
     connect_seconds: float = 60.0
     """How long a call with media waits for its caller to connect before it ends."""
     tls_cert: Path | None = None
