@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -81,8 +81,8 @@ class Play:
     def hung_up(self, ended: bool | None) -> list[Effect]:
         return self._do(self.machine.hung_up(ended, *self.time))
 
-    def order(self, order_id: str, command: dict[str, object], *, age: float = 0.0) -> list[Effect]:
-        order = Order(order_id, command, self.at - int(age * 1e6))
+    def order(self, order_id: str, command: Mapping[str, Any], *, age: float = 0.0) -> list[Effect]:
+        order = Order(order_id, dict(command), self.at - int(age * 1e6))
         return self._do(self.machine.ordered(order, *self.time))
 
     def unsent(self, event_id: str) -> list[Effect]:

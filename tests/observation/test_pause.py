@@ -41,7 +41,7 @@ def _kept(play: Play, event: dict[str, Any]) -> bool:
     play.frame(event)
     record = play.records[-1]
     assert (record.kind, record.type) == (EVENT, event["type"])
-    return json.loads(record.payload) == event
+    return bool(json.loads(record.payload) == event)
 
 
 def test_a_placeholder_keeps_number_type_size_class_and_ids_and_nothing_else() -> None:

@@ -2,7 +2,8 @@
 
 A viewer that names where it stopped gets the history from there, read from the store at its own
 pace, and then what the shared follower (`follow.py`) gives. The history ends where the follower
-stood when the viewer joined, so that nothing is given twice and nothing left out.
+stood when the viewer joined, so that nothing is given twice and nothing left out. The viewer of one
+call gets the call's row right behind the history, so that one that says "ended" is the last word.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rtobserver.store.feed import Fed, Mark
 from rtobserver.store.positions import Position
 from rtobserver.store.signal import Signal
 from rtobserver.web import cursors, queries, shapes, sse
-from rtobserver.web.follow import Follower, Viewer, call_block, entry_block, entry_line
+from rtobserver.web.follow import Follower, Viewer, entry_block, entry_line
 from rtobserver.web.listener import CLOSING
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Route
 from rtobserver.web.vigil import Vigil
@@ -127,8 +128,6 @@ class Tails:
         viewer = Viewer(call.key)
         with self._viewing(ask, viewer):
             stream = await _Stream.open(ask.request, viewer)
-            viewer.put_call(call.key, call_block(call))
-            await stream.pass_on()
             if after is not None:
                 after = await self._send_history(stream, call, after, None)
             mark = await self._follower.join(viewer)
@@ -210,11 +209,6 @@ class _Stream:
         if self._buffer:
             data, self._buffer = bytes(self._buffer), bytearray()
             await self._response.write(data)
-
-    async def pass_on(self) -> None:
-        """Write what waits for the viewer."""
-        for block in self._viewer.take():
-            await self._response.write(block)
 
     async def follow(self) -> web.StreamResponse:
         """Write what comes until the stream is to end."""

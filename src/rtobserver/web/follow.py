@@ -165,6 +165,8 @@ class Follower:
                 await self._commits.wait(seen, LOOK_SECONDS)
 
     async def _look(self) -> None:
+        # only those that were there before: their history ends before what is read now
+        joining = list(self._joining)
         newest = await feed.newest(self._database)
         # while nobody looks on, there is nothing to go on from
         self._mark = await feed.settle(self._database, self._mark) if self._viewers else newest
@@ -176,12 +178,14 @@ class Follower:
         self._mark = newest
         # entries first: a row that says "ended" comes behind the last of them
         self._give_calls(changed)
-        for viewer in self._joining:
+        for viewer in joining:
+            if viewer not in self._joining:
+                continue
+            self._joining.remove(viewer)
             self._viewers.add(viewer)
             viewer.admit(newest)
             if row := self._rows.get(viewer.call_key or -1):
                 viewer.put_call(row[0], call_block(feed.call_of(row)))
-        self._joining.clear()
 
     def _viewed(self) -> set[int] | None:
         keys = {viewer.call_key for viewer in self._viewers}
