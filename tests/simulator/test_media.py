@@ -233,6 +233,29 @@ async def test_a_session_without_interruptions_goes_on_speaking() -> None:
         assert "output_audio_buffer.cleared" not in {event["type"] for event in caller.events}
 
 
+async def test_without_turn_detection_the_page_commits_what_was_said_and_asks_for_the_answer() -> None:
+    scenario = Scenario(
+        name="test", steps=(Spoken(user="Is it cold?", assistant="Very."),), voice="caller", ending="stay"
+    )
+    audio = {"turn_detection": None, "transcription": {"model": "gpt-4o-transcribe"}}
+    session = plain.SESSION | {"audio": {"input": audio}}
+    async with staged(scenario=scenario) as stage, await stage.caller(session=session) as caller:
+        caller.say("interruption")
+        await caller.until(lambda: caller.spoken_count > 50)
+        caller.send({"type": "input_audio_buffer.commit"})
+        committed = await caller.until_event("input_audio_buffer.committed")
+        heard = await caller.until_event("conversation.item.input_audio_transcription.completed")
+        assert (heard["transcript"], heard["item_id"]) == ("Is it cold?", committed["item_id"])
+        caller.send({"type": "response.create"})
+        answered = await caller.until_event("response.output_audio_transcript.done")
+        assert answered["transcript"] == "Very."
+        caller.send({"type": "input_audio_buffer.clear"})
+        caller.send({"type": "input_audio_buffer.commit", "event_id": "again"})
+        refused = await caller.until_event("error")
+        assert (refused["error"]["code"], refused["error"]["event_id"]) == ("input_audio_buffer_commit_empty", "again")
+        assert "input_audio_buffer.speech_started" not in {event["type"] for event in caller.events}
+
+
 async def test_a_client_clears_what_is_playing() -> None:
     scenario = Scenario(name="test", steps=(), ending="stay", replies=("One two three. " * 20,))
     async with staged(scenario=scenario) as stage, await stage.caller() as caller:

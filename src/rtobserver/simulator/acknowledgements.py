@@ -11,6 +11,7 @@ from rtobserver.simulator.beats import Beat, Emit, Json, Play
 from rtobserver.simulator.conversation import Answer, Conversation
 from rtobserver.simulator.responses import answer_whole, close
 from rtobserver.simulator.session import Refusal, merge
+from rtobserver.simulator.user import commit
 
 _TYPES = (
     "session.update", "input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear",
@@ -22,6 +23,8 @@ _CONTENT = {
     "user": ("input_text", "input_audio", "input_image"),
     "assistant": ("output_text", "output_audio"),
 }
+_SHORTEST_COMMIT = 0.1
+"""Seconds of sound below which upstream calls its buffer empty."""
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 
 
@@ -64,8 +67,10 @@ class Acknowledgements:
             case "output_audio_buffer.clear":
                 return self._clear_output()
             case "input_audio_buffer.commit":
-                raise Refusal("input_audio_buffer_commit_empty", "The input audio buffer is empty; there is no sound.")
+                return self._commit()
             case "input_audio_buffer.clear":
+                if self._call.voice is not None:
+                    self._call.voice.buffered_seconds = 0.0
                 return self._emit("input_audio_buffer.cleared")
             case _:
                 return []
@@ -187,6 +192,12 @@ class Acknowledgements:
         if response is None:
             raise Refusal("response_cancel_not_active", "Cancellation failed: no active response found.")
         return [Emit(done) for done in close(call, response, "cancelled", "client_cancelled")]
+
+    def _commit(self) -> list[Beat]:
+        voice = self._call.voice
+        if voice is None or voice.buffered_seconds < _SHORTEST_COMMIT:
+            raise Refusal("input_audio_buffer_commit_empty", "The input audio buffer is empty; there is no sound.")
+        return list(commit(self._call, voice))
 
     def _clear_output(self) -> list[Beat]:
         playback = self._call.stop_playing()

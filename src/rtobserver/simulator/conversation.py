@@ -18,6 +18,8 @@ from rtobserver.simulator.media import Loudspeaker
 from rtobserver.simulator.voice import Voice
 
 SECONDS_PER_WORD = 0.35
+UNSCRIPTED = "[words that no script foresaw]"
+"""The transcript of what a caller really says beyond the script: nobody here understands words."""
 
 
 def speaking_seconds(text: str) -> float:

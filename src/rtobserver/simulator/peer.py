@@ -19,7 +19,7 @@ from aiortc.rtp import RtpPacket
 from rtobserver.simulator.beats import Json
 from rtobserver.simulator.ice import keep_to, new_connection
 from rtobserver.simulator.sdp import BadOffer
-from rtobserver.simulator.speech import Ear, SpeechTrack, clip
+from rtobserver.simulator.speech import PACKET_SECONDS, Ear, SpeechTrack, clip
 from rtobserver.simulator.voice import Voice
 
 __all__ = ["Peer", "clip"]
@@ -236,6 +236,7 @@ class Peer:
             self._first_packet_at = now
         detection = self._call.turn_detection if self._call is not None else None
         if detection is None:
+            self.voice.buffered_seconds += PACKET_SECONDS
             return
         level = self._level(packet.extensions.audio_level, packet.payload)
         if self.voice.hear(level, now - self._first_packet_at, detection.get("threshold", 0.5)):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from rtobserver.simulator import scenario as steps
 from rtobserver.simulator.beats import Emit, EmitRaw, End, Json, Play, Timeline, Until, Wait, WaitSince
-from rtobserver.simulator.conversation import Answer, Conversation, Exchange
+from rtobserver.simulator.conversation import UNSCRIPTED, Answer, Conversation, Exchange
 from rtobserver.simulator.frames import pieces
 from rtobserver.simulator.responses import answer_whole, close, generate, hear
 from rtobserver.simulator.session import Refusal, merge
@@ -18,8 +18,6 @@ from rtobserver.simulator.voice import Voice
 
 _PATIENCE = 5.0
 """Real seconds that a turn waits for a `response.create`, where the session leaves that to a client."""
-
-_UNSCRIPTED = "[words that no script foresaw]"
 
 
 def _speaks_again(voice: Voice, known: int) -> bool:
@@ -219,7 +217,7 @@ class Script:
             yield Until(functools.partial(_speaks_again, voice, known))
             known = voice.utterance_count
             expected = self._call.expected
-            exchange = expected.popleft() if expected else Exchange(_UNSCRIPTED, Answer(next(replies)))
+            exchange = expected.popleft() if expected else Exchange(UNSCRIPTED, Answer(next(replies)))
             late = yield from be_heard(self._call, voice, exchange)
             yield Play(self._answer(exchange, late), "answer")
 

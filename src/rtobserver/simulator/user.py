@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator
 
 from rtobserver.simulator.beats import Beat, Emit, Json, Timeline, Until, Wait
-from rtobserver.simulator.conversation import Conversation, Exchange, speaking_seconds
+from rtobserver.simulator.conversation import UNSCRIPTED, Conversation, Exchange, speaking_seconds
 from rtobserver.simulator.frames import pieces
 from rtobserver.simulator.responses import interrupt
 from rtobserver.simulator.voice import Voice
@@ -65,6 +65,21 @@ def be_heard(call: Conversation, voice: Voice, exchange: Exchange) -> Generator[
     early, late = _transcription(call, item_id, exchange.user, seconds, exchange.transcription_error)
     yield from _commit(call, item_id, seconds)
     return early + late
+
+
+def commit(call: Conversation, voice: Voice) -> Timeline:
+    """Make an item of what the caller has said since the last commit, because a client asks for it."""
+    seconds, voice.buffered_seconds = voice.buffered_seconds, 0.0
+    call.input_seconds += seconds
+    exchange = call.expected.popleft() if call.expected else None
+    item_id = call.ids.stamped("item_")
+    yield from _commit(call, item_id, seconds)
+    text, fails = (exchange.user, exchange.transcription_error) if exchange is not None else (UNSCRIPTED, "")
+    early, late = _transcription(call, item_id, text, seconds, fails)
+    for event in early + late:
+        yield Emit(event)
+    if exchange is not None:
+        call.prepared, exchange.is_over = exchange.answer, True
 
 
 def _commit(call: Conversation, item_id: str, seconds: float) -> Timeline:

@@ -32,6 +32,8 @@ class Voice:
         self.ended_seconds = 0.0
         """When the last utterance began and when its end was noticed."""
         self.last_loud_seconds = 0.0
+        self.buffered_seconds = 0.0
+        """Sound since the last commit, where a client commits by itself."""
         self._loud: deque[float] = deque(maxlen=_ONSET_PACKETS)
 
     def hear(self, level: float, at: float, threshold: float) -> bool:
