@@ -9,7 +9,8 @@ from aiohttp import web
 from rtobserver.clock import Clock
 from rtobserver.store.entries import Entry
 from rtobserver.store.positions import Position
-from rtobserver.web import cursors, shapes
+from rtobserver.web import codings, cursors, shapes
+from rtobserver.web.codings import Coding
 
 LINES = "application/x-ndjson"
 BUFFER_BYTES = 64 * 1024
@@ -33,7 +34,8 @@ async def send_lines(
     clock: Clock,
 ) -> web.StreamResponse:
     """Send one line for each entry; cut the connection off when the key is good no more."""
-    response = web.StreamResponse(headers={"Content-Type": LINES, **_HEADERS})
+    coding = codings.choose(request)
+    response = web.StreamResponse(headers={"Content-Type": LINES, **_HEADERS, **(coding.headers if coding else {})})
     await response.prepare(request)
     checked = clock.mono()
     buffer = bytearray()
@@ -42,15 +44,14 @@ async def send_lines(
         buffer += b"\n"
         if len(buffer) < BUFFER_BYTES:
             continue
-        await response.write(bytes(buffer))
+        await _write(response, coding, bytes(buffer))
         buffer.clear()
         if clock.mono() - checked >= KEY_SECONDS:
             if not await is_good():
                 # an orderly end would say that these were all
                 raise ConnectionError("the key was revoked")
             checked = clock.mono()
-    await response.write_eof(bytes(buffer))
-    return response
+    return await _end(response, coding, bytes(buffer))
 
 
 async def send_page(request: web.Request, rows: AsyncIterator[Entry], limit: int) -> web.StreamResponse:
@@ -59,6 +60,7 @@ async def send_page(request: web.Request, rows: AsyncIterator[Entry], limit: int
     A small page is one plain answer; a large one is sent while it is read.
     """
     response: web.StreamResponse | None = None
+    coding: Coding | None = None
     buffer = bytearray(b'{"data":[')
     last: Position | None = None
     count = 0
@@ -70,14 +72,26 @@ async def send_page(request: web.Request, rows: AsyncIterator[Entry], limit: int
         count, last = count + 1, row.position
         if len(buffer) >= BUFFER_BYTES:
             if response is None:
-                response = web.StreamResponse(headers={"Content-Type": "application/json", **_HEADERS})
+                coding = codings.choose(request)
+                headers = {"Content-Type": "application/json", **_HEADERS, **(coding.headers if coding else {})}
+                response = web.StreamResponse(headers=headers)
                 await response.prepare(request)
-            await response.write(bytes(buffer))
+            await _write(response, coding, bytes(buffer))
             buffer.clear()
     else:
         last = None
     buffer += b'],"next_cursor":%b}' % shapes.encode(cursors.of_positions(last))
     if response is None:
         return web.Response(body=bytes(buffer), content_type="application/json", headers=_HEADERS)
-    await response.write_eof(bytes(buffer))
+    return await _end(response, coding, bytes(buffer))
+
+
+async def _write(response: web.StreamResponse, coding: Coding | None, piece: bytes) -> None:
+    sent = piece if coding is None else await coding.take(piece)
+    if sent:
+        await response.write(sent)
+
+
+async def _end(response: web.StreamResponse, coding: Coding | None, piece: bytes) -> web.StreamResponse:
+    await response.write_eof(piece if coding is None else await coding.take(piece, last=True))
     return response

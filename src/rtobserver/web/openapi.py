@@ -149,6 +149,8 @@ def _responses(route: Route[Any, Any], schema_of: Any) -> Json:
             }
         if answer.status != 204:
             response.setdefault("content", {})[answer.media] = {"schema": _content(answer, schema_of)}
+    if route.method == "GET" and any(answer.media == JSON for answer in route.answers):
+        responses["304"] = {"description": "`If-None-Match` has the `ETag` of what would be sent."}
     for status, text in refusals(route).items():
         schema = schema_of(problems.ProblemDocument)
         responses[str(status)] = {"description": text, "content": {problems.MEDIA: {"schema": schema}}}

@@ -29,6 +29,7 @@ from rtobserver.web import (
     api_orders,
     api_search,
     api_system,
+    codings,
     problems,
     queries,
 )
@@ -54,6 +55,7 @@ def operator_app(
     """Build the application of the operator listener; `settings` are shown and must hold no secrets."""
     app = web.Application()
     problems.install(app)
+    codings.install(app)
     Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts).install(app)
     bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics)
     add_health(app, health)
