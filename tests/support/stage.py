@@ -38,7 +38,7 @@ from rtobserver.store import database, keys
 
 Json = dict[str, Any]
 
-PATIENCE = 15.0
+PATIENCE = 20.0
 """Seconds until a condition that does not come true fails its test."""
 API_KEY = "canary-upstream-key"
 SESSION: Json = {"type": "realtime", "model": "gpt-realtime", "instructions": "Be kind."}
@@ -173,6 +173,10 @@ class Stage:
                         return row
         except TimeoutError:
             raise AssertionError(f"not {wanted} within {patience:g} s: {row}") from None
+
+    async def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so at the simulator."""
+        await self.simulator.until(condition, PATIENCE)
 
     async def ended(self, call_id: str, outcome: str = "browser_left", patience: float = PATIENCE) -> Json:
         """Wait until a call has ended in this way."""

@@ -14,7 +14,7 @@ import pytest
 from rtobserver.config.sections import Limits, Profile, Public, PublicAuth
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.scenario import Error, Hold, Scenario, Spoken
-from tests.support.stage import OFFER, SESSION, Json, Setting, Stage, serving, simulating
+from tests.support.stage import OFFER, PATIENCE, SESSION, Json, Setting, Stage, serving, simulating
 from tests.system.conftest import Play
 
 FORWARDED = Public(port=0, auth=PublicAuth(mode="forwarded", trusted_proxies=("127.0.0.0/8",)))
@@ -71,7 +71,7 @@ async def test_times_of_a_call_and_of_its_entries_agree(play: Play) -> None:
         started, ended = datetime.fromisoformat(row["started_at"]), datetime.fromisoformat(row["ended_at"])
         assert ended - started == timedelta(seconds=row["duration_seconds"])
         offered = stage.requests("/realtime/calls")[0].at
-        assert 0 <= started.timestamp() - offered < 1
+        assert 0 <= started.timestamp() - offered < 5
         entries = await stage.entries(call_id)
         times = [datetime.fromisoformat(entry.fields["at"]) for entry in entries]
         assert times == sorted(times)
@@ -80,12 +80,12 @@ async def test_times_of_a_call_and_of_its_entries_agree(play: Play) -> None:
         offsets = [entry.fields["offset_ms"] for entry in entries]
         assert offsets == sorted(offsets)
         assert all(
-            abs((at - started).total_seconds() * 1000 - offset) < 50 for at, offset in zip(times, offsets, strict=True)
+            abs((at - started).total_seconds() * 1000 - offset) < 500 for at, offset in zip(times, offsets, strict=True)
         )
         ended_upstream = stage.simulator.calls[call_id].ended
         assert ended_upstream is not None
-        assert abs(ended.timestamp() - ended_upstream.at) < 1
-        assert 0 <= row["attach_latency_ms"] < 1000
+        assert abs(ended.timestamp() - ended_upstream.at) < 5
+        assert 0 <= row["attach_latency_ms"] < 5000
 
 
 async def test_errors_of_a_call_are_counted_and_can_be_asked_for(play: Play) -> None:
@@ -145,7 +145,7 @@ async def test_a_gap_explains_what_does_not_add_up(play: Play) -> None:
         call = stage.simulator.calls[call_id]
         # while nobody listens
         stage.simulator.produce(call_id, events[4])
-        await stage.simulator.until(lambda: len(call.open_sidebands) == 1)
+        await stage.wait(lambda: len(call.open_sidebands) == 1)
         for event in events[5:]:
             stage.simulator.produce(call_id, event)
         await stage.simulator.end_call(call_id)
@@ -205,7 +205,7 @@ async def test_a_call_goes_on_in_a_second_epoch_when_the_daemon_starts_again(tmp
             first = await stage.until_stored(call_id, lambda found: len(found) == len(stage.produced(call_id)) + 1)
         assert simulator.calls[call_id].hangups == 0
         async with serving(simulator, tmp_path / "calls.db") as stage:
-            await simulator.until(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
+            await stage.wait(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
             simulator.release(call_id)
             row = await stage.ended(call_id)
             entries = await stage.entries(call_id)
@@ -313,7 +313,7 @@ async def test_a_user_holds_so_many_calls_at_once_and_no_more(play: Play) -> Non
         await stage.until(ended, status="live")
         await stage.simulator.end_call(ended)
         await stage.ended(ended)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (await stage.offer(**ALICE)).status != 201:
                 await stage.row(ended)
 
@@ -355,5 +355,5 @@ async def test_calls_taken_up_at_a_start_count_against_the_limits(tmp_path: Path
             call_id = await stage.call()
             await stage.until(call_id, status="live")
         async with serving(simulator, tmp_path / "calls.db", setting) as stage:
-            await simulator.until(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
+            await stage.wait(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
             assert (await stage.offer()).status == 429

@@ -56,7 +56,7 @@ async def test_50_calls_whose_sidebands_all_drop_say_so_and_lose_nothing_else(pl
             stage.simulator.produce(call_id, {"type": "before.drop"})
         await asyncio.gather(*(stage.simulator.drop_sidebands(call_id) for call_id in call_ids))
         calls = stage.simulator.calls
-        await stage.simulator.until(lambda: all(len(calls[call_id].open_sidebands) == 1 for call_id in call_ids))
+        await stage.wait(lambda: all(len(calls[call_id].open_sidebands) == 1 for call_id in call_ids))
         for call_id in call_ids:
             stage.simulator.produce(call_id, {"type": "after.drop"})
         await asyncio.gather(*(stage.simulator.end_call(call_id) for call_id in call_ids))

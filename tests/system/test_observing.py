@@ -20,7 +20,7 @@ CAP = "Your session hit the maximum duration of 60 minutes."
 async def until_open(stage: Stage, call_id: str, count: int) -> None:
     """Wait until upstream has seen so many sidebands of a call, the last of which is open."""
     call = stage.simulator.calls[call_id]
-    await stage.simulator.until(lambda: len(call.sidebands) == count and call.sidebands[f"sb{count}"].is_open)
+    await stage.wait(lambda: len(call.sidebands) == count and call.sidebands[f"sb{count}"].is_open)
 
 
 def reasons(gaps: list[Json]) -> list[str]:
@@ -81,7 +81,7 @@ async def test_a_call_that_must_be_observed_is_hung_up_when_it_cannot_be(play: P
     async with play(setting, faults=Faults(attach=EndpointFault(status=404))) as stage:
         call_id = await stage.call()
         call = stage.simulator.calls[call_id]
-        await stage.simulator.until(lambda: call.hangups == 1)
+        await stage.wait(lambda: call.hangups == 1)
         row = await stage.until(call_id, status="unobserved")
         assert row["outcome"] == "attach_failed"
         commands = await stage.commands(call_id)
@@ -188,9 +188,8 @@ async def close(stage: Stage, call_id: str, code: int) -> None:
         await stage.simulator.close_sidebands(call_id, code, "going away")
 
 
-@pytest.mark.parametrize("code", CODES)
-async def test_a_close_while_the_call_goes_on_is_a_gap_and_nothing_else(play: Play, code: int) -> None:
-    async with play() as stage:
+async def test_a_close_of_any_code_while_the_call_goes_on_is_a_gap_and_nothing_else(play: Play) -> None:
+    async def one(stage: Stage, code: int) -> None:
         call_id = await stage.call()
         await stage.until(call_id, status="live")
         stage.simulator.produce(call_id, {"type": "before"})
@@ -216,10 +215,12 @@ async def test_a_close_while_the_call_goes_on_is_a_gap_and_nothing_else(play: Pl
         assert (row["completeness"], row["gap_count"]) == ("complete_with_gaps", 1)
         assert {gap["state"] for gap in await stage.gaps(call_id)} == {"final"}
 
-
-@pytest.mark.parametrize("code", CODES)
-async def test_a_close_of_any_code_with_the_call_over_is_its_end(play: Play, code: int) -> None:
     async with play() as stage:
+        await asyncio.gather(*(one(stage, code) for code in CODES))
+
+
+async def test_a_close_of_any_code_with_the_call_over_is_its_end(play: Play) -> None:
+    async def one(stage: Stage, code: int) -> None:
         call_id = await stage.call()
         await stage.until(call_id, status="live")
         stage.simulator.produce(call_id, {"type": "last"})
@@ -230,6 +231,9 @@ async def test_a_close_of_any_code_with_the_call_over_is_its_end(play: Play, cod
         assert (await stage.entries(call_id))[-1].type == "last"
         assert stage.simulator.calls[call_id].attach_count == 2
         assert stage.simulator.calls[call_id].hangups == 0
+
+    async with play() as stage:
+        await asyncio.gather(*(one(stage, code) for code in CODES))
 
 
 async def test_the_vendors_longest_call_ends_as_expired(play: Play) -> None:
@@ -353,7 +357,7 @@ async def test_a_silent_call_that_is_alive_is_kept_and_its_probe_is_not_recorded
     async with play(Setting(observer=PROBING), faults=faults) as stage:
         call_id = await stage.call()
         call = stage.simulator.calls[call_id]
-        await stage.simulator.until(lambda: "sb2" in call.sidebands and bool(call.sidebands["sb2"].end))
+        await stage.wait(lambda: "sb2" in call.sidebands and bool(call.sidebands["sb2"].end))
         assert call.sidebands["sb1"].is_open
         stage.simulator.produce(call_id, {"type": "after.the.probe"})
         entries = await stage.until_stored(call_id, lambda entries: entries[-1].type == "after.the.probe")
@@ -366,7 +370,7 @@ async def test_a_silent_call_that_is_alive_is_kept_and_its_probe_is_not_recorded
 async def test_a_call_that_speaks_is_not_probed(play: Play) -> None:
     async with play(Setting(observer=Observer(idle_probe=Seconds(1.0))), scenario="chatty", pace=1.0) as stage:
         call_id = await stage.call()
-        await stage.simulator.until(lambda: stage.simulator.calls[call_id].produced_count > 100)
+        await stage.wait(lambda: stage.simulator.calls[call_id].produced_count > 100)
         assert stage.simulator.calls[call_id].attach_count == 1
 
 
@@ -374,7 +378,7 @@ async def test_a_probe_that_upstream_refuses_changes_nothing(play: Play) -> None
     async with play(Setting(observer=PROBING), faults=Faults(max_sidebands=1)) as stage:
         call_id = await stage.call()
         call = stage.simulator.calls[call_id]
-        await stage.simulator.until(lambda: call.attach_count == 3)
+        await stage.wait(lambda: call.attach_count == 3)
         assert (await stage.row(call_id))["status"] == "live"
         assert list(call.sidebands) == ["sb1"]
         assert call.sidebands["sb1"].is_open
@@ -390,7 +394,7 @@ async def test_a_call_that_lasts_too_long_is_hung_up(play: Play, order: Any) -> 
     async with play(Setting(profile=SHORT), faults=Faults(hangup_order=order)) as stage:
         call_id = await stage.call()
         row = await stage.ended(call_id, "max_duration")
-        assert 0.5 <= row["duration_seconds"] < 3
+        assert 0.5 <= row["duration_seconds"] < 10
         assert row["completeness"] == "complete"
         assert stage.simulator.calls[call_id].hangups == 1
         [command] = await stage.commands(call_id)
@@ -408,7 +412,7 @@ async def test_an_unobserved_call_that_lasts_too_long_is_hung_up_too(play: Play)
         row = await stage.until(call_id, status="unobserved")
         assert stage.simulator.calls[call_id].hangups == 0
         call = stage.simulator.calls[call_id]
-        await stage.simulator.until(lambda: call.hangups == 1)
+        await stage.wait(lambda: call.hangups == 1)
         while (row := await stage.row(call_id))["ended_at"] is None:
             pass
         assert (row["status"], row["outcome"]) == ("unobserved", "attach_failed")
@@ -416,7 +420,7 @@ async def test_an_unobserved_call_that_lasts_too_long_is_hung_up_too(play: Play)
 
 
 async def test_a_hang_up_of_a_call_that_upstream_does_not_know_any_more_is_not_ours(play: Play) -> None:
-    async with play(Setting(profile=SHORT), faults=Faults(leave_close="none")) as stage:
+    async with play(Setting(profile={"max_duration": Seconds(2.0)}), faults=Faults(leave_close="none")) as stage:
         call_id = await stage.call()
         await stage.until(call_id, status="live")
         await stage.simulator.end_call(call_id)
@@ -439,7 +443,7 @@ async def test_a_hang_up_that_fails_is_tried_three_times(play: Play) -> None:
 async def test_a_hang_up_that_keeps_failing_leaves_the_call_live_and_its_command_failed(play: Play) -> None:
     async with play(Setting(profile=SHORT), faults=Faults(hangup=EndpointFault(status=500))) as stage:
         call_id = await stage.call()
-        await stage.simulator.until(lambda: len(stage.requests("/hangup")) == 3)
+        await stage.wait(lambda: len(stage.requests("/hangup")) == 3)
         while [command["state"] for command in await stage.commands(call_id)] != ["failed"]:
             pass
         [command] = await stage.commands(call_id)
@@ -453,11 +457,11 @@ async def test_a_call_whose_browser_left_before_the_answer_is_hung_up(play: Play
     async with play(faults=Faults(calls=EndpointFault(delay=0.5))) as stage:
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             offering = group.create_task(stage.offer(), name="offer")
-            await stage.simulator.until(lambda: len(stage.requests("/realtime/calls")) == 1)
+            await stage.wait(lambda: len(stage.requests("/realtime/calls")) == 1)
             offering.cancel()
-        await stage.simulator.until(lambda: len(stage.simulator.calls) == 1)
+        await stage.wait(lambda: len(stage.simulator.calls) == 1)
         [call] = stage.simulator.calls.values()
-        await stage.simulator.until(lambda: call.hangups == 1)
+        await stage.wait(lambda: call.hangups == 1)
         row = await stage.ended(call.id, "undelivered")
         assert row["status"] == "ended"
         [command] = await stage.commands(call.id)

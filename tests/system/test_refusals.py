@@ -132,7 +132,7 @@ async def test_an_upstream_that_never_answers_is_a_504_after_ten_seconds(play: P
         assert (hanging_call.status, hanging_secret.status) == (504, 504)
         for row in await stage.calls("&status=failed"):
             assert row["outcome"] == "timeout"
-            assert 9 < row["duration_seconds"] < 13
+            assert 9 < row["duration_seconds"] < 18
         assert len(await stage.calls("&outcome=timeout")) == 2
         assert len(stage.requests("/realtime/calls")) == 1
         assert len(stage.requests("/client_secrets")) == 2
@@ -155,7 +155,7 @@ async def test_a_call_whose_answer_cannot_be_used_is_hung_up(play: Play, name: s
         assert answer.status == 502
         assert json.loads(await answer.read())["error"]["code"] == "upstream_broken"
         [call] = stage.simulator.calls.values()
-        await stage.simulator.until(lambda: call.hangups == 1)
+        await stage.wait(lambda: call.hangups == 1)
         row = await stage.until_only(status="failed")
         assert row["outcome"] == "upstream_error"
 

@@ -59,7 +59,7 @@ async def test_a_gap_across_a_clock_set_back_ends_no_earlier_than_it_began(tmp_p
         await stage.until(call_id, status="live")
         await stage.simulator.close_sidebands(call_id)
         clock.ahead = -3600.0
-        await simulator.until(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
+        await stage.wait(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
         await simulator.end_call(call_id)
         row = await stage.ended(call_id)
         assert row["duration_seconds"] >= 0
@@ -73,7 +73,7 @@ async def test_a_database_that_somebody_holds_costs_no_frame_and_no_sideband(pla
             holder.execute("BEGIN IMMEDIATE")
             call_ids = await asyncio.gather(*(stage.call() for _ in range(10)))
             calls = stage.simulator.calls
-            await stage.simulator.until(lambda: all(calls[call_id].ended for call_id in call_ids))
+            await stage.wait(lambda: all(calls[call_id].ended for call_id in call_ids))
             # longer than the driver waits for its turn, so that the writer has to try again
             async with asyncio.timeout(30):
                 while b"degraded" not in (await stage.get("/readyz"))[1]:
@@ -105,7 +105,7 @@ async def test_a_breach_of_the_protocol_is_a_gap_and_the_call_goes_on(play: Play
         stage.simulator.produce(call_id, {"type": "before"})
         await stage.until_stored(call_id, lambda found: found[-1].type == "before")
         call.sidebands["sb1"].transport.write(octets)
-        await stage.simulator.until(lambda: "sb2" in call.sidebands)
+        await stage.wait(lambda: "sb2" in call.sidebands)
         stage.simulator.produce(call_id, {"type": "after"})
         entries = await stage.until_stored(call_id, lambda found: found[-1].type == "after")
         assert [entry.type for entry in entries] == [None, "before", None, "after"]
@@ -136,14 +136,14 @@ async def test_an_offer_in_flight_when_the_daemon_stops_is_answered_and_its_call
     async with simulating(Faults(calls=EndpointFault(delay=0.5))) as simulator:
         async with serving(simulator, path) as stage, asyncio.TaskGroup() as group:
             offering = group.create_task(stage.offer(), name="offer")
-            await simulator.until(lambda: len(stage.requests("/realtime/calls")) == 1)
+            await stage.wait(lambda: len(stage.requests("/realtime/calls")) == 1)
             await stage.daemon.drain()
             answer = await offering
             assert answer.status == 201
             assert (await stage.offer()).status == 503
         [call_id] = simulator.calls
         async with serving(simulator, path) as stage:
-            await simulator.until(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
+            await stage.wait(lambda: len(simulator.calls[call_id].open_sidebands) == 1)
             simulator.produce(call_id, {"type": "after"})
             entries = await stage.until_stored(call_id, lambda found: found[-1].type == "after")
             assert entries[-1].position[0] == 2
