@@ -165,6 +165,28 @@ async def test_changes_of_a_call_come_behind_the_entries_that_they_follow_from(a
         assert (told.json["call_id"], told.json["status"]) == ("rtc_1", "ended")
 
 
+async def test_the_row_that_says_that_a_call_has_ended_is_the_last_word(api: Stage) -> None:
+    names = [f"rtc_{number}" for number in range(10, 40)]
+    api.insert(tables.call, *[call(name) for name in names])
+    async with tail(api, "/tail") as every:
+        await joined(api, every, "rtc_2")
+        for number, name in enumerate(names):
+            for seq in range(1, 4):
+                record(api, name, seq)
+            api.writer.fact(tables.call, ref(name), {"status": "ended", "outcome": "hung_up", "ended_at": number})
+            await api.writer.run(lambda _: None)
+        left = dict.fromkeys(names, 3)
+        over: set[str] = set()
+        while len(over) < len(names):
+            event = await every.next()
+            name = event.json["call_id"]
+            if event.name == "entry" and name in left:
+                left[name] -= 1
+            elif event.name == "call" and event.json["status"] == "ended":
+                assert left[name] == 0, name
+                over.add(name)
+
+
 async def test_a_revoked_key_ends_its_streams_within_a_second(api: Stage) -> None:
     key = api.make_key("read")
     async with tail(api, key=key) as stream, tail(api, "/tail", key=key) as every, tail(api) as other:

@@ -167,16 +167,16 @@ class Follower:
     async def _look(self) -> None:
         # only those that were there before: their history ends before what is read now
         joining = list(self._joining)
+        # rows before entries: what a row follows from is then among the entries, which are given first
+        changed = await self._changed_calls()
         newest = await feed.newest(self._database)
         # while nobody looks on, there is nothing to go on from
         self._mark = await feed.settle(self._database, self._mark) if self._viewers else newest
-        changed = await self._changed_calls()
         while self._mark.rowid < newest.rowid:
             found = await feed.behind(self._database, self._mark, until=newest, keys=self._viewed(), limit=CHUNK_ROWS)
             self._give(found)
             self._mark = found[-1].mark if len(found) == CHUNK_ROWS else newest
         self._mark = newest
-        # entries first: a row that says "ended" comes behind the last of them
         self._give_calls(changed)
         for viewer in joining:
             if viewer not in self._joining:
