@@ -125,7 +125,7 @@ async def test_a_tail_follows_a_call_to_its_end(terminal: Terminal) -> None:
     )
     assert process.stdout is not None
     where = ref("rtc_live")
-    row = entry("rtc_live", 1, type="session.created")
+    row = entry("rtc_live", 1, b'"\\ud83d"', type="session.created")
     api.writer.entry((where, *[row[name] for name in list(row)[2:]]))
     async with asyncio.timeout(PATIENCE):
         while b"session.created" not in await process.stdout.readline():

@@ -259,7 +259,9 @@ def _print_event_line(event: Tailed) -> None:
 
 
 def _print_event(event: Tailed) -> None:
-    document = msgspec.json.decode(event.data)
+    head, mark, _ = event.data.partition(b',"payload":')
+    # the payload is not looked at: no strict decoder takes all that upstream sends
+    document = msgspec.json.decode(head + b"}" if mark else event.data)
     match event.event:
         case "entry":
             click.echo(f"{document['call_id']}  {document['position']:>8}  {_one_line(str(document['type']))}")
