@@ -153,8 +153,13 @@ async def find(database: Database, call_id: str) -> Call | None:
 
     """
     async with database.reading() as connection:
-        row = (await connection.execute(sa.select(*COLUMNS).where(_call.c.call_id == call_id))).mappings().first()
+        row = (await connection.execute(find_statement(call_id))).mappings().first()
     return call_of(row) if row is not None else None
+
+
+def find_statement(call_id: str) -> sa.Select[Any]:
+    """Write the statement that finds one call."""
+    return sa.select(*COLUMNS).where(_call.c.call_id == call_id)
 
 
 async def was_erased(database: Database, call_id: str, found: Call | None) -> bool:

@@ -57,6 +57,11 @@ async def rows_of(
         StoreUnavailable: the database cannot be read now.
 
     """
-    statement = sa.select(table).where(of_call(table, call, after)).order_by(table.c.epoch, table.c.seq).limit(limit)
     async with database.reading() as connection:
-        return [dict(row) for row in (await connection.execute(statement)).mappings()]
+        rows = await connection.execute(rows_statement(table, call, after, limit))
+        return [dict(row) for row in rows.mappings()]
+
+
+def rows_statement(table: sa.Table, call: CallKey, after: Position | None, limit: int | None) -> sa.Select[Any]:
+    """Write the statement that reads a call's rows of a table, in order."""
+    return sa.select(table).where(of_call(table, call, after)).order_by(table.c.epoch, table.c.seq).limit(limit)
