@@ -11,7 +11,9 @@ from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Retention, Seconds
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
-from rtobserver.store import retention, tables
+from rtobserver.realtime.call import CallState
+from rtobserver.rebuild import rebuild
+from rtobserver.store import erasure, registration, retention, tables
 from rtobserver.store.database import Database, transaction
 from rtobserver.store.retention import Ref
 from rtobserver.store.writer import Writer
@@ -167,6 +169,28 @@ async def test_it_counts_what_it_took(house: House) -> None:
     text = house.metrics.render().decode()
     assert 'rtobserver_purged_rows_total{what="recordings"} 8.0' in text
     assert 'rtobserver_purged_rows_total{what="calls"} 2.0' in text
+
+
+async def test_a_rebuild_leaves_alone_and_names_what_was_purged_or_erased(house: House) -> None:
+    for call_id in ("kept", "erased", "half_purged"):
+        house.record(call_id, 1, entries=20)
+    house.record("old", 31)
+    await house.keeping.sweep()
+    await house.writer.run(erasure.begin(ref("erased", START - DAY_US), actor="key", at=START))
+    await house.writer.run(retention.purge([Ref(ref("half_purged").key, ref("half_purged", START - DAY_US).day)], 1, 5))
+    left = house.count(tables.item)
+    found = {
+        each.call_id: each.left_alone async for each in rebuild(house.path, lambda _, model: CallState(model=model))
+    }
+    assert found == {"kept": False, "erased": True, "half_purged": True, "old": True}
+    assert house.count(tables.item) <= left
+
+
+async def test_an_id_that_was_erased_is_never_registered_again(house: House) -> None:
+    insert(house.path, tables.tombstone, {"call_key": ref("rtc_1").key, "erased_at": START, "actor": "key"})
+    new = registration.NewCall(call_id="rtc_1", started_at=START, profile="p", model="m", max_duration_us=0)
+    with pytest.raises(registration.CallExists, match="erased"):
+        await house.writer.run(registration.register(new.ref(), new))
 
 
 async def test_the_oldest_calls_are_found_through_their_index(house: House) -> None:

@@ -23,7 +23,7 @@ _MAX_COLLISIONS = 8
 
 
 class CallExists(StoreError):
-    """Report that upstream gave an id that is on record already."""
+    """Report that upstream gave an id that is on record already, or was until it was erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,9 @@ def _free_key(transaction: Transaction, call_id: str) -> int:
         key = call_key(call_id, attempt)
         found = transaction.execute(select(tables.call.c.call_id).where(tables.call.c.call_key == key))
         if not found:
+            erased = select(tables.tombstone.c.call_key).where(tables.tombstone.c.call_key == key)
+            if transaction.execute(erased):
+                raise CallExists(f"{call_id} was erased")
             return key
         if found[0][0] == call_id:
             raise CallExists(f"{call_id} is on record already")
