@@ -42,6 +42,10 @@ def lines(page: Page, role: str) -> Locator:
     return page.locator(f'#transcript li[data-role="{role}"]')
 
 
+def events(page: Page, kind: str) -> Locator:
+    return page.locator("#events code").get_by_text(kind, exact=True)
+
+
 def read_private(path: Path) -> str:
     assert path.stat().st_mode & 0o077 == 0
     return path.read_text()
@@ -88,12 +92,13 @@ async def test_a_person_talks_hears_interrupts_types_and_ends(
         await button(page, "Mute").click()
         await expect(lines(page, "user")).to_have_text([f"You{ASKED}", f"You{STOPPED}"])
         await expect(lines(page, "assistant").last).to_have_text("ModelOf course, what is it?")
+        await expect(events(page, "output_audio_buffer.stopped")).to_have_count(1, timeout=10_000)
 
         await page.get_by_label("Or type").fill("When does the shop open?")
         await page.keyboard.press("Enter")
         await expect(lines(page, "user").last).to_have_text("YouWhen does the shop open?")
         await expect(lines(page, "assistant").last).to_contain_text("The shop opens")
-        await shown.until("document.querySelector('#playback').value > 0.2")
+        await expect(events(page, "output_audio_buffer.started")).to_have_count(3)
         await button(page, "Interrupt").click()
         await expect(lines(page, "assistant").last).to_contain_text("interrupted")
         await photograph(page, photos, f"{name}-talked")
@@ -102,7 +107,9 @@ async def test_a_person_talks_hears_interrupts_types_and_ends(
         await button(page, "End the call").click()
         await expect(page.get_by_role("status")).to_have_text("Call ended")
         row = await stage.ended(call_id, patience=2.0)
-        assert (row["turn_count"], row["interruption_count"]) == (3, 2)
+        assert row["turn_count"] == 3
+        # by voice; by the button it is one only if the answer was whole and still to be heard
+        assert row["interruption_count"] in (1, 2)
         assert (row["error_count"], row["gap_count"]) == (0, 0)
         await photograph(page, photos, f"{name}-ended")
         assert shown.complaints == []
@@ -193,19 +200,27 @@ async def test_it_says_when_the_other_side_ends_the_call(browser: Browser, tmp_p
         assert shown.complaints == []
 
 
-async def test_rtobserver_demo_serves_it_with_commands_that_can_be_pasted(browser: Browser) -> None:
+async def test_rtobserver_demo_serves_it_with_somebody_to_talk_to_and_commands_that_can_be_pasted() -> None:
     async with (
         demonstrating(public_port=0, operator_port=0) as demo,
-        tab(browser, demo.daemon.public_url) as shown,
+        browsing(microphone="none") as chromium,
+        tab(chromium, demo.daemon.public_url) as shown,
     ):
         here = json.loads(await shown.page.evaluate("fetch('here.json').then((answer) => answer.text())"))
         key_file = here["key_file"]
         assert read_private(Path(key_file)) == demo.key
-        await button(shown.page, "Start a call").click()
-        await expect(shown.page.locator("#call-id")).to_contain_text("rtc_")
-        call_id = await shown.page.locator("#call-id").text_content()
-        await expect(shown.page.locator("#read-call")).to_have_text(
+        page = shown.page
+        await button(page, "Start a call").click()
+        # a microphone would have its say in this conversation
+        await button(page, "Go on without a microphone").click()
+        await expect(page.get_by_role("status")).to_have_text("Connected")
+        await page.get_by_label("Or type").fill("Hello.")
+        await page.keyboard.press("Enter")
+        await expect(lines(page, "assistant")).to_contain_text(["I heard you"])
+        await shown.until("document.querySelector('#playback').value > 0.1")
+        call_id = await page.locator("#call-id").text_content()
+        await expect(page.locator("#read-call")).to_have_text(
             f'curl -s -H "Authorization: Bearer $(cat {key_file})" {demo.daemon.operator_url}/api/v1/calls/{call_id}'
         )
-        await expect(shown.page.locator("#key-hint")).to_be_hidden()
+        await expect(page.locator("#key-hint")).to_be_hidden()
         assert shown.complaints == []

@@ -22,6 +22,7 @@ let call = null;
 let levels = null;
 let transcript = new Transcript();
 let isAnswering = false;
+let isPlaying = false;
 let began = 0;
 let eventCount = 0;
 
@@ -54,7 +55,7 @@ function clear() {
   transcript = new Transcript();
   began = performance.now();
   eventCount = 0;
-  isAnswering = false;
+  isAnswering = isPlaying = false;
   $("count").textContent = "0";
   for (const id of ["transcript", "events", "problem", "said"]) $(id).replaceChildren();
   $("record").hidden = $("without").hidden = true;
@@ -99,8 +100,8 @@ function setMuted(muted) {
 
 function say(text) {
   if (!text || !call) return;
-  // upstream refuses a second response while one is under way
-  if (isAnswering) interrupt();
+  // upstream refuses a second response while one is under way, and plays one after the other
+  if (isAnswering || isPlaying) interrupt();
   const content = [{ type: "input_text", text }];
   call.send({ type: "conversation.item.create", item: { type: "message", role: "user", content } });
   call.send({ type: "response.create" });
@@ -115,10 +116,28 @@ function interrupt() {
 function take({ sent, event }) {
   list(sent, event);
   if (sent) return;
-  if (event.type === "response.created") isAnswering = true;
-  if (event.type === "response.done") isAnswering = false;
-  if (event.type === "error") complain(`The model reports: ${event.error?.message ?? "an error"}`);
+  follow(event);
   for (const line of transcript.take(event)) draw(line);
+}
+
+function follow(event) {
+  switch (event.type) {
+    case "response.created":
+      isAnswering = true;
+      break;
+    case "response.done":
+      isAnswering = false;
+      break;
+    case "output_audio_buffer.started":
+      isPlaying = true;
+      break;
+    case "output_audio_buffer.stopped":
+    case "output_audio_buffer.cleared":
+      isPlaying = false;
+      break;
+    case "error":
+      complain(`The model reports: ${event.error?.message ?? "an error"}`);
+  }
 }
 
 function list(sent, event) {
