@@ -190,7 +190,7 @@ def test_orders_that_wait_are_given_back_at_a_drain_and_fail_at_the_end() -> Non
         assert play.orders["ord_1"].state == state
         assert not play.sent
         play.order("ord_2", UPDATE)
-        assert play.orders["ord_2"].state == "failed"
+        assert play.orders["ord_2"].state == state, "so does one that comes later"
 
 
 def test_words_are_said_when_no_response_is_active() -> None:

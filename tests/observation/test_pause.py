@@ -227,3 +227,12 @@ def test_sizes_are_classes() -> None:
         record: Record = play.records[-1]
         sizes.append(json.loads(record.payload)["size_class"])
     assert sizes == ["under_256", "under_1k", "under_4k", "under_64k", "64k_or_more"]
+
+
+def test_where_nobody_can_tell_whether_the_recording_is_paused_it_is() -> None:
+    resumption = Resumption(watermark=START, last_position="1:9", was_live=True, pause=Pause.unknown())
+    play = Play(resumption=resumption, epoch=2)
+    play.attach()
+    assert not _kept(play, _heard("item_1"))
+    _resume(play)
+    assert not _kept(play, _heard("item_1"))

@@ -30,6 +30,8 @@ MAX_OUTSTANDING = 1_000
 
 Json = dict[str, Any]
 Source = Literal["policy", "operator", "system"]
+HungUpBy = Literal["browser", "operator", "policy", "max_duration", "undelivered", "shutdown", "given_up"]
+"""Who or what had a call hung up."""
 
 
 class Told(msgspec.Struct):
@@ -57,6 +59,8 @@ class _Outstanding(msgspec.Struct):
 
 class Commands:
     """Keep the commands of one epoch that are outstanding."""
+
+    __slots__ = ("_audio_key", "_ledger", "_outstanding")
 
     def __init__(self, ledger: Ledger, audio_key: bytes | None) -> None:
         self._ledger = ledger

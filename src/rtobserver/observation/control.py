@@ -8,11 +8,11 @@ drain gives back what was not sent, so that the next run of the daemon does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Literal
 
 import msgspec
 
-from rtobserver.observation.commands import Commands, Json, Tell, Told
+from rtobserver.observation.commands import Commands, HungUpBy, Json, Source, Tell, Told
 from rtobserver.observation.effects import Effect
 from rtobserver.observation.farewell import Farewell
 from rtobserver.observation.ledger import Ledger
@@ -46,13 +46,30 @@ class _Waiting(msgspec.Struct):
 class Control:
     """Act on one call for one epoch."""
 
+    __slots__ = (
+        "_doubtful_id",
+        "_farewell",
+        "_hang_up",
+        "_hang_ups",
+        "_ledger",
+        "_refusal",
+        "_state",
+        "_waiting",
+        "commands",
+        "gap",
+        "is_attentive",
+        "pause",
+        "speech",
+        "tags",
+    )
+
     def __init__(
         self,
         ledger: Ledger,
         state: CallState,
         *,
         audio_key: bytes | None,
-        hang_up: Callable[[int, float], list[Effect]],
+        hang_up: Callable[[HungUpBy, int, float], list[Effect]],
         tags: Iterable[str] = (),
         pause: Pause | None = None,
     ) -> None:
@@ -69,7 +86,8 @@ class Control:
         self._waiting: list[_Waiting] = []
         self._hang_ups: list[str] = []
         self._doubtful_id: str | None = None
-        self._is_over = False
+        self._refusal: Told | None = None
+        """What orders are told that come when nothing can be done any more."""
         self.is_attentive = self.pause.is_engaged
         """Whether frames must be shown to `conceal` and `heard`; while not, they need not be."""
 
@@ -85,8 +103,8 @@ class Control:
 
     def ordered(self, order: Order, at: int, mono: float) -> list[Effect]:
         """Begin to carry out an order."""
-        if self._is_over:
-            return [OrderRow(order.order_id, "failed", error="the call is over")]
+        if self._refusal is not None:
+            return _tell(order)(self._refusal)
         if not self.is_attentive:
             active_id = self._state.active_response_id
             self.speech.active_id = None if active_id == self._doubtful_id else active_id
@@ -111,23 +129,29 @@ class Control:
 
     def _end_call(self, order: Order, at: int, mono: float) -> list[Effect]:
         self._hang_ups.append(order.order_id)
-        return [*self._hang_up(at, mono), OrderRow(order.order_id, "sent", sent_at=at)]
+        return [*self._hang_up("operator", at, mono), OrderRow(order.order_id, "sent", sent_at=at)]
 
     def _say_goodbye(self, order: Order, at: int, mono: float) -> list[Effect]:
         if self._farewell is not None:
             return self._end_call(order, at, mono)
         after = order.command.get("after")
         seconds = float(after) if isinstance(after, int | float) else GOODBYE_SECONDS
-        farewell = self._farewell = Farewell(seconds, mono)
+        event = spoken(str(order.command["goodbye"]), OPERATOR)
+        effects = self.say_goodbye(event, "operator", seconds, at, mono)
+        self._hang_ups.append(order.order_id)
+        return [*effects, OrderRow(order.order_id, "sent", sent_at=at)]
+
+    def say_goodbye(
+        self, event: Json, by: Literal["operator", "policy"], seconds: float, at: int, mono: float
+    ) -> list[Effect]:
+        """Have something said and then end the call, after so many seconds at the latest."""
+        farewell = self._farewell = Farewell(by, seconds, mono)
 
         def tell(told: Told) -> list[Effect]:
             farewell.told(told)
             return []
 
-        event = spoken(str(order.command["goodbye"]), OPERATOR)
-        effects = self.speech.wish(event, "operator", tell, at, mono, due=farewell.due)
-        self._hang_ups.append(order.order_id)
-        return [*effects, OrderRow(order.order_id, "sent", sent_at=at)]
+        return self.speech.wish(event, by, tell, at, mono, due=farewell.due)
 
     def _change_recording(self, order: Order, at: int, mono: float) -> list[Effect]:
         command = order.command
@@ -152,7 +176,7 @@ class Control:
         self.tags = tags
         return [Changed({"tags": list(tags)})]
 
-    def begin_pause(self, source: Any, at: int, mono: float) -> tuple[str, list[Effect]]:
+    def begin_pause(self, source: Source, at: int, mono: float) -> tuple[str, list[Effect]]:
         """Pause the recording; a second time it changes nothing. Gives the command's id."""
         if self.pause.is_active:
             return self.commands.note({"type": "pause", "ids": []}, source, at, mono)
@@ -162,7 +186,7 @@ class Control:
         self.gap = gap
         return event_id, [*effects, record, gap]
 
-    def end_pause(self, source: Any, at: int, mono: float) -> tuple[str, list[Effect]]:
+    def end_pause(self, source: Source, at: int, mono: float) -> tuple[str, list[Effect]]:
         """Go on recording. Gives the command's id."""
         event_id, effects = self.commands.note({"type": "resume"}, source, at, mono)
         self.pause.end()
@@ -254,14 +278,14 @@ class Control:
     def ended(self, at: int, mono: float) -> list[Effect]:
         """Settle everything, because the call is over; that is what a hang-up wanted."""
         effects = self.hung_up(at, None) if self._hang_ups else []
-        self._is_over, self._farewell = True, None
-        effects += self._release(Told("failed", at, mono, error="the call ended before it was sent"))
+        self._refusal, self._farewell = Told("failed", at, mono, error="the call ended before it was sent"), None
+        effects += self._release(self._refusal)
         return effects + self._close_gap(at)
 
     def drained(self, at: int, mono: float) -> list[Effect]:
         """Give back what was not sent; a pause goes on."""
-        self._is_over, self._farewell = True, None
-        return self._release(Told("released", at, mono))
+        self._refusal, self._farewell = Told("released", at, mono), None
+        return self._release(self._refusal)
 
     def _release(self, told: Told) -> list[Effect]:
         waiting, self._waiting = self._waiting, []
@@ -273,10 +297,11 @@ class Control:
         return [OrderRow(each.order.order_id, "expired") for each in waiting if each.due <= mono]
 
     def _farewell_over(self, at: int, mono: float) -> list[Effect]:
-        if self._farewell is None or not self._farewell.is_over:
+        farewell = self._farewell
+        if farewell is None or not farewell.is_over:
             return []
         self._farewell = None
-        return self._hang_up(at, mono)
+        return self._hang_up(farewell.by, at, mono)
 
     def _looked(self, effects: list[Effect]) -> list[Effect]:
         self.is_attentive = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rtobserver.observation.commands import Told
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.values import identifier, mapping
@@ -10,7 +12,8 @@ from rtobserver.realtime.values import identifier, mapping
 class Farewell:
     """Follow one goodbye."""
 
-    def __init__(self, seconds: float, mono: float) -> None:
+    def __init__(self, by: Literal["operator", "policy"], seconds: float, mono: float) -> None:
+        self.by = by
         self._seconds = seconds
         self.due = mono + seconds
         """Monotonic time at which the call is hung up whatever became of the words."""

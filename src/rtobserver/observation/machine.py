@@ -21,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from rtobserver.observation import verdict
+from rtobserver.observation.commands import HungUpBy
 from rtobserver.observation.control import Control, Order
 from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
 from rtobserver.observation.ledger import Ledger
@@ -42,8 +43,6 @@ CLOSE_PATIENCE = 5.0
 """Seconds that upstream has to close the sideband after it accepted a hang-up."""
 SHORT_LIVED = 5.0
 """A sideband that lasted less than this many seconds does not reset the back-off."""
-
-HungUpBy = Literal["browser", "operator", "policy", "max_duration", "undelivered", "shutdown", "given_up"]
 
 _OUTCOMES: dict[str, str] = {
     "browser": "hung_up",
@@ -130,7 +129,7 @@ class Machine:
             self.ledger,
             state,
             audio_key=plan.audio_key,
-            hang_up=lambda at, mono: self.hang_up_ordered("operator", at, mono),
+            hang_up=self.hang_up_ordered,
             tags=earlier.tags,
             pause=earlier.pause,
         )

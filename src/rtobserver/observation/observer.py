@@ -16,9 +16,10 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.errors import CredentialError, UpstreamError
 from rtobserver.metrics import Metrics
+from rtobserver.observation.commands import HungUpBy
 from rtobserver.observation.control import Order
 from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential, Send
-from rtobserver.observation.machine import HungUpBy, Machine, Phase
+from rtobserver.observation.machine import Machine, Phase
 from rtobserver.realtime import shedding
 from rtobserver.realtime.entries import GapRow, Record
 from rtobserver.recorder import Recorder

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Self
 
 import msgspec
 
@@ -46,6 +47,8 @@ _BEGINNINGS = frozenset(
 class Pause:
     """Know whether a call's recording is paused, and what belongs to its pauses."""
 
+    __slots__ = ("_is_dirty", "_is_unsure", "_since", "_touched", "is_active")
+
     def __init__(self) -> None:
         self.is_active = False
         self._touched: dict[str, None] = {}
@@ -75,6 +78,14 @@ class Pause:
     def miss(self) -> None:
         """Take note that frames were missed."""
         self._is_unsure = self._is_unsure or self.is_active
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """Be paused, since whether the recording is cannot be read."""
+        pause = cls()
+        pause.begin(())
+        pause.miss()
+        return pause
 
     def conceal(self, event: Event, frame: bytes, knows: Callable[[str], bool]) -> bytes | None:
         """Give the placeholder of a frame that must not be stored; None for one that may.

@@ -47,6 +47,8 @@ class _Wish(msgspec.Struct):
 class Speech:
     """Keep what the model is to say, and know which response is active."""
 
+    __slots__ = ("_commands", "_retry_due", "_sent", "_waiting", "active_id", "is_open")
+
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._waiting: deque[_Wish] = deque()

@@ -16,17 +16,18 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config import sections
-from rtobserver.errors import StoreUnavailable
+from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
 from rtobserver.observation.machine import Machine, Plan, Resumption
 from rtobserver.observation.observer import HangsUp, Observer
+from rtobserver.observation.pause import Pause
 from rtobserver.observation.restoration import Restored, restore
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
 from rtobserver.recorder import Recorder
-from rtobserver.store import registration, unfinished
+from rtobserver.store import gaps, registration, unfinished
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.unfinished import Unfinished
@@ -304,7 +305,16 @@ class Supervisor:
             return await restore(self._database, call.ref, self._new_state(profile, call.model))
         except Exception:
             log.exception("call_not_restored", call_id=call.ref.call_id)
-            return Restored(self._new_state(profile, call.model), entry_count=call.entry_count)
+            pause = Pause.unknown() if await self._may_be_paused(call.ref) else Pause()
+            return Restored(self._new_state(profile, call.model), entry_count=call.entry_count, pause=pause)
+
+    async def _may_be_paused(self, call: CallRef) -> bool:
+        try:
+            found = await gaps.page(self._database, call, limit=10_000)
+        except StoreError:
+            # better a loss that a gap declares than a word that nobody wanted recorded
+            return True
+        return any(gap.reason == "paused" and gap.state == "open" for gap in found)
 
     def _finished(self, ref: CallRef, machine: Machine, finish: Finish) -> None:
         """Write the one line that sums a call up."""

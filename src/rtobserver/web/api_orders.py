@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from rtobserver.clock import Clock
 from rtobserver.errors import RequestError
+from rtobserver.realtime.events import MAX_DEPTH, depth
 from rtobserver.store import orders
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
@@ -153,6 +154,8 @@ class _Api:
         # the dot tells a client event from what else can be ordered
         if not isinstance(type_, str) or "." not in type_ or not is_plain(type_, 100):
             raise _invalid("`type` must be that of a client event, such as session.update.")
+        if depth(msgspec.json.encode(event)) > MAX_DEPTH:
+            raise _invalid(f"The event is nested more than {MAX_DEPTH} deep.")
         return await self._give(ask, event)
 
     async def say(self, ask: Ask[Nothing, Say]) -> Order:
