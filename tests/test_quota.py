@@ -16,8 +16,8 @@ def _begin(quota: Quota, user: str | None, mono: float = 0.0) -> bool:
         with quota.connecting(user, mono):
             return True
     except RequestError as exc:
-        assert exc.status == 429
-        assert exc.retry_after
+        if exc.status != 429 or not exc.retry_after:
+            raise
         return False
 
 
