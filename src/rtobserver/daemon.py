@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from rtobserver import __version__
 from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config, Profile
@@ -103,6 +104,7 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
     async with AsyncExitStack() as stack:
         path = database.sqlite_path(config.store.url)
         stack.enter_context(database.hold(path))
+        log.info("starting", version=__version__, store=str(path))
         if config.store.migrate_on_start:
             await asyncio.to_thread(schema.migrate, path)
         else:
