@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.packaging
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(180)]
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -109,8 +109,7 @@ session.model = "gpt-realtime"
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as daemon:
         assert daemon.stderr is not None
         try:
-            said = json.loads(daemon.stderr.readline())
-            assert said["event"] == "listening"
+            said = next(said for said in map(json.loads, daemon.stderr) if said["event"] == "listening")
             request = urllib.request.Request(
                 f"{said['operator']}/api/v1/calls", headers={"Authorization": f"Bearer {key}"}
             )

@@ -12,14 +12,14 @@ import pytest
 
 from tests.process.stage import Json, command
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 WORDS = ("demo", "--no-browser", "--public-port", "0", "--operator-port", "0", "--log-format", "json")
 
 
 async def test_one_call_is_placed_recorded_and_said_where(tmp_path: Path) -> None:
     async with command(*WORDS, "--once", folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
-        code, out, log = await demo.ended(30)
+        code, out, log = await demo.ended()
     assert code == 0, log
     assert "Traceback" not in log
     [recorded] = [line for line in out.splitlines() if line.startswith("recorded rtc_")]
@@ -45,7 +45,7 @@ async def test_a_signal_in_the_middle_of_the_call_ends_it_well(tmp_path: Path, n
     async with command(*WORDS, folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
         await demo.printed("key=")
         demo.process.send_signal(number)
-        code, _, log = await demo.ended(5)
+        code, _, log = await demo.ended()
     assert code == 0, log
     assert "Traceback" not in log
 

@@ -25,7 +25,7 @@ from rtobserver.store import database
 from tests.process.stage import ground, run
 from tests.process.test_killed import further
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 TABLES = ("item", "response", "call", "gap", "command")
 

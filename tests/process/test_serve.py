@@ -19,7 +19,7 @@ from tests.process import stage
 from tests.process.stage import Ground, configure, ground, run
 from tests.process.test_killed import further, observed, simulator
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 NOWHERE = "http://127.0.0.1:9/openai/v1"
 
@@ -144,8 +144,9 @@ async def test_a_call_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: P
             for call_id in call_ids:
                 await second.call_with(call_id, status="live")
                 assert (await second.entries(call_id))[-1].position[0] == 2
+            # it has said more than it says on a good day
             second.process.send_signal(signal.SIGTERM)
-            assert (await second.command.ended(2))[0] == 0
+            assert (await second.command.ended())[0] == 0
 
 
 def _spoil_a_gap(here: Ground) -> None:

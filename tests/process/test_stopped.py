@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from rtobserver.errors import StoreBusy
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.server import Simulator, SimulatorOptions
 from rtobserver.store import database
@@ -19,7 +18,7 @@ from tests.process.stage import configure, ground
 from tests.process.test_killed import further, observed, recorded, simulator
 from tests.support.stage import Json
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 CALLS = 20
 
@@ -64,7 +63,7 @@ async def test_stopping_leaves_live_calls_and_loses_nothing(tmp_path: Path) -> N
         assert not outage
         attached = upstream.calls[call_id].sidebands["sb2"].attached_at
         assert figures[call_id].is_sound, figures[call_id]
-        assert figures[call_id].gap_seconds < attached - told_at + 0.1
+        assert figures[call_id].gap_seconds < attached - told_at + 0.5
         assert upstream.calls[call_id].hangups == 0
 
 
@@ -92,9 +91,9 @@ async def test_a_signal_during_the_start_ends_it_well(tmp_path: Path, number: si
             await further(here.simulator, [call_id], 5)
             first.process.kill()
         async with here.starting() as starting:
-            await _is_locked(here.store)
+            await starting.logged("starting")
             starting.process.send_signal(number)
-            code, _, log = await starting.ended(5)
+            code, _, log = await starting.ended()
         assert code == 0, log
         assert "Traceback" not in log
         async with here.serving() as second:
@@ -102,17 +101,6 @@ async def test_a_signal_during_the_start_ends_it_well(tmp_path: Path, number: si
             entries = await recorded(second, here.simulator, call_id)
             assert oracle.verify(here.simulator.calls[call_id], entries, await second.gaps(call_id)).is_sound
             await second.command.stopped()
-
-
-async def _is_locked(store: Path) -> None:
-    """Wait until a daemon has begun to start: the lock is the first thing that it takes."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                with database.hold(store):
-                    await asyncio.sleep(0)
-            except StoreBusy:
-                return
 
 
 async def test_calls_are_hung_up_where_the_profile_says_so(tmp_path: Path) -> None:
@@ -159,7 +147,7 @@ async def test_new_offers_are_refused_while_those_in_flight_are_answered(tmp_pat
             assert await daemon.status("/readyz") == 503
             status, location = await early
             assert status == 201
-            code, _, _ = await daemon.command.ended(3)
+            code, _, _ = await daemon.command.ended()
             assert code == 0
         call_id = location.rpartition("/")[2]
         async with here.serving() as second:
