@@ -6,6 +6,7 @@ as the row is committed, and `GET /orders/{id}` tells what became of it.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from msgspec import Meta, Struct
 from rtobserver.clock import Clock
 from rtobserver.errors import RequestError
 from rtobserver.realtime.events import MAX_DEPTH, depth
-from rtobserver.store import orders
+from rtobserver.store import calls, orders
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
@@ -190,20 +191,21 @@ class _Api:
         return shape(row)
 
     async def _give(self, ask: Ask[Nothing, Any], command: Mapping[str, Any]) -> Order:
-        call = await ask.call()
-        if not _takes(call, str(command["type"])):
+        call = await calls.find(self._database, ask.request.match_info["id"])
+        if call is None or not _takes(call, str(command["type"])):
+            await ask.call()
             raise RequestError(409, "call_not_live", "The call is not live.")
         order_id = f"ord_{secrets.token_hex(12)}"
-        await self._writer.run(
-            orders.give(
-                order_id=order_id,
-                call_key=call.key,
-                call_id=call.call_id,
-                command=command,
-                actor=ask.actor,
-                at=self._clock.now_us(),
-            )
+        work = orders.give(
+            order_id=order_id,
+            call_key=call.key,
+            call_id=call.call_id,
+            command=command,
+            actor=ask.actor,
+            at=self._clock.now_us(),
         )
+        # the audit's row first, but in the same flush: each one more is 50 ms for whoever waits on the line
+        await asyncio.gather(ask.record(call.call_id), self._writer.run(work))
         self._writer.ordered.announce()
         return Order(order_id, call.call_id, "waiting", dict(command), None)
 
