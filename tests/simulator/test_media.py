@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -300,6 +300,14 @@ async def test_a_hangup_ends_the_callers_connection() -> None:
     async with staged(scenario="quiet") as stage, await stage.caller() as caller:
         assert (await stage.http.hang_up(caller.call_id)).status == 200
         await caller.until(lambda: caller.is_over, 2)
+
+
+async def test_a_simulator_that_stops_leaves_no_caller_waiting() -> None:
+    async with AsyncExitStack() as callers:
+        async with staged(scenario="quiet") as stage:
+            placed = [await callers.enter_async_context(await stage.caller(audio=audio)) for audio in (True, False)]
+        for caller in placed:
+            await caller.until(lambda caller=caller: caller.is_over, 2)  # type: ignore[misc]
 
 
 async def test_what_was_said_before_the_end_still_reaches_the_page() -> None:

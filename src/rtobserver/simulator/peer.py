@@ -27,6 +27,9 @@ __all__ = ["Peer", "clip"]
 _LARGEST_MESSAGE = 1_073_741_823
 """What upstream says it takes on a data channel; aiortc takes as much and says less."""
 _FLUSH_SECONDS = 1.0
+_CLOCK_RATE = 48000
+_LONGEST_DELAY = 1.0
+"""Seconds by which a busy loop may read packets late, before their absence is taken for silence."""
 _ODD_OFFERS = (
     ValueError, TypeError, AttributeError, LookupError, AssertionError,
     InternalError, InvalidAccessError, InvalidStateError, OperationError,
@@ -72,7 +75,9 @@ class Peer:
         self._ear: Ear | None = None
         self._call: Callee | None = None
         self._loop = asyncio.get_running_loop()
-        self._first_packet_at: float | None = None
+        self._first_timestamp: int | None = None
+        self._last_packet = (0.0, 0.0)
+        """When it was sent, in seconds since the first, and when it was read, on the loop's clock."""
         self._pause_timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
 
@@ -231,16 +236,21 @@ class Peer:
 
     async def _hear(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         self.received_count += 1
-        now = self._loop.time()
-        if self._first_packet_at is None:
-            self._first_packet_at = now
+        if self._first_timestamp is None:
+            self._first_timestamp = packet.timestamp
+        # The caller's clock, not ours: packets that a busy loop reads late are no silence.
+        passed = (packet.timestamp - self._first_timestamp) % 2**32
+        at = passed / _CLOCK_RATE if passed < 2**31 else 0.0
+        self._last_packet = (at, self._loop.time())
         detection = self._call.turn_detection if self._call is not None else None
         if detection is None:
             self.voice.buffered_seconds += PACKET_SECONDS
             return
         level = self._level(packet.extensions.audio_level, packet.payload)
-        if self.voice.hear(level, now - self._first_packet_at, detection.get("threshold", 0.5)):
+        if self.voice.hear(level, at, detection.get("threshold", 0.5)):
             self._look_for_pause()
+            self._notice()
+        elif self.voice.pause(at, _silence(detection)):
             self._notice()
 
     def _level(self, stated: Any, payload: bytes) -> float:
@@ -252,14 +262,17 @@ class Peer:
         return self._ear.level(payload)
 
     def _look_for_pause(self) -> None:
-        # A timer, because a caller may stop sending packets when it is silent.
-        if self._call is None or self._first_packet_at is None:
+        """Notice by a timer that a caller stopped sending packets, as some do in silence."""
+        if self._call is None or not self.voice.is_speaking:
             return
-        detection = self._call.turn_detection or {}
-        silence = detection.get("silence_duration_ms", 500) / 1000
-        at = self._loop.time() - self._first_packet_at
-        if self.voice.pause(at, silence):
+        at, read_at = self._last_packet
+        since = self._loop.time() - read_at
+        if since > _LONGEST_DELAY and self.voice.pause(at + since, _silence(self._call.turn_detection or {})):
             self._notice()
         else:
-            wait = max(0.01, self.voice.last_loud_seconds + silence - at)
-            self._pause_timer = self._loop.call_later(wait, self._look_for_pause)
+            self._pause_timer = self._loop.call_later(_LONGEST_DELAY, self._look_for_pause)
+
+
+def _silence(detection: Json) -> float:
+    """Give the seconds of silence that end an utterance."""
+    return float(detection.get("silence_duration_ms", 500) / 1000)

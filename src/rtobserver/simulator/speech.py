@@ -23,7 +23,7 @@ from rtobserver.simulator.voice import SILENCE
 PACKET_SECONDS = 0.02
 _PACKET_SAMPLES = 960
 _TIME_BASE = Fraction(1, 48000)
-_LATEST = 0.2
+_LATEST = 1.0
 """Seconds behind which a track gives up catching up, and goes on from now."""
 _SILENT_PACKET = b"\xf8\xff\xfe"
 _LARGEST_SILENT_PACKET = 3
@@ -81,7 +81,6 @@ class SpeechTrack(MediaStreamTrack):
         self._awake = asyncio.Event()
         self._due = 0.0
         self._origin: float | None = None
-        self._last_pts = -_PACKET_SAMPLES
 
     @property
     def is_silent(self) -> bool:
@@ -128,8 +127,8 @@ class SpeechTrack(MediaStreamTrack):
             await self._awake.wait()
             # What was not sent while there was nothing to say is not caught up on.
             self._due = max(self._due, loop.time())
-        self._due += PACKET_SECONDS
-        return self._packet(payload, loop.time())
+        due, self._due = self._due, self._due + PACKET_SECONDS
+        return self._packet(payload, due)
 
     async def _until_due(self, loop: asyncio.AbstractEventLoop) -> None:
         delay = self._due - loop.time()
@@ -138,13 +137,11 @@ class SpeechTrack(MediaStreamTrack):
         elif delay < -_LATEST:
             self._due = loop.time()
 
-    def _packet(self, payload: bytes, now: float) -> av.Packet[Any]:
+    def _packet(self, payload: bytes, due: float) -> av.Packet[Any]:
         if self._origin is None:
-            self._origin = now
+            self._origin = due
         packet: av.Packet[Any] = av.Packet(payload)
-        # The clock of RTP runs on while nothing is sent.
-        by_clock = round((now - self._origin) / PACKET_SECONDS) * _PACKET_SAMPLES
-        behind = by_clock - self._last_pts > 5 * _PACKET_SAMPLES
-        self._last_pts = by_clock if behind else self._last_pts + _PACKET_SAMPLES
-        packet.pts, packet.time_base = self._last_pts, _TIME_BASE
+        # By the schedule: RTP's clock runs on while nothing is sent, and a packet that is late keeps its place.
+        packet.pts = round((due - self._origin) / PACKET_SECONDS) * _PACKET_SAMPLES
+        packet.time_base = _TIME_BASE
         return packet
