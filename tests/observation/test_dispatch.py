@@ -96,6 +96,17 @@ async def test_an_order_whose_call_ends_while_it_is_taken_has_failed(stage: Stag
     assert await stage.state("ord_1") == "failed"
 
 
+async def test_an_order_whose_observer_failed_is_not_left_waiting(stage: Stage) -> None:
+    stage.calls["rtc_1"] = Taking()
+    await stage.give("ord_1", age=15.0)
+    await stage.dispatch.look()
+    assert await stage.state("ord_1") == "waiting"
+    await stage.give("ord_2", age=25.0)
+    await stage.dispatch.look()
+    await stage.dispatch.look()
+    assert (await stage.state("ord_1"), await stage.state("ord_2")) == ("waiting", "failed")
+
+
 async def test_a_signal_brings_an_order_at_once(stage: Stage) -> None:
     stage.calls["rtc_1"] = Taking()
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:

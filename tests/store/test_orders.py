@@ -33,7 +33,16 @@ async def test_an_order_is_taken_once(writer: Writer, database: Database) -> Non
     assert [each.order_id for each in await orders.waiting(database)] == ["ord_1", "ord_2"]
     assert await writer.run(orders.take(["ord_1"], "rep_1")) == ["ord_1"]
     assert await writer.run(orders.take(["ord_1", "ord_2"], "rep_1")) == ["ord_2"]
-    assert await orders.waiting(database) == []
+    assert {each.owner for each in await orders.waiting(database)} == {"rep_1"}
+
+
+async def test_an_order_that_its_taker_never_settled_is_closed(writer: Writer, database: Database) -> None:
+    for number in (1, 2, 3):
+        await _give(writer, f"ord_{number}", at=number)
+    await writer.run(orders.take(["ord_1", "ord_3"], "rep_1"))
+    await writer.run(orders.lose(2))
+    assert await _state(database, "ord_1") == ("failed", orders.UNKNOWN)
+    assert [(await _state(database, f"ord_{number}"))[0] for number in (2, 3)] == ["waiting", "waiting"]
 
 
 async def test_what_becomes_of_an_order_is_written_and_the_end_is_final(writer: Writer, database: Database) -> None:
@@ -74,4 +83,4 @@ async def test_what_an_earlier_run_left_is_closed_and_never_sent_again(writer: W
     assert state == "sent"
     assert error
     assert await _state(database, "ord_4") == ("acknowledged", None)
-    assert [each.order_id for each in await orders.waiting(database)] == ["ord_3"]
+    assert [each.order_id for each in await orders.waiting(database)] == ["ord_3"], "what nobody took can be sent"

@@ -24,6 +24,8 @@ LOOK_SECONDS = 1.0
 """Between two looks, while nothing waits and no signal comes."""
 WAITING_SECONDS = 0.1
 """Between two looks, while an order waits for an observer."""
+LOST_SECONDS = 2 * ORDER_SECONDS
+"""An order that was taken and still waits so long after it was given belongs to an observer that failed."""
 
 log = structlog.get_logger()
 
@@ -67,16 +69,20 @@ class Dispatch:
 
     async def look(self) -> bool:
         """Hand over what can be; tells whether an order is left that may still be carried out."""
-        waiting = await orders.waiting(self._database)
+        found = await orders.waiting(self._database)
+        waiting = [each for each in found if each.owner is None]
         here = [each for each in waiting if self._find(each.call_id) is not None]
         if here:
             taken = set(await self._writer.run(orders.take([each.order_id for each in here], self._owner)))
             for each in here:
                 if each.order_id in taken:
                     self._hand_over(each)
-        late = self._clock.now_us() - int(ORDER_SECONDS * 1e6)
+        now = self._clock.now_us()
+        late, lost = now - int(ORDER_SECONDS * 1e6), now - int(LOST_SECONDS * 1e6)
         if any(each.ordered_at <= late for each in waiting if each not in here):
             await self._writer.run(orders.expire(late))
+        if any(each.ordered_at <= lost for each in found if each.owner is not None):
+            await self._writer.run(orders.lose(lost))
         return len(here) < len(waiting)
 
     def _hand_over(self, row: orders.Order) -> None:

@@ -21,7 +21,7 @@ from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Transaction
 
-UNKNOWN = "it is not known whether it was sent: the daemon stopped meanwhile"
+UNKNOWN = "it is not known whether it was sent: who was to send it stopped meanwhile"
 
 log = structlog.get_logger()
 
@@ -36,6 +36,8 @@ class Order:
     call_key: int
     call_id: str
     state: str
+    owner: str | None
+    """The run of the daemon that took it."""
     command: Mapping[str, Any]
     event_id: str | None
     ordered_at: int
@@ -75,13 +77,13 @@ async def find(database: Database, order_id: str) -> Order | None:
 
 
 async def waiting(database: Database) -> list[Order]:
-    """List the orders that nobody has taken yet, oldest first.
+    """List the orders that wait, taken or not, oldest first.
 
     Raises:
         StoreUnavailable: the database cannot be read now.
 
     """
-    wanted = sa.and_(_order.c.state == "waiting", _order.c.owner.is_(None))
+    wanted = _order.c.state == "waiting"
     async with database.reading() as connection:
         rows = (await connection.execute(sa.select(_order).where(wanted).order_by(_order.c.ordered_at))).mappings()
         return [_order_of(row) for row in rows]
@@ -121,6 +123,16 @@ def expire(before: int) -> Callable[[Transaction], None]:
     def work(transaction: Transaction) -> None:
         late = sa.and_(_order.c.state == "waiting", _order.c.owner.is_(None), _order.c.ordered_at <= before)
         transaction.execute(_order.update().where(late).values(state="expired"))
+
+    return work
+
+
+def lose(before: int) -> Callable[[Transaction], None]:
+    """Close orders that were given before a time, and taken by somebody who should have settled them since."""
+
+    def work(transaction: Transaction) -> None:
+        late = sa.and_(_order.c.state == "waiting", _order.c.owner.is_not(None), _order.c.ordered_at <= before)
+        transaction.execute(_order.update().where(late).values(state="failed", error=UNKNOWN))
 
     return work
 
