@@ -2,9 +2,9 @@
 
     python benchmarks/recording.py [--quick] [--json FILE]
 
-Rounds alternate: each starts every side afresh in a process of its own, lets it record a paced load
-and a burst, and checks in SQL that each event that was sent is there. Ratios are taken within a
-round; the median counts. Exit code 1 if a target was missed.
+Floor and daemon run side by side, each in a process of its own, and take turns: while one records, the
+other is idle. Ratios are taken within a round, so that what else the machine does meets both alike; the
+median counts. At the end SQL must have each event that was sent. Exit code 1 if a target was missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,11 @@ class Plan:
     rate: int
     paced: int
     burst: int
+    """Events of one turn; the article's way, which is slow, gets `article` instead."""
     article: int
-    """Events that the article's way gets, paced and in a burst; it is slow."""
     tls_calls: int
     """Calls whose memory is measured with TLS; 0 leaves it out."""
-    rounds: int = 3
+    rounds: int
     paced_ratio: float
     burst_ratio: float
     article_ratio: float
@@ -58,11 +59,11 @@ class Plan:
 
 
 QUICK = Plan(
-    calls=200, rate=2_000, paced=10_000, burst=40_000, article=2_000, tls_calls=0,
+    calls=200, rate=2_000, paced=4_000, burst=20_000, article=2_000, tls_calls=0, rounds=5,
     paced_ratio=1.6, burst_ratio=2.2, article_ratio=15,
 )  # fmt: skip
 FULL = Plan(
-    calls=1_000, rate=3_000, paced=30_000, burst=120_000, article=3_000, tls_calls=300,
+    calls=1_000, rate=3_000, paced=15_000, burst=60_000, article=3_000, tls_calls=300, rounds=5,
     paced_ratio=1.4, burst_ratio=2.0, article_ratio=20, durable=30_000,
 )  # fmt: skip
 TLS_MEMORY = 130_000
@@ -79,28 +80,122 @@ class Phase:
     """Events per second, from the order to send them until the last was committed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+@dataclass(slots=True)
+class Measured:
     """Hold what was measured of one side."""
 
-    paced: Phase
-    burst: Phase
-    memory: float
+    paced: list[Phase] = field(default_factory=list)
+    burst: list[Phase] = field(default_factory=list)
+    memory: float = 0.0
     """Bytes of resident memory per call that came with the calls and the paced load."""
+    tls_memory: float = 0.0
 
 
-@dataclass(slots=True)
-class Results:
-    """Hold everything that was measured."""
+class Turns:
+    """Let one side record, load by load."""
 
-    rounds: dict[Name, list[Round]] = field(default_factory=dict)
-    tls_memory: dict[Name, float] = field(default_factory=dict)
+    def __init__(self, side: Side, sender: Sender) -> None:
+        self._side, self._sender = side, sender
+        self._idle_memory = side.resident()
+        self._sent = 0
+        self.measured = Measured()
 
-    def median(self, name: Name, of: Callable[[Round], float]) -> float:
-        return statistics.median(map(of, self.rounds[name]))
+    async def begin(self) -> None:
+        """Attach to all calls, and begin each of them."""
+        await self._side.place_calls()
+        await self._sender.ask("attached")
+        self._sent = int((await self._sender.ask("warm"))["sent"])
+        await self._side.stored(self._sent)
+        await asyncio.sleep(TAIL)
 
-    def ratios(self, over: Name, under: Name, of: Callable[[Round], float]) -> list[float]:
-        return [of(a) / of(b) for a, b in zip(self.rounds[over], self.rounds[under], strict=False)]
+    async def take(self, order: str) -> Phase:
+        """Record what is sent at an order, to the last event and what follows from it."""
+        began, used = time.perf_counter(), self._side.cpu()
+        count = int((await self._sender.ask(order))["sent"])
+        self._sent += count
+        await self._side.stored(self._sent)
+        seconds = time.perf_counter() - began
+        await asyncio.sleep(TAIL)
+        return Phase((self._side.cpu() - used) / count * 1e6, count / seconds)
+
+    def memory(self) -> float:
+        """Give the memory that came per call since the start."""
+        return (self._side.resident() - self._idle_memory) / self._side.calls
+
+    async def end(self) -> None:
+        """See that everything is stored."""
+        self._side.verify(await self._sender.ask("sent"))
+
+
+@asynccontextmanager
+async def taking_turns(
+    name: Name, calls: int, events: int, folder: Path, *, tls: Path | None = None
+) -> AsyncIterator[Turns]:
+    """Start a side and its sender, for so many events in all."""
+    # a burst may favour some calls, and each has some events behind it when it begins
+    of_call = 1 + 2 * TURN_EVENTS + events * 11 // (calls * 10)
+    async with sending(calls, of_call, tls) as sender, running(name, sender, calls, folder, tls=tls) as side:
+        turns = Turns(side, sender)
+        await turns.begin()
+        yield turns
+        await turns.end()
+
+
+async def measure(plan: Plan, step: Callable[[str], None]) -> dict[Name, Measured]:
+    """Run all rounds."""
+    with tempfile.TemporaryDirectory(prefix="rtobserver-bench-") as name:
+        folder = Path(name)
+        step("start")
+        found = await _side_by_side(plan, folder, step)
+        step("the article's way")
+        found["article"] = await _article(plan, folder)
+        if plan.tls_calls:
+            step("memory with TLS")
+            certificate = make_certificate(folder / "certificate.pem")
+            for each in ("floor", "daemon"):
+                found[each].tls_memory = await _tls_memory(each, plan, folder, certificate)
+        return found
+
+
+async def _side_by_side(plan: Plan, folder: Path, step: Callable[[str], None]) -> dict[Name, Measured]:
+    events = plan.rounds * (plan.paced + plan.burst)
+    async with (
+        taking_turns("floor", plan.calls, events, folder) as floor,
+        taking_turns("daemon", plan.calls, events, folder) as daemon,
+    ):
+        for number in range(plan.rounds):
+            step(f"paced load, round {number + 1} of {plan.rounds}")
+            for each in _order(floor, daemon, number):
+                each.measured.paced.append(await each.take(f"paced {plan.rate} {plan.paced}"))
+        for each in (floor, daemon):
+            each.measured.memory = each.memory()
+        for number in range(plan.rounds):
+            step(f"burst, round {number + 1} of {plan.rounds}")
+            for each in _order(floor, daemon, number):
+                each.measured.burst.append(await each.take(f"burst {plan.burst}"))
+        return {"floor": floor.measured, "daemon": daemon.measured}
+
+
+def _order(floor: Turns, daemon: Turns, number: int) -> tuple[Turns, Turns]:
+    return (daemon, floor) if number % 2 else (floor, daemon)
+
+
+async def _article(plan: Plan, folder: Path) -> Measured:
+    async with taking_turns("article", plan.calls, 2 * plan.article, folder) as article:
+        article.measured.paced.append(await article.take(f"paced {plan.rate} {plan.article}"))
+        article.measured.memory = article.memory()
+        article.measured.burst.append(await article.take(f"burst {plan.article}"))
+        return article.measured
+
+
+async def _tls_memory(name: Name, plan: Plan, folder: Path, certificate: Path) -> float:
+    events = plan.tls_calls * TURN_EVENTS
+    async with taking_turns(name, plan.tls_calls, events, folder, tls=certificate) as turns:
+        await turns.take(f"paced {plan.rate} {events}")
+        return turns.memory()
+
+
+# --- what is shown --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,144 +216,67 @@ class Figure:
         return middle <= self.target if self.most else middle >= self.target
 
 
-async def measure(plan: Plan, step: Callable[[str], None]) -> Results:
-    """Run all rounds."""
-    results = Results()
-    with tempfile.TemporaryDirectory(prefix="rtobserver-bench-") as folder:
-        for number in range(plan.rounds):
-            order: list[Name] = ["floor", "daemon"] if number % 2 == 0 else ["daemon", "floor"]
-            for name in order:
-                step(f"round {number + 1}: {name}")
-                results.rounds.setdefault(name, []).append(await _round(name, plan, Path(folder)))
-        step("the article's way")
-        results.rounds["article"] = [await _round("article", plan, Path(folder))]
-        if plan.tls_calls:
-            for name in ("floor", "daemon"):
-                step(f"memory with TLS: {name}")
-                results.tls_memory[name] = await _tls_memory(name, plan, Path(folder))
-    return results
-
-
-async def _round(name: Name, plan: Plan, folder: Path) -> Round:
-    paced, burst = (plan.article, plan.article) if name == "article" else (plan.paced, plan.burst)
-    events = 1 + TURN_EVENTS + (paced + burst) * 11 // (plan.calls * 10) + TURN_EVENTS
-    async with (
-        sending(plan.calls, events) as sender,
-        running(name, sender, plan.calls, folder, tls=None) as side,
-    ):
-        before = side.resident()
-        sent = await _warm(side, sender)
-        first, sent = await _phase(side, sender, f"paced {plan.rate} {paced}", sent)
-        memory = (side.resident() - before) / plan.calls
-        second, sent = await _phase(side, sender, f"burst {burst}", sent)
-        side.verify(await sender.ask("sent"))
-        return Round(first, second, memory)
-
-
-async def _tls_memory(name: Name, plan: Plan, folder: Path) -> float:
-    certificate = make_certificate(folder / "certificate.pem")
-    paced = plan.tls_calls * TURN_EVENTS
-    async with (
-        sending(plan.tls_calls, 3 * TURN_EVENTS, certificate) as sender,
-        running(name, sender, plan.tls_calls, folder, tls=certificate) as side,
-    ):
-        before = side.resident()
-        sent = await _warm(side, sender)
-        await _phase(side, sender, f"paced {plan.rate} {paced}", sent)
-        side.verify(await sender.ask("sent"))
-        return (side.resident() - before) / plan.tls_calls
-
-
-async def _warm(side: Side, sender: Sender) -> int:
-    """Attach to all calls and begin each of them; gives how many events were sent."""
-    await side.place_calls()
-    await sender.ask("attached")
-    sent = int((await sender.ask("warm"))["sent"])
-    await side.stored(sent)
-    await asyncio.sleep(TAIL)
-    return sent
-
-
-async def _phase(side: Side, sender: Sender, order: str, before: int) -> tuple[Phase, int]:
-    began, used = time.perf_counter(), side.cpu()
-    count = int((await sender.ask(order))["sent"])
-    await side.stored(before + count)
-    seconds = time.perf_counter() - began
-    await asyncio.sleep(TAIL)
-    return Phase((side.cpu() - used) / count * 1e6, count / seconds), before + count
-
-
-# --- what is shown --------------------------------------------------------------------------------
-
-
-def figures(plan: Plan, results: Results) -> list[Figure]:
+def figures(plan: Plan, found: dict[Name, Measured]) -> list[Figure]:
     """Compare with the targets."""
-    paced: Callable[[Round], float] = lambda each: each.paced.cpu_us  # noqa: E731
-    burst: Callable[[Round], float] = lambda each: each.burst.cpu_us  # noqa: E731
-    found = []
-    for what, of, target in (
-        (f"CPU per event at {plan.rate:,}/s", paced, plan.paced_ratio),
-        ("CPU per event in a burst", burst, plan.burst_ratio),
-    ):
-        own, floor = results.median("daemon", of), results.median("floor", of)
-        ratio = results.ratios("daemon", "floor", of)
-        found.append(Figure(what, f"{own:.1f} us", f"{floor:.1f} us, the floor", ratio, target, most=True))
-    for what, of in (("paced", paced), ("burst", burst)):
-        own, other = results.median("daemon", of), results.median("article", of)
-        found.append(
-            Figure(
-                f"times cheaper than the article's way, {what}",
-                f"{own:.1f} us",
-                f"{other:,.0f} us, the article's way",
-                [other / own],
-                plan.article_ratio,
-                most=False,
-            )
+    daemon, floor, article = found["daemon"], found["floor"], found["article"]
+    made = [
+        _beside_floor(f"CPU per event at {plan.rate:,}/s", daemon.paced, floor.paced, plan.paced_ratio),
+        _beside_floor("CPU per event in a burst", daemon.burst, floor.burst, plan.burst_ratio),
+    ]
+    own, other = _cpu(daemon.burst), _cpu(article.burst)
+    made.append(
+        Figure(
+            "times cheaper than the article's way, burst",
+            f"{own:.1f} us",
+            f"{other:,.0f} us",
+            [other / own],
+            plan.article_ratio,
+            most=False,
         )
-    rate, floor_rate = (results.median(name, lambda each: each.burst.durable) for name in ("daemon", "floor"))
-    durable = "durable events/s in a burst"
-    value = f"{rate:,.0f}/s"
+    )
     if plan.durable:
-        found.append(
-            Figure(
-                f"{durable}, of {plan.durable:,}/s",
-                value,
-                f"{floor_rate:,.0f}/s, the floor",
-                [rate / plan.durable],
-                1.0,
-                most=False,
-            )
-        )
-    for name, memory in results.tls_memory.items():
-        if name == "daemon":
-            floor_memory = f"{results.tls_memory['floor'] / 1000:.0f} KB, the floor"
-            figure = Figure(
-                f"memory per live call with TLS, of {TLS_MEMORY // 1000} KB",
-                f"{memory / 1000:.0f} KB",
-                floor_memory,
-                [memory / TLS_MEMORY],
-                1.0,
-                most=True,
-            )
-            found.append(figure)
-    return found
+        rate = _durable(daemon.burst)
+        beside = f"{_durable(floor.burst):,.0f}/s, floor"
+        ratio = [rate / plan.durable]
+        what = f"durable events in a burst, of {plan.durable:,}/s"
+        made.append(Figure(what, f"{rate:,.0f}/s", beside, ratio, 1.0, most=False))
+    if plan.tls_calls:
+        beside = f"{floor.tls_memory / 1000:.0f} KB, floor"
+        ratio = [daemon.tls_memory / TLS_MEMORY]
+        what = f"memory per call with TLS, of {TLS_MEMORY // 1000} KB"
+        made.append(Figure(what, f"{daemon.tls_memory / 1000:.0f} KB", beside, ratio, 1.0, most=True))
+    return made
 
 
-def show(console: Console, plan: Plan, results: Results) -> None:
+def _beside_floor(what: str, daemon: list[Phase], floor: list[Phase], target: float) -> Figure:
+    ratios = [own.cpu_us / least.cpu_us for own, least in zip(daemon, floor, strict=True)]
+    return Figure(what, f"{_cpu(daemon):.1f} us", f"{_cpu(floor):.1f} us, floor", ratios, target, most=True)
+
+
+def _cpu(phases: list[Phase]) -> float:
+    return statistics.median(phase.cpu_us for phase in phases)
+
+
+def _durable(phases: list[Phase]) -> float:
+    return statistics.median(phase.durable for phase in phases)
+
+
+def show(console: Console, plan: Plan, found: dict[Name, Measured]) -> None:
     """Print the table of figures, and what else was seen."""
     table = Table("figure", "rtobserver", "beside", "ratio", "target", "", box=None, pad_edge=False)
-    for figure in figures(plan, results):
-        spread = f" [{min(figure.ratio):.2f}-{max(figure.ratio):.2f}]" if len(figure.ratio) > 1 else ""
+    for figure in figures(plan, found):
+        spread = f" ({min(figure.ratio):.2f}-{max(figure.ratio):.2f})" if len(figure.ratio) > 1 else ""
         sign = "<=" if figure.most else ">="
         verdict = "[green]met[/]" if figure.is_met else "[red]missed[/]"
-        ratio = f"{statistics.median(figure.ratio):.2f}{spread}".replace("[", "\\[")
+        ratio = f"{statistics.median(figure.ratio):.2f}{spread}"
         table.add_row(figure.what, figure.value, figure.beside, ratio, f"{sign} {figure.target:g}", verdict)
     console.print(table)
-    for name in ("daemon", "floor", "article"):
-        durable = results.median(name, lambda each: each.burst.durable)
-        memory = results.median(name, lambda each: each.memory)
+    for name, measured in found.items():
+        rates = f"{_durable(measured.burst):,.0f} durable events/s in a burst"
         console.print(
-            f"{name}: {durable:,.0f} durable events/s in a burst, {memory / 1000:.0f} KB per call", style="dim"
+            f"{name}: paced {_cpu(measured.paced):,.1f} us, burst {_cpu(measured.burst):,.1f} us, {rates}, "
+            f"{measured.memory / 1000:.0f} KB per call",
+            style="dim",
         )
     console.print(f"every event was found stored; {_machine()}", style="dim")
 
@@ -268,16 +286,15 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, load {load}, Python {platform.python_version()}, {platform.system()}"
 
 
-def _as_json(plan: Plan, results: Results) -> dict[str, Any]:
+def _as_json(plan: Plan, found: dict[Name, Measured]) -> dict[str, Any]:
     return {
         "machine": _machine(),
         "plan": asdict(plan),
         "figures": [
             {**asdict(figure), "median": statistics.median(figure.ratio), "met": figure.is_met}
-            for figure in figures(plan, results)
+            for figure in figures(plan, found)
         ],
-        "rounds": {name: [asdict(each) for each in rounds] for name, rounds in results.rounds.items()},
-        "tls_memory_per_call": results.tls_memory,
+        "measured": {name: asdict(measured) for name, measured in found.items()},
     }
 
 
@@ -290,18 +307,18 @@ def main(quick: bool, json_file: Path | None) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     console = Console()
-    steps = plan.rounds * 2 + 1 + (2 if plan.tls_calls else 0)
+    steps = 2 + plan.rounds * 2 + bool(plan.tls_calls)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("begin", total=steps)
         try:
-            results = asyncio.run(measure(plan, lambda what: _advance(progress, task, what)))
+            found = asyncio.run(measure(plan, lambda what: _advance(progress, task, what)))
         except* (Void, TimeoutError) as group:
             problems = "; ".join(str(each) or repr(each) for each in group.exceptions)
             raise click.ClickException(f"no figures: {problems}") from None
-    show(console, plan, results)
+    show(console, plan, found)
     if json_file is not None:
-        json_file.write_text(json.dumps(_as_json(plan, results), indent=2) + "\n")
-    sys.exit(0 if all(figure.is_met for figure in figures(plan, results)) else 1)
+        json_file.write_text(json.dumps(_as_json(plan, found), indent=2) + "\n")
+    sys.exit(0 if all(figure.is_met for figure in figures(plan, found)) else 1)
 
 
 def _advance(progress: Progress, task: TaskID, what: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from msgspec.structs import astuple
 
 from rtobserver.clock import Clock
 from rtobserver.metrics import Metrics
@@ -65,20 +66,7 @@ class Recorder:
         """Hand over one thing to store; it is committed within the next flushes."""
         match what:
             case Record():
-                self._entry(
-                    (
-                        call,
-                        what.epoch,
-                        what.seq,
-                        what.kind,
-                        what.at,
-                        what.offset_us,
-                        what.type,
-                        what.event_id,
-                        what.payload,
-                        what.flags,
-                    )
-                )
+                self._entry((call, *astuple(what)))
             case Rows():
                 for item in what.items:
                     self._writer.fact(tables.item, call, folds.item_values(item))

@@ -21,7 +21,7 @@ from rtobserver.observation.control import Order
 from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential, Send
 from rtobserver.observation.machine import Machine, Phase
 from rtobserver.realtime import shedding
-from rtobserver.realtime.entries import GapRow, Record
+from rtobserver.realtime.entries import GapRow, Record, Rows, Sums
 from rtobserver.recorder import Recorder
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import EntryRow
@@ -164,23 +164,25 @@ class Observer:
         self._sideband = sideband
         self._perform(self.machine.attached(*self._now()))
         try:
-            await self._receive(sideband)
+            # a task of its own: each frame would wake every coroutine between here and the task
+            await self._start(self._receive(sideband), "receive")
         finally:
             self._sideband = None
             await sideband.close()
 
     async def _receive(self, sideband: Sideband) -> None:
-        receive, frame_received = sideband.receive, self.machine.frame_received
-        record, pressure, call = self._recorder.record, self._recorder.pressure, self.call
-        now_us, mono = self._clock.now_us, self._clock.mono
+        frame_received, record, pressure = self.machine.frame_received, self._recorder.record, self._recorder.pressure
+        call, now_us, mono = self.call, self._clock.now_us, self._clock.mono
+
+        def take(frame: bytes) -> None:
+            effects = frame_received(frame, now_us(), mono(), pressure(call))
+            if len(effects) == 1 and isinstance(effects[0], Record):
+                record(call, effects[0])
+            elif effects:
+                self._perform(effects)
+
         try:
-            while True:
-                frame = await receive()
-                effects = frame_received(frame, now_us(), mono(), pressure(call))
-                if len(effects) == 1 and isinstance(effects[0], Record):
-                    record(call, effects[0])
-                elif effects:
-                    self._perform(effects)
+            await sideband.deliver(take)
         except Detached as exc:
             log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
             self._perform(self.machine.detached(exc.code, exc.reason, oversize=exc.oversize, at=now_us(), mono=mono()))
@@ -188,6 +190,8 @@ class Observer:
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
+                case Record() | Rows() | Sums():
+                    self._recorder.record(self.call, effect)
                 case RefreshCredential():
                     self._refresh = True
                 case Probe():
@@ -265,9 +269,9 @@ class Observer:
         return self._clock.now_us(), self._clock.mono()
 
     def _arm(self) -> None:
-        """Set the one timer to the machine's next moment; frames only make it fire too early."""
+        """Set the one timer to the machine's next moment, or leave it if it fires before that: that does no harm."""
         due = self.machine.wake_at()
-        if due == self._due:
+        if due == self._due or (due is not None and self._due is not None and due > self._due):
             return
         if self._timer is not None:
             self._timer.cancel()

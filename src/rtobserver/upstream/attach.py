@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -113,6 +113,19 @@ class Sideband:
         """
         try:
             return await self._recv(False)
+        except ConnectionClosed as exc:
+            self._fail(exc)
+
+    async def deliver(self, take: Callable[[bytes], object]) -> NoReturn:
+        """Give each frame to `take` as it comes, as `receive` would, at less cost per frame.
+
+        Raises:
+            Detached: The connection is over; every frame before that was given.
+        """
+        recv = self._recv
+        try:
+            while True:
+                take(await recv(False))
         except ConnectionClosed as exc:
             self._fail(exc)
 
