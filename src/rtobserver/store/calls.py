@@ -29,8 +29,7 @@ _COLLISIONS = 4  # a second one at the same key is already past belief
 _call = tables.call
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Be a call as its row has it; times are microseconds since 1970."""
 
     key: int
@@ -94,7 +93,7 @@ class Filter:
     """Whether calls that were erased are given too."""
 
 
-COLUMNS = [column for name, column in _call.c.items() if name == "call_key" or name in Call.__slots__]
+COLUMNS = [column for name, column in _call.c.items() if name == "call_key" or name in Call.__struct_fields__]
 _HAS: dict[Has, sa.ColumnElement[bool]] = {
     "gap": _call.c.gap_count > 0,
     "interruption": _call.c.interruption_count > 0,
