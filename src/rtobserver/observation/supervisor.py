@@ -16,7 +16,7 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config import sections
-from rtobserver.errors import StoreError, StoreUnavailable
+from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
@@ -257,47 +257,50 @@ class Supervisor:
         try:
             await self._writer.run(lambda _: None)
             found = [call for call in await unfinished.calls(self._database) if call.ref.call_id == ref.call_id]
-        except StoreUnavailable as exc:
-            log.error("call_left_alone", call_id=ref.call_id, problem=str(exc))  # noqa: TRY400 - the problem says it
+        except Exception:
+            log.exception("call_left_alone", call_id=ref.call_id)
             return
         for call in found:
             # what was received and not recorded came after its last entry
             await self._adopt(call, 0, asyncio.Semaphore(), failures=kept.failures + 1)
 
     async def _adopt(self, call: Unfinished, mark: int, turns: asyncio.Semaphore, failures: int = 0) -> None:
-        profile = self._profiles.get(call.profile, self._default)
+        """Take up a call; where that fails it is left alone, and so are its fellows from its trouble."""
         async with turns:
             if self._leaving.is_set():
                 return
             try:
-                epoch = await self._writer.run(registration.next_epoch(call.ref))
-            except StoreUnavailable as exc:
-                log.error("call_left_alone", call_id=call.ref.call_id, problem=str(exc))  # noqa: TRY400 - as above
+                kept = await self._taken_up(call, mark, failures)
+            except Exception:
+                log.exception("call_left_alone", call_id=call.ref.call_id)
                 return
-            restored = await self._restored(call, profile)
-            given_up = call.status if call.status in ("unobserved", "lost") else None
-            resumption = Resumption(
-                watermark=max(call.started_at, call.last_at or 0, mark),
-                last_position=call.last_position,
-                was_live=call.status == "live",
-                given_up=given_up,
-                entry_count=restored.entry_count,
-                counts=restored.counts,
-                gaps=restored.gaps,
-                tags=call.tags,
-                pause=restored.pause,
-            )
-            plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
-            at, mono = self._clock.now_us(), self._clock.mono()
-            machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption)
-            self._quota.resumed(call.user)
-            kept = self._keep(call.ref, machine, profile, call.user, failures)
         if self._leaving.is_set():
             kept.observer.drain()
-        log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
         # its gap is the first thing that the observer records, before anything else can run
         self._undeclared.discard(call.ref.call_id)
         await self._run(call.ref, kept)
+
+    async def _taken_up(self, call: Unfinished, mark: int, failures: int) -> _Kept:
+        profile = self._profiles.get(call.profile, self._default)
+        epoch = await self._writer.run(registration.next_epoch(call.ref))
+        restored = await self._restored(call, profile)
+        resumption = Resumption(
+            watermark=max(call.started_at, call.last_at or 0, mark),
+            last_position=call.last_position,
+            was_live=call.status == "live",
+            given_up=call.status if call.status in ("unobserved", "lost") else None,
+            entry_count=restored.entry_count,
+            counts=restored.counts,
+            gaps=restored.gaps,
+            tags=call.tags,
+            pause=restored.pause,
+        )
+        plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
+        at, mono = self._clock.now_us(), self._clock.mono()
+        machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption)
+        self._quota.resumed(call.user)
+        log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
+        return self._keep(call.ref, machine, profile, call.user, failures)
 
     async def _restored(self, call: Unfinished, profile: sections.Profile) -> Restored:
         """Fold what is stored of a call; a record that cannot be folded is no reason not to go on with it."""
@@ -311,7 +314,7 @@ class Supervisor:
     async def _may_be_paused(self, call: CallRef) -> bool:
         try:
             found = await gaps.page(self._database, call, limit=10_000)
-        except StoreError:
+        except Exception:  # noqa: BLE001 - whatever it is, nobody can tell
             # better a loss that a gap declares than a word that nobody wanted recorded
             return True
         return any(gap.reason == "paused" and gap.state == "open" for gap in found)
