@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +19,7 @@ from tests.store.stored import START, call, entry, ref
 from tests.web.operator_stage import Stage, stage
 from tests.web.test_api_erasure import item
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "client.md"
 PATIENCE = 15.0
 
 
@@ -157,6 +161,20 @@ async def test_a_tail_gives_what_is_recorded(api: Stage, client: Client) -> None
                 assert event.id == "1:1"
                 assert b'"call_id":"rtc_1"' in event.data
                 return
+
+
+async def test_the_examples_of_the_document_run(api: Stage) -> None:
+    api.insert(tables.call, call("rtc_1", status="ended", interruption_count=1, started_at=api.clock.now_us()))
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    environ = os.environ | {"RTOBSERVER_URL": api.url, "RTOBSERVER_KEY": api.key}
+    for block in blocks:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", block, env=environ, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert out.startswith(b"rtc_1")
 
 
 async def test_what_is_no_daemon_is_told_apart(tmp_path: Path) -> None:
