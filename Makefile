@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# bytecode is made where it is imported: compiling all of it here is a third of the work
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 .PHONY: setup browser clients demo fmt lint types layers test check build bench-quick bench-store lock clean
 
@@ -15,13 +17,13 @@ $(BIN)/python:
 
 # the package is editable, so an edit of the sources needs no new install
 $(INSTALLED)/run: requirements/run.lock requirements/build.lock pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock -r requirements/build.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-compile --require-hashes -r requirements/run.lock -r requirements/build.lock
+	$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	mkdir -p $(INSTALLED) && touch $@
 
 $(INSTALLED)/dev: requirements/dev.lock pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-compile --require-hashes -r requirements/dev.lock
+	$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
 	mkdir -p $(INSTALLED) && touch $@
 
 browser:  ## Debian's Chromium, for the browser tests

@@ -105,6 +105,7 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         path = database.sqlite_path(config.store.url)
         stack.enter_context(database.hold(path))
         log.info("starting", version=__version__, store=str(path))
+        stack.callback(log.info, "stopped")
         if config.store.migrate_on_start:
             await asyncio.to_thread(schema.migrate, path)
         else:
@@ -217,7 +218,6 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
         stack.enter_context(_calm_collector())
         yield daemon
-    log.info("stopped")
 
 
 def prices_for(config: Config) -> Prices:
