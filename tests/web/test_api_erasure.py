@@ -43,6 +43,7 @@ def item(call_id: str, number: int, text: str) -> dict[str, object]:
 def order(call_id: str) -> dict[str, object]:
     return {
         "order_id": f"ord_{call_id}",
+        "call_id": call_id,
         "call_key": ref(call_id).key,
         "state": "sent",
         "command": f'{{"text":"{CANARY}"}}',
