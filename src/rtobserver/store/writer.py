@@ -35,8 +35,8 @@ FLUSH_ROWS = 5_000
 FLUSH_BYTES = 4 * 1024 * 1024
 RETRY_FIRST, RETRY_CEILING = 0.1, 5.0
 """Seconds between tries while the database refuses."""
-CLOSING_TRIES = 5
-"""Tries that the last flush gets; what it holds is lost after that."""
+CLOSING_TRIES = 3
+"""Tries that the last flush gets beyond its first, some 20 s in all; what it holds is lost after that."""
 
 log = structlog.get_logger()
 
