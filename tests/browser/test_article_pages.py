@@ -10,10 +10,10 @@ from playwright.async_api import Browser
 from rtobserver.config.sections import FilePath, Public
 from rtobserver.simulator.options import SimulatorOptions
 from rtobserver.simulator.server import Simulator
-from tests.browser import tools
 from tests.browser.certificates import certify
 from tests.browser.chromium import browsing, flows_both_ways, tab
 from tests.process.stage import ground
+from tests.support import outside
 from tests.support.stage import Setting, Stage, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -33,7 +33,7 @@ def heard_by_sidebands(stage: Stage, call_id: str) -> list[bytes]:
 async def test_the_connect_page_works_unchanged_and_all_that_it_caused_is_recorded(
     browser: Browser, tmp_path: Path
 ) -> None:
-    page = tools.seed("connect_page.html")
+    page = outside.page("connect_page.html")
     setting = Setting(public=Public(static_dir=FilePath(str(page.parent))))
     async with (
         staged(tmp_path, setting, media=True, pace=1.0, begin="answered") as stage,
@@ -59,7 +59,7 @@ async def test_the_connect_page_works_unchanged_and_all_that_it_caused_is_record
 async def test_the_direct_page_works_with_passed_through_secrets_when_its_placeholder_is_replaced(
     tmp_path: Path,
 ) -> None:
-    page = tools.seed("direct_page.html").read_bytes()
+    page = outside.page("direct_page.html").read_bytes()
     assert page.count(b"<your azure resource>") == 1
     web = tmp_path / "web"
     web.mkdir()

@@ -5,45 +5,28 @@ A machine may lack them, CI may not: there a missing one fails the test, elsewhe
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from tests.support.outside import lacking
 
 CLIENTS = Path(__file__).with_name("clients")
 
 
 def chromium() -> str:
     """Find Chromium."""
-    return shutil.which("chromium") or _lacking("there is no Chromium: run `make browser` as root, or install it")
+    return shutil.which("chromium") or lacking("there is no Chromium: run `make browser` as root, or install it")
 
 
 def node() -> str:
     """Find the Node that the dev requirements bring, once the clients' packages are there."""
     if not (CLIENTS / "dist" / "page.js").exists():
-        _lacking("the vendors' clients are not installed: run `make clients`")
-    return shutil.which("node", path=Path(sys.executable).parent) or _lacking("there is no Node: run `make setup`")
+        lacking("the vendors' clients are not installed: run `make clients`")
+    return shutil.which("node", path=Path(sys.executable).parent) or lacking("there is no Node: run `make setup`")
 
 
 def clients_page() -> Path:
     """Give the folder of the page that is built on the vendors' clients."""
     node()
     return CLIENTS
-
-
-def seed(name: str) -> Path:
-    """Find one of the article's pages."""
-    folder = os.environ.get("RTOBSERVER_SEED_DIR") or _lacking(
-        "RTOBSERVER_SEED_DIR names no folder: it must hold the article's pages (.ci/run sets it)"
-    )
-    found = Path(folder) / name
-    return found if found.is_file() else _lacking(f"RTOBSERVER_SEED_DIR holds no {name}")
-
-
-def _lacking(sentence: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(sentence)
-    pytest.skip(sentence)

@@ -1,32 +1,20 @@
-"""Recordings of the real service, as data; found by the environment variable RTOBSERVER_RECORDINGS_DIR."""
+"""Recordings of the real service, as data."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
+from tests.support import outside
 
 Json = dict[str, Any]
-
-_VARIABLE = "RTOBSERVER_RECORDINGS_DIR"
 
 
 @cache
 def interactions(name: str) -> list[Json]:
-    """Give what a recording holds; a test that cannot find it fails and says why."""
-    folder = os.environ.get(_VARIABLE)
-    if not folder:
-        pytest.fail(f"{_VARIABLE} is not set: it names the folder with the recordings of the real service")
-    path = Path(folder) / f"{name}.yaml"
-    if not path.is_file():
-        pytest.fail(f"{_VARIABLE} names {folder}, which holds no {path.name}")
-    found: list[Json] = yaml.safe_load(path.read_text(encoding="utf-8"))["interactions"]
-    return found
+    """Give what a recording holds."""
+    return outside.interactions(name)
 
 
 def received(name: str) -> list[Json]:

@@ -6,28 +6,19 @@ The folder of recordings is named by RTOBSERVER_RECORDINGS_DIR.
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-from typing import Any
-
-import pytest
-import yaml
 
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.events import read
 from rtobserver.realtime.transcript import transcript
 from rtobserver.realtime.turns import turns
+from tests.support import outside
 
 SECOND_US = 1_000_000
 
 
 def fold(name: str) -> CallState:
     """Fold a recording, one second between its events, since recordings hold no times."""
-    folder = os.environ.get("RTOBSERVER_RECORDINGS_DIR")
-    if not folder:
-        pytest.fail("set RTOBSERVER_RECORDINGS_DIR to the folder of recordings of the real service", pytrace=False)
-    recording: dict[str, Any] = yaml.safe_load((Path(folder) / f"{name}.yaml").read_text(encoding="utf-8"))
-    received = [each["data"] for each in recording["interactions"] if each.get("direction") == "received"]
+    received = [each["data"] for each in outside.interactions(name) if each.get("direction") == "received"]
     state = CallState()
     for seq, data in enumerate(received, start=1):
         frame = json.dumps(data).encode()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.outside import recording
 from tests.support.stage import Stage
 from tests.system.conftest import Play
-from tests.system.test_recordings import recording
 
 GREETING = "Hello, my name is Marcelo."
 

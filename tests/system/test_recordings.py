@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rtobserver.config.sections import Recording
+from tests.support.outside import recording
 from tests.support.stage import Setting
 from tests.system.conftest import Play
 
-_VARIABLE = "RTOBSERVER_RECORDINGS_DIR"
 NAMES = (
     "azure_history_seeding",
     "azure_sideband_text_turn",
@@ -22,16 +21,6 @@ NAMES = (
     "openai_sideband_audio_turn",
     "openai_three_spoken_turns",
 )
-
-
-def recording(name: str) -> Path:
-    folder = os.environ.get(_VARIABLE)
-    if not folder:
-        pytest.fail(f"{_VARIABLE} is not set: it names the folder with the recordings of the real service")
-    path = Path(folder) / f"{name}.yaml"
-    if not path.is_file():
-        pytest.fail(f"{_VARIABLE} names {folder}, which holds no {path.name}")
-    return path
 
 
 @functools.cache
