@@ -29,12 +29,13 @@ $(INSTALLED)/dev: requirements/dev.lock pyproject.toml | $(BIN)/python
 browser:  ## Debian's Chromium, for the browser tests
 	@tests/browser/install-chromium
 
-# the packages that the browser tests bundle; with the Node of the dev requirements, whatever the machine has
+# the packages that the browser tests bundle; with the Node of the dev requirements, whatever the machine has,
+# and with the certificates that the machine trusts, as pip does it
 CLIENTS := tests/browser/clients
 clients: $(CLIENTS)/dist/page.js
 
 $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json | setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
+	PATH="$(CURDIR)/$(BIN):$$PATH" NODE_OPTIONS=--use-system-ca npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
 	touch $@
 
 $(CLIENTS)/dist/page.js: $(CLIENTS)/page.js $(CLIENTS)/node_modules/.package-lock.json | setup
