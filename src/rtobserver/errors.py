@@ -8,6 +8,7 @@
         UpstreamUnavailable  network, 5xx
         UpstreamTimeout      no answer within the deadline
         UpstreamBroken       it answered something that the protocol does not know
+          CallUnobservable     it did not name the call, and the profile wants every call observed
         CredentialError      no credential could be had for it
       StoreError           the database's
         StoreUnavailable     worth trying again
@@ -115,6 +116,10 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamBroken(UpstreamError):
     """Report an answer that the protocol does not know, such as a 201 without SDP."""
+
+
+class CallUnobservable(UpstreamBroken):
+    """Report an accepted call without a usable id, whose answer is withheld."""
 
 
 class CredentialError(UpstreamError):

@@ -18,8 +18,8 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Profile
 from rtobserver.errors import (
+    CallUnobservable,
     RequestError,
-    UpstreamBroken,
     UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
@@ -226,7 +226,7 @@ class Negotiation:
         ref = row.ref()
         self._post(registration.register(ref, row), row.call_id)
         try:
-            answer = await self._asked(offer, caller)
+            answer, asked_at = await self._asked(offer, caller)
         except UpstreamError as exc:
             self._failed(ref, _outcome(exc))
             if isinstance(exc, AnswerBroken | AnswerLate) and (stray := call_id_from(exc.locations)):
@@ -247,11 +247,11 @@ class Negotiation:
         self._post(registration.register(call_ref, call, instead_of=ref), call_id, ref)
         log.info("call_accepted", call_id=call_id, profile=caller.profile.name)
         self._supervisor.observe(
-            Accepted(ref=call_ref, profile=caller.profile, user=caller.user, started_at=accepted_at)
+            Accepted(ref=call_ref, profile=caller.profile, user=caller.user, asked_at=asked_at, started_at=accepted_at)
         )
         return Answered(sdp=answer.sdp, call_id=call_id)
 
-    async def _asked(self, offer: Offer, caller: Caller) -> Answer:
+    async def _asked(self, offer: Offer, caller: Caller) -> tuple[Answer, int]:
         """Ask, until `leave`."""
         try:
             async with asyncio.timeout(None) as patience:
@@ -263,7 +263,8 @@ class Negotiation:
         except TimeoutError:
             raise UpstreamTimeout("stopped before upstream had answered") from None
 
-    async def _ask(self, offer: Offer, caller: Caller) -> Answer:
+    async def _ask(self, offer: Offer, caller: Caller) -> tuple[Answer, int]:
+        """Get upstream's answer, and when the offer was sent for it."""
         filter_ = caller.profile.webrtcfilter
         try:
             async with asyncio.timeout(NEGOTIATION_SECONDS - REQUEST_SECONDS):
@@ -271,6 +272,7 @@ class Negotiation:
         except TimeoutError:
             raise UpstreamTimeout("no client secret from upstream in time") from None
         # not cut off from here on, beyond its own deadline: the call may exist before its answer comes
+        asked_at = self._clock.now_us()
         try:
             answer = await self._rest.create_call(
                 minted.value, offer.sdp, filter_ == "on" or (filter_ == "client" and offer.webrtcfilter == "on")
@@ -279,7 +281,7 @@ class Negotiation:
             self._metrics.upstream_requests.labels("calls", _status(exc)).inc()
             raise
         self._metrics.upstream_requests.labels("calls", "201").inc()
-        return answer
+        return answer, asked_at
 
     async def _mint(self, session_: Mapping[str, Any]) -> ClientSecret:
         """Mint, waiting once where upstream asks for a wait that the negotiation has room for."""
@@ -316,14 +318,14 @@ class Negotiation:
         if (profile, key) in self._named or len(self._named) >= MAX_NAMED or len(key) > 100:
             return
         self._named.add((profile, key))
-        log.warning("session_key_dropped", profile=profile, key=key)
+        log.warning("session_key_dropped", profile=profile, name=key)
 
     def _unobserved(self, ref: CallRef, caller: Caller, answer: Answer, *, duplicate: str | None) -> Answered:
         log.error("call_without_id", profile=caller.profile.name, duplicate=duplicate, locations=len(answer.locations))
         self._metrics.calls_negotiated.labels("no_location").inc()
         self._post(registration.close(ref, status="unobserved", outcome="no_location", ended_at=None), ref.call_id)
         if caller.profile.on_unobserved == "hang_up":
-            raise UpstreamBroken("upstream gave the call no usable id, and unobserved calls are not allowed")
+            raise CallUnobservable("upstream gave the call no usable id, and unobserved calls are not allowed")
         return Answered(sdp=answer.sdp, call_id=None)
 
     def _failed(self, ref: CallRef, outcome: str) -> None:
@@ -346,7 +348,9 @@ class Negotiation:
         if observer := self._supervisor.find(call_id):
             observer.drain()
 
-        def close(_: object) -> None:
+        def close(flushed: asyncio.Future[Any]) -> None:
+            if flushed.cancelled() or flushed.exception() is not None:
+                return
             self._post(
                 registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None), call_id
             )

@@ -21,8 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Give a Chromium with a beeping microphone; to start one takes longer than most tests. Each tab is a stranger."""
+    """Give a Chromium with a beeping microphone; to start one takes longer than most tests. No tab knows of another."""
     async with browsing() as started:
         yield started

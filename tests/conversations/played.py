@@ -83,6 +83,7 @@ async def record(
     recorder = Recorder(writer, bounds=Bounds())
     plan = Plan(
         started_at=started_at,
+        asked_at=started_at,
         attach_timeout=30,
         idle_probe=60,
         max_duration=0,

@@ -23,6 +23,7 @@ T = TypeVar("T")
 def plan(**changes: object) -> Plan:
     values: dict[str, object] = {
         "started_at": START,
+        "asked_at": START - 50_000,
         "attach_timeout": 30.0,
         "idle_probe": 60.0,
         "max_duration": 1800.0,

@@ -33,7 +33,12 @@ def test_every_call_begins_with_the_gap_before_its_attach_which_does_not_count()
     play.wait(0.3)
     play.attach()
     [gap] = play.gaps.values()
-    assert (gap.reason, gap.from_at, gap.to_at, gap.state) == ("before_attach", START, START + 300_000, "bounded")
+    assert (gap.reason, gap.from_at, gap.to_at, gap.state) == (
+        "before_attach",
+        START - 50_000,
+        START + 300_000,
+        "bounded",
+    )
     assert [(record.seq, record.kind) for record in play.records] == [(1, GAP)]
     assert play.columns == {"status": "live", "attach_latency_ms": 300}
     assert play.machine.ledger.gaps.count == 0
@@ -69,6 +74,16 @@ def test_audio_is_replaced_by_its_length_and_a_keyed_hash() -> None:
     audio = json.loads(record.payload)["item"]["content"][0]["audio"]
     assert audio["bytes"] == 3000
     assert len(audio["hmac_sha256"]) == 64
+
+
+@pytest.mark.parametrize("frame", [b'{"item":{"audio":"%s"}}\n', b'{\r\n"audio": "%s"\r\n}', b'{"audio":"%s"'])
+def test_audio_is_replaced_in_frames_that_no_answer_can_embed(frame: bytes) -> None:
+    play = Play()
+    play.attach()
+    play.frame(frame % (b"AAAA" * 1000))
+    record = play.records[-1]
+    assert b"AAAA" not in record.payload
+    assert record.flags == STRIPPED
 
 
 def test_audio_stays_where_the_operator_keeps_it() -> None:
@@ -432,6 +447,17 @@ def test_a_sideband_that_keeps_dying_is_not_hammered() -> None:
     assert pauses[0] == 0.0
     assert pauses == sorted(pauses)
     assert pauses[-1] > 2.0
+
+
+def test_what_comes_after_a_drain_is_in_the_sums() -> None:
+    from rtobserver.realtime.entries import Sums
+
+    play = Play()
+    play.attach()
+    play.drain()
+    play.frame({"type": "a"})
+    play.all += play.machine.left(play.now)
+    assert play.of(Sums)[-1].entry_count == len(play.records)
 
 
 def test_draining_leaves_the_call_as_it_is() -> None:

@@ -159,7 +159,7 @@ async def test_the_session_of_a_secret_is_sealed_in_as_far_as_the_profile_lets_i
         assert secret["session"]["audio"]["output"]["voice"] == "ash"
         assert (await site.call(Authorization=f"Bearer {secret['value']}")).status == 201
         assert site.ledger.callers[0].session == {"audio": {"output": {"voice": "ash"}}}
-    assert sorted(line["key"] for line in logs if line["event"] == "session_key_dropped") == ["instructions", "model"]
+    assert sorted(line["name"] for line in logs if line["event"] == "session_key_dropped") == ["instructions", "model"]
 
 
 async def test_a_session_that_fits_no_token_is_a_400() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rtobserver.config.sections import Config
+from rtobserver.config.sections import Config, Observer
 from rtobserver.errors import Mistake
 
 _NOT_YET = "this release cannot do it yet"
@@ -43,6 +43,8 @@ def unsupported(config: Config) -> list[Mistake]:
 
 
 def not_used(config: Config) -> Iterator[Mistake]:
-    """Give what is read and then not used, because only policies could use it."""
+    """Give what is read and then not used, because only a later release could use it."""
     if config.webhooks:
         yield Mistake("webhook", "nothing notifies a webhook in this release", "policies will")
+    if config.observer.lease_ttl != Observer().lease_ttl:
+        yield Mistake("observer.lease_ttl", "one daemon on SQLite needs no lease", "several replicas will")

@@ -73,7 +73,9 @@ class Plan:
     """Say what is to be observed, and how patiently; durations in seconds."""
 
     started_at: int
-    """When upstream accepted the call."""
+    """When upstream's answer was here."""
+    asked_at: int
+    """When the offer was sent: from then on the call may have been producing events."""
     attach_timeout: float
     idle_probe: float
     max_duration: float
@@ -159,7 +161,7 @@ class Machine:
     def started(self, at: int, mono: float) -> list[Effect]:
         """Begin: what is missed from now on stands in a gap until the attach."""
         if self._resumption is None:
-            return self._be_absent("before_attach", self._plan.started_at, at, mono)
+            return self._be_absent("before_attach", self._plan.asked_at, at, mono)
         if self._resumption.given_up is not None:
             self.phase, self.attach_due = Phase.WAITING, None
             self._given_up = (self._resumption.given_up, None)
@@ -267,7 +269,7 @@ class Machine:
             return [*lost, *self.control.heard(came, seen, at, mono)] if attentive else lost  # type: ignore[return-value]
         flags = JSON if embeddable else 0
         key = self._plan.audio_key
-        if key is not None and embeddable and (len(frame) > MIN_AUDIO_CHARS or type_ in AUDIO_DELTAS):
+        if key is not None and (len(frame) > MIN_AUDIO_CHARS or type_ in AUDIO_DELTAS):
             frame, stripped = strip_audio(frame, type_, key)
             if stripped:
                 flags |= STRIPPED
@@ -422,6 +424,10 @@ class Machine:
             effects.append(self._sums(mono))
         self.phase, self.attach_due = Phase.DETACHED, None
         return [*effects, CloseSideband()]
+
+    def left(self, mono: float) -> list[Effect]:
+        """Take note that no frame will come any more to a call that was left; some came after `drained`."""
+        return [self._sums(mono)] if self.phase is Phase.DETACHED and self._given_up is None else []
 
     def _end(self, at: int, mono: float) -> list[Effect]:
         if self._given_up is not None:

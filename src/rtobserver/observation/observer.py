@@ -123,6 +123,7 @@ class Observer:
                 finally:
                     if self._timer is not None:
                         self._timer.cancel()
+            self._perform(self.machine.left(self._clock.mono()))
         finally:
             self._over = True
 

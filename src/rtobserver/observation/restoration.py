@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rtobserver.observation.pause import Pause
 from rtobserver.realtime.call import CallState, Changes
-from rtobserver.realtime.entries import EVENT, GapRow
+from rtobserver.realtime.entries import EVENT, OVERLAP, GapRow
 from rtobserver.realtime.events import read
 from rtobserver.store import entries, gaps
 from rtobserver.store.database import Database
-from rtobserver.store.positions import CallKey
+from rtobserver.store.positions import CallKey, Position
 
 
 @dataclass(slots=True)
@@ -37,7 +38,13 @@ async def restore(
     """
     restored = Restored(state)
     counts = restored.counts
-    async for entry in entries.read(database, call):
+    holes: Counter[int] = Counter()
+    last = Position(0, 0)
+    async for entry in entries.read(database, call, entries.Filter(overlap=True)):
+        holes[entry.epoch] += entry.seq - 1 - (last.seq if entry.epoch == last.epoch else 0)
+        last = entry.position
+        if entry.flags & OVERLAP:
+            continue
         restored.entry_count += 1
         if entry.kind != EVENT or restored.pause.is_engaged:
             restored.pause.recall(entry.kind, entry.type, entry.payload)
@@ -50,7 +57,22 @@ async def restore(
         if changes is not None:
             changed(changes)
     restored.gaps = tuple([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
+    for gap in restored.gaps:
+        if gap.reason == "shed" and gap.state == "open":
+            others = [other for other in restored.gaps if other.epoch == gap.epoch and other is not gap]
+            _count(gap, holes[gap.epoch] - sum(other.lost or 0 for other in others if other.reason in _LEAVE_HOLES))
     return restored
+
+
+_LEAVE_HOLES = ("shed", "disk", "corrupt")
+
+
+def _count(gap: GapRow, lost: int) -> None:
+    """Count by the holes what a killed process was shedding; of what types the rest was, nobody knows any more."""
+    known = sum(gap.lost_by_type.values())
+    gap.lost = max(known, lost)
+    if gap.lost > known:
+        gap.lost_by_type["(unknown)"] = gap.lost - known
 
 
 def _row(gap: gaps.Gap) -> GapRow:

@@ -53,6 +53,8 @@ class Accepted:
     ref: CallRef
     profile: sections.Profile
     user: str | None
+    asked_at: int
+    """When the offer was sent."""
     started_at: int
 
 
@@ -138,7 +140,9 @@ class Supervisor:
         The attach happens in the background.
         """
         at, mono = self._clock.now_us(), self._clock.mono()
-        plan = self._plan(accepted.profile, accepted.started_at, accepted.profile.max_duration)
+        plan = self._plan(
+            accepted.profile, accepted.started_at, accepted.profile.max_duration, asked_at=accepted.asked_at
+        )
         machine = Machine(plan, self._new_state(accepted.profile, accepted.profile.model), epoch=1, at=at, mono=mono)
         kept = self._keep(accepted.ref, machine, accepted.profile, accepted.user)
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
@@ -202,9 +206,12 @@ class Supervisor:
 
     # --- one call -------------------------------------------------------------------------------
 
-    def _plan(self, profile: sections.Profile, started_at: int, max_duration: float) -> Plan:
+    def _plan(
+        self, profile: sections.Profile, started_at: int, max_duration: float, *, asked_at: int | None = None
+    ) -> Plan:
         return Plan(
             started_at=started_at,
+            asked_at=started_at if asked_at is None else asked_at,
             attach_timeout=self._patience.attach_timeout,
             idle_probe=self._patience.idle_probe,
             max_duration=max_duration,

@@ -191,7 +191,7 @@ class Callers:
         # The keys come from outside, so that the set of those that were named must end somewhere.
         if (profile, key) not in self._named and len(self._named) < _NAMED_CAP and len(key) <= _NAMED_LENGTH:
             self._named.add((profile, key))
-            _log.warning("session_key_dropped", profile=profile, key=key)
+            _log.warning("session_key_dropped", profile=profile, name=key)
 
 
 def _bearer(request: web.Request) -> str:

@@ -79,6 +79,12 @@ def problem_of(error: Exception) -> Problem:
             return _of_refusal(error)
         case errors.UpstreamTimeout():
             return Problem(status=504, code="upstream_timeout", message="The Realtime API did not answer in time.")
+        case errors.CallUnobservable():
+            return Problem(
+                status=502,
+                code="no_location",
+                message="The Realtime API did not name the call, and calls that cannot be observed are not allowed here.",
+            )
         case errors.UpstreamBroken():
             return Problem(
                 status=502,
