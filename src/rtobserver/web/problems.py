@@ -83,7 +83,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 status=502,
                 code="no_location",
-                message="The Realtime API did not name the call, and calls that cannot be observed are not allowed here.",
+                message="The Realtime API did not name the call, and only calls that can be observed are allowed here.",
             )
         case errors.UpstreamBroken():
             return Problem(
