@@ -58,8 +58,10 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
+# a third of the tests' time is waiting, so three workers fill two cores
+WORKERS ?= 3
 test: setup browser clients  ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint types layers test
 
