@@ -317,22 +317,6 @@ async def test_upstreams_close_is_told_with_its_code_and_words(code: int) -> Non
     assert (over.by_us, over.oversize) == (False, False)
 
 
-async def test_frames_are_delivered_in_order_up_to_the_close() -> None:
-    async def end(socket: ServerConnection) -> None:
-        for number in range(1000):
-            await socket.send(str(number))
-        await socket.close(4000, "done")
-
-    got: list[bytes] = []
-    async with serve(end, "127.0.0.1", 0) as server:
-        sideband = await attached(address(server))
-        with pytest.raises(Detached) as over:
-            await sideband.deliver(got.append)
-
-    assert got == [str(number).encode() for number in range(1000)]
-    assert (over.value.code, over.value.reason) == (4000, "done")
-
-
 async def test_a_broken_connection_has_no_code(upstream: Peer) -> None:
     upstream.will(upgraded(upstream, frame(b"last")))
     sideband = await attached(ws(upstream))

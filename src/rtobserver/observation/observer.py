@@ -165,8 +165,7 @@ class Observer:
         self._sideband = sideband
         self._perform(self.machine.attached(*self._now()))
         try:
-            # a task of its own: each frame would wake every coroutine between here and the task
-            await self._start(self._receive(sideband), "receive")
+            await self._receive(sideband)
         finally:
             self._sideband = None
             await sideband.close()
