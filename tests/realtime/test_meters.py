@@ -43,18 +43,19 @@ def test_a_model_without_a_price_leaves_no_cost_and_is_named() -> None:
     assert meters.cost(PRICES, ["our-deployment", None], None) == (None, ("our-deployment",))
 
 
-def test_a_transcription_without_a_price_is_left_out_and_named() -> None:
+def test_a_transcription_without_a_price_leaves_no_cost_and_is_named() -> None:
     meters = Meters()
     meters.add(Usage(output_text=1), NOON)
     meters.add_transcribed("our-ears", Transcribed(seconds=Decimal(10)), NOON)
-    assert meters.cost(PRICES, ["talker"], None) == (Decimal("0.00001"), ("our-ears",))
+    assert meters.cost(PRICES, ["talker"], None) == (None, ("our-ears",))
+    assert [cost.usd for cost in meters.costs(PRICES, ["talker"], None)] == [Decimal("0.00001"), None]
 
 
 def test_a_transcriber_that_becomes_known_later_prices_what_went_before() -> None:
     meters = Meters()
     meters.add(Usage(output_text=1), NOON)
     meters.add_transcribed(None, Transcribed(seconds=Decimal(10)), NOON)
-    assert meters.cost(PRICES, ["talker"], None) == (Decimal("0.00001"), ("unknown transcription",))
+    assert meters.cost(PRICES, ["talker"], None) == (None, ("unknown transcription",))
     assert meters.cost(PRICES, ["talker"], "writer") == (Decimal("1.00001"), ())
 
 

@@ -165,7 +165,7 @@ class CallState:
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """What the call cost so far; None where its model has no known price."""
+        """What the call cost so far; None where anything it used has no known price."""
         return self._cost()[0]
 
     @property

@@ -55,8 +55,8 @@ class Meters:
         """Say what it cost in USD, and which models have no known price.
 
         The first of `models` that has a price is taken: a deployment's name may have none, and the
-        session then tells the model behind it. None where no model has one; a transcription without
-        a price is left out and named.
+        session then tells the model behind it. None as soon as anything that was used has no known
+        price: a part of the sum would pass for the whole. `costs` has the parts.
         """
         amount = Decimal(0)
         unpriced: dict[str, None] = {}
@@ -64,11 +64,10 @@ class Meters:
         for meter, model, part in self._parts(prices, models, transcriber):
             if part is not None:
                 amount += part
-            elif meter == "responses":
-                priced = False
-                unpriced |= dict.fromkeys([model] if model else [])
-            else:
-                unpriced[model or "unknown transcription"] = None
+                continue
+            priced = False
+            if name := model or ("unknown transcription" if meter == "transcription" else None):
+                unpriced[name] = None
         return amount if priced else None, tuple(unpriced)
 
     def costs(self, prices: Prices, models: Iterable[str | None], transcriber: str | None) -> tuple[Cost, ...]:

@@ -131,7 +131,7 @@ class Totals:
     generation_p50_ms: int | None = None
     generation_p95_ms: int | None = None
     cost_usd: Decimal | None = None
-    """None where no price is known."""
+    """None where anything that was used has no known price."""
     missed: bool = False
     """Something before the attach was missed: an item that another one names was never seen, or a
     delta or `.done` came without its item."""
@@ -143,7 +143,7 @@ class Totals:
     """Ids of items that were named and never seen, at whatever point of the call; `missed` is about
     those of them that can only have come before the attach."""
     unpriced: tuple[str, ...] = ()
-    """Models that were used and have no known price; with any, the true cost is higher than `cost_usd`."""
+    """Models that were used and have no known price; with any, `cost_usd` is None."""
     costs: tuple[Cost, ...] = ()
     transcription_failures: int = 0
     transcription_hint: str | None = None

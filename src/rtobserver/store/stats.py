@@ -45,7 +45,7 @@ class Group:
     total_tokens: int
     cached_tokens: int
     cost_usd: Decimal | None
-    """None where no call has a known price."""
+    """Of the calls whose cost is known; None where there is none."""
     unpriced_call_count: int
     first_audio_ms: tuple[int | None, int | None]
     """The median, and what 95 percent of the turns do not exceed."""

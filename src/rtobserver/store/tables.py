@@ -63,7 +63,7 @@ call = Table(
     Column("error_count", Integer, nullable=False),
     Column("tampered", Boolean, nullable=False),
     Column("usage", Text, nullable=False, doc="JSON object, as the API shows it"),
-    Column("cost_usd", Text, doc="exact decimal"),
+    Column("cost_usd", Text, doc="exact decimal; null where anything used has no known price"),
     Column("latency", Text, nullable=False, doc="JSON object, as the API shows it"),
     Column("metrics", Text, nullable=False, doc="JSON object: talk times, tools, transcription, parts of the cost"),
     Column("attach_latency_ms", Integer),

@@ -116,10 +116,12 @@ class Cost(Struct, frozen=True):
 class CallUsage(shapes.Usage, frozen=True, kw_only=True):
     """Say what a call used and cost: its own sums, and what they are made of."""
 
-    cost_usd: Money
-    costs: Annotated[list[Cost], Meta(description="The parts of the cost, by model.")]
+    cost_usd: Annotated[
+        str | None, Meta(description="Exact decimal; null where anything that was used has no known price.")
+    ]
+    costs: Annotated[list[Cost], Meta(description="The parts of the cost, by model, as far as prices are known.")]
     unpriced_models: Annotated[
-        list[str], Meta(description="Models without a known price: with any, the true cost is higher.")
+        list[str], Meta(description="Models without a known price: with any, `cost_usd` is null.")
     ]
     responses: list[ResponseUsage]
 
@@ -175,8 +177,10 @@ class Group(Struct, frozen=True):
     interruption_count: int
     error_count: int
     usage: GroupTokens
-    cost_usd: Annotated[str | None, Meta(description="Of the calls with a known price; null where there is none.")]
-    unpriced_call_count: int
+    cost_usd: Annotated[
+        str | None, Meta(description="Of the calls whose cost is known, and of no others; null where there is none.")
+    ]
+    unpriced_call_count: Annotated[int, Meta(description="Calls whose cost is not known: `cost_usd` lacks them.")]
     latency: Annotated[Latency, Meta(description="Percentiles over all turns of the group.")]
 
 

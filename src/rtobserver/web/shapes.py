@@ -176,7 +176,7 @@ class Call(Struct, frozen=True):
         bool, Meta(description="Whether somebody else changed the session's configuration or put items into it.")
     ]
     usage: Usage
-    cost_usd: Annotated[str | None, Meta(description="Exact decimal; null where the model's prices are not known.")]
+    cost_usd: Annotated[str | None, Meta(description="Exact decimal; null where a price is not known.")]
     latency: Latency
     attach_latency_ms: Annotated[int | None, Meta(description="From the answer to the observer's connection.")]
     completeness: Annotated[str, _one_of(("complete", "complete_with_gaps", "incomplete"))] | None
