@@ -230,21 +230,22 @@ async def test_each_tail_is_audited_before_it_begins(api: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "status", "code"),
+    ("path", "headers", "status", "code", "named"),
     [
-        ("/api/v1/calls/rtc_9/tail", {}, 404, "call_not_found"),
-        ("/api/v1/calls/rtc_1/tail?after=soon", {}, 400, "invalid_parameter"),
-        ("/api/v1/calls/rtc_1/tail", {"Last_Event_ID": "soon"}, 400, "invalid_last_event_id"),
-        ("/api/v1/tail?after=MToy", {}, 400, "invalid_cursor"),
-        ("/api/v1/tail", {"Last_Event_ID": "1:2"}, 400, "invalid_cursor"),
-        ("/api/v1/tail", {"key": ""}, 401, "no_key"),
+        ("/api/v1/calls/rtc_9/tail", {}, 404, "call_not_found", ""),
+        ("/api/v1/calls/rtc_1/tail?after=soon", {}, 400, "invalid_parameter", "`after`"),
+        ("/api/v1/calls/rtc_1/tail", {"Last_Event_ID": "soon"}, 400, "invalid_last_event_id", "`Last-Event-ID`"),
+        ("/api/v1/tail?after=MToy", {}, 400, "invalid_cursor", "`after`"),
+        ("/api/v1/tail", {"Last_Event_ID": "1:2"}, 400, "invalid_last_event_id", "`Last-Event-ID`"),
+        ("/api/v1/tail", {"key": ""}, 401, "no_key", ""),
     ],
 )
 async def test_what_cannot_be_followed_is_refused(
-    api: Stage, path: str, headers: dict[str, Any], status: int, code: str
+    api: Stage, path: str, headers: dict[str, Any], status: int, code: str, named: str
 ) -> None:
     answer = await api.get(path, **headers)
     assert (answer.status, answer.code) == (status, code)
+    assert answer.json["detail"].startswith(named)
 
 
 def test_a_slow_viewer_is_told_how_much_it_missed() -> None:

@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import re
 
-from rtobserver.errors import RequestError
 from rtobserver.store.calls import Before
 from rtobserver.store.decisions import Place
 from rtobserver.store.feed import Mark
@@ -26,16 +25,11 @@ def of_calls(before: Before | None) -> str | None:
     return None if before is None else _write(f"c{before.started_at}:{before.key}")
 
 
-def to_calls(cursor: str) -> Before:
-    """Read a cursor of a list of calls.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_calls(cursor: str) -> Before | None:
+    """Read a cursor of a list of calls; None where it is none of ours."""
     match = _CALLS.fullmatch(_read(cursor))
     if match is None or int(match[1]) >= 1 << 63 or int(match[2]) >= 1 << 63:
-        raise _refused()
+        return None
     return Before(int(match[1]), int(match[2]))
 
 
@@ -44,18 +38,10 @@ def of_positions(position: Position | None) -> str | None:
     return None if position is None else _write(f"p{position}")
 
 
-def to_positions(cursor: str) -> Position:
-    """Read a cursor of a list of a call's rows.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_positions(cursor: str) -> Position | None:
+    """Read a cursor of a list of a call's rows; None where it is none of ours."""
     text = _read(cursor)
-    position = Position.parse(text[1:]) if text.startswith("p") else None
-    if position is None:
-        raise _refused()
-    return position
+    return Position.parse(text[1:]) if text.startswith("p") else None
 
 
 def of_tail(mark: Mark) -> str:
@@ -63,16 +49,11 @@ def of_tail(mark: Mark) -> str:
     return _write(f"t{mark.rowid}:{mark.at}:{mark.seq}")
 
 
-def to_tail(cursor: str) -> Mark:
-    """Read a place among the entries of all calls.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_tail(cursor: str) -> Mark | None:
+    """Read a place among the entries of all calls; None where it is none of ours."""
     match = _TAIL.fullmatch(_read(cursor))
     if match is None or any(int(number) >= 1 << 63 for number in match.groups()):
-        raise _refused()
+        return None
     return Mark(*map(int, match.groups()))
 
 
@@ -81,17 +62,10 @@ def of_audit(audit_id: str | None) -> str | None:
     return None if audit_id is None else _write(audit_id)
 
 
-def to_audit(cursor: str) -> str:
-    """Read a cursor of the audit.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_audit(cursor: str) -> str | None:
+    """Read a cursor of the audit; None where it is none of ours."""
     text = _read(cursor)
-    if not _AUDIT.fullmatch(text):
-        raise _refused()
-    return text
+    return text if _AUDIT.fullmatch(text) else None
 
 
 def of_decisions(place: Place | None) -> str | None:
@@ -99,17 +73,10 @@ def of_decisions(place: Place | None) -> str | None:
     return None if place is None else _write(f"d{place.epoch}:{place.seq}:{place.policy}")
 
 
-def to_decisions(cursor: str) -> Place:
-    """Read a cursor of a list of a call's decisions.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_decisions(cursor: str) -> Place | None:
+    """Read a cursor of a list of a call's decisions; None where it is none of ours."""
     match = _DECISIONS.fullmatch(_read(cursor))
-    if match is None:
-        raise _refused()
-    return Place(int(match[1]), int(match[2]), match[3])
+    return None if match is None else Place(int(match[1]), int(match[2]), match[3])
 
 
 def of_line(item_id: str | None) -> str | None:
@@ -117,17 +84,10 @@ def of_line(item_id: str | None) -> str | None:
     return None if item_id is None else _write(line_mark(item_id))
 
 
-def to_line(cursor: str) -> str:
-    """Read a cursor of a transcript; gives the `line_mark` of the item that the page ended with.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_line(cursor: str) -> str | None:
+    """Read a cursor of a transcript: the `line_mark` of the item that the page ended with; None where it is none of ours."""
     text = _read(cursor)
-    if not _LINE.fullmatch(text):
-        raise _refused()
-    return text
+    return text if _LINE.fullmatch(text) else None
 
 
 def line_mark(item_id: str) -> str:
@@ -140,16 +100,11 @@ def of_number(number: int | None) -> str | None:
     return None if number is None else _write(f"n{number}")
 
 
-def to_number(cursor: str) -> int:
-    """Read a cursor of a list whose rows are numbered.
-
-    Raises:
-        RequestError: it is none of ours.
-
-    """
+def to_number(cursor: str) -> int | None:
+    """Read a cursor of a list whose rows are numbered; None where it is none of ours."""
     match = _NUMBER.fullmatch(_read(cursor))
     if match is None or int(match[1]) >= 1 << 63:
-        raise _refused()
+        return None
     return int(match[1])
 
 
@@ -161,10 +116,4 @@ def _read(cursor: str) -> str:
     try:
         return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise _refused() from None
-
-
-def _refused() -> RequestError:
-    return RequestError(
-        400, "invalid_cursor", "`cursor` is not one that this list gave: pass on `next_cursor` as it came."
-    )
+        return ""

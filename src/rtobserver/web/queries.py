@@ -21,8 +21,10 @@ from rtobserver.web import cursors
 from rtobserver.web.parameters import LIMIT_CAP, LIMIT_DEFAULT, TEXT_CAP, Parameters, one_of
 
 _STARS = 5  # a pattern with many of them can be made to take very long
-_PLAIN = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
-_UNIT_TIME = "[0-9]{1,9}(\\.[0-9]{1,6})?(ms|s|m|h|d)"
+PLAIN = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+"""Pattern of a text without control characters."""
+UNIT_TIME = "[0-9]{1,9}(\\.[0-9]{1,6})?(ms|s|m|h|d)"
+"""Pattern of a duration."""
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -104,7 +106,7 @@ def _family(is_key: Callable[[str], bool], keys: str, says: str) -> Form:
             raise RequestError(400, "invalid_parameter", says)
         return found
 
-    values = {"type": "string", "maxLength": TEXT_CAP, "pattern": _PLAIN}
+    values = {"type": "string", "maxLength": TEXT_CAP, "pattern": PLAIN}
     return Form(take=take, schema={"type": "object", "patternProperties": {keys: values}}, family=True)
 
 
@@ -117,29 +119,36 @@ def labels(is_key: Callable[[str], bool]) -> Form:
     )
 
 
-_SHORT = {"type": "string", "maxLength": TEXT_CAP, "pattern": _PLAIN}
+_SHORT = {"type": "string", "maxLength": TEXT_CAP, "pattern": PLAIN}
 TEXT = Form(take=lambda query, name, _: query.text(name), schema=_SHORT)
 TEXTS = Form(take=lambda query, name, _: query.all(name), schema={"type": "array", "items": _SHORT})
 LIMIT = whole(1, LIMIT_CAP, LIMIT_DEFAULT)
 MOMENT = Form(
     take=lambda query, name, now_us: query.moment(name, now_us),
-    schema={"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": f"^{_UNIT_TIME}$"}]},
+    schema={"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": f"^{UNIT_TIME}$"}]},
 )
 DURATION = Form(
     take=lambda query, name, _: query.duration_us(name),
-    schema={"type": "string", "pattern": f"^{_UNIT_TIME}?$"},
+    schema={"type": "string", "pattern": f"^{UNIT_TIME}?$"},
 )
 PLACE = _of_text(Position.parse, "a position such as 1:250", {"pattern": "^[0-9]{1,9}:[0-9]{1,9}$"})
 GLOB = _of_text(_glob, f"a pattern; it can have at most {_STARS} stars", _SHORT)
-WORDS = _of_text(phrases.read, "words to look for", _SHORT)
+WORDS = _of_text(phrases.read, "words to look for", _SHORT | {"minLength": 1})
 
 
 def cursor(read: Callable[[str], Any]) -> Form:
-    """Take a cursor that a list gave."""
+    """Take a cursor that was given out; `read` gives None for any other text."""
 
     def take(query: Parameters, name: str, _: int) -> Any:
         text = query.text(name)
-        return None if text is None else read(text)
+        if text is None:
+            return None
+        place = read(text)
+        if place is None:
+            raise RequestError(
+                400, "invalid_cursor", f"`{name}` is not one that was given here: pass it on as it came."
+            )
+        return place
 
     return Form(take=take, schema={"type": "string", "maxLength": TEXT_CAP, "x-opaque": True})
 
