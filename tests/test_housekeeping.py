@@ -13,7 +13,7 @@ from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
 from rtobserver.realtime.call import CallState
 from rtobserver.rebuild import rebuild
-from rtobserver.store import erasure, registration, retention, tables
+from rtobserver.store import calls, erasure, gaps, registration, retention, tables
 from rtobserver.store.database import Database, transaction
 from rtobserver.store.retention import Ref
 from rtobserver.store.writer import Writer
@@ -137,12 +137,12 @@ async def test_no_transaction_takes_more_rows_than_it_may(house: House) -> None:
     for number in range(7):
         house.record(f"old_{number}", 31 + number, entries=number * 3)
     found = await retention.recordings(house.database, START - 30 * DAY_US, 100)
-    rows = calls = steps = 0
+    rows = done = steps = 0
     while found:
         step = await house.writer.run(retention.purge(found, START, rows=5))
         assert step.rows <= 5
-        rows, calls, steps, found = rows + step.rows, calls + step.calls, steps + 1, found[step.calls :]
-    assert (rows, calls) == (sum(number * 3 for number in range(7)) + 7, 7)
+        rows, done, steps, found = rows + step.rows, done + step.calls, steps + 1, found[step.calls :]
+    assert (rows, done) == (sum(number * 3 for number in range(7)) + 7, 7)
     assert steps >= rows / 5
     assert house.count(tables.entry) == 0
     assert all(house.calls().values())
@@ -158,6 +158,37 @@ async def test_a_purge_that_a_crash_interrupted_is_ended_later(house: House) -> 
     assert house.count(tables.entry) == 0
 
 
+async def test_a_purged_call_says_what_it_lost(house: House) -> None:
+    house.record("old", 31, entries=20)
+    ended = START - 30 * DAY_US
+    with transaction(house.path) as connection:
+        connection.execute(sa.update(tables.call).values(completeness="complete", ended_at=ended))
+    where = Ref(ref("old").key, ref("old", START - 31 * DAY_US).day)
+    # a crash comes between: the next run adds to the same gap
+    await house.writer.run(retention.purge([where], START, rows=5))
+    await house.keeping.sweep()
+    [gap] = await gaps.page(house.database, where, limit=10)
+    assert (gap.from_at, gap.to_at, gap.reason, gap.state) == (START - 31 * DAY_US, ended, "erased", "final")
+    assert (gap.position, gap.lost, gap.counted) == ((1, 21), 20, True)
+    found = await calls.find(house.database, "old")
+    assert found is not None
+    assert (found.gap_count, found.completeness, found.purged_at) == (1, "complete_with_gaps", START)
+
+
+async def test_a_call_without_entries_loses_nothing(house: House) -> None:
+    house.record("old", 31, entries=0)
+    await house.keeping.sweep()
+    assert house.count(tables.gap) == 0
+
+
+async def test_what_was_erased_leaves_no_gap(house: House) -> None:
+    house.record("old", 1)
+    where = Ref(ref("old").key, ref("old", START - DAY_US).day)
+    await house.writer.run(erasure.begin(where, actor="key", at=START))
+    await house.keeping.complete()
+    assert (house.count(tables.entry), house.count(tables.gap)) == (0, 0)
+
+
 async def test_it_counts_what_it_took(house: House) -> None:
     house.record("old", 31)
     house.record("ancient", 400)
@@ -168,7 +199,7 @@ async def test_it_counts_what_it_took(house: House) -> None:
     assert heard == [("recordings", 2), ("calls", 1)]
     text = house.metrics.render().decode()
     assert 'rtobserver_purged_rows_total{what="recordings"} 8.0' in text
-    assert 'rtobserver_purged_rows_total{what="calls"} 2.0' in text
+    assert 'rtobserver_purged_rows_total{what="calls"} 3.0' in text
 
 
 async def test_a_rebuild_leaves_alone_and_names_what_was_purged_or_erased(house: House) -> None:

@@ -100,6 +100,14 @@ async def test_turns_come_page_by_page(api: Stage) -> None:
     assert turns[0]["response_ids"] == ["resp_1"]
 
 
+async def test_a_purged_call_has_no_turns_but_says_that_it_was_purged(api: Stage) -> None:
+    api.insert(tables.call, call("rtc_old", purged_at=START))
+    api.insert(tables.response, response(1, user_item_id="item_1") | {"call_key": call("rtc_old")["call_key"]})
+    assert (await api.get("/api/v1/calls/rtc_old/turns")).json["data"] == []
+    assert len((await api.get("/api/v1/calls/rtc_old/usage")).json["responses"]) == 1
+    assert (await api.get("/api/v1/calls/rtc_old")).json["purged_at"] == "2026-01-01T00:00:00.000000Z"
+
+
 async def test_usage_is_the_calls_with_its_responses_and_costs(api: Stage) -> None:
     metrics = {
         "costs": [{"meter": "responses", "model": "talker", "cost_usd": "0.10"}],

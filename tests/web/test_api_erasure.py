@@ -110,6 +110,8 @@ async def test_an_erased_call_is_gone_for_every_reader_and_from_the_files(api: S
         answer = await api.get(f"/api/v1/calls/rtc_1{rest}")
         assert (answer.status, answer.code) == (410, "call_erased")
     assert (await api.delete("/api/v1/calls/rtc_1")).code == "call_erased"
+    of_order = await api.get("/api/v1/orders/ord_rtc_1")
+    assert (of_order.status, of_order.code) == (410, "call_erased")
     assert [row["call_id"] for row in (await api.get("/api/v1/calls")).json["data"]] == ["rtc_kept"]
 
     assert await done(api, "calls.erased") == []

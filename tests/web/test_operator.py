@@ -61,6 +61,7 @@ async def test_a_call_has_every_field_before_anything_is_known(api: Stage) -> No
         "attach_latency_ms": None,
         "completeness": None,
         "gap_count": 0,
+        "purged_at": None,
         "metrics": {
             "user_talk_ms": 0,
             "assistant_talk_ms": 0,

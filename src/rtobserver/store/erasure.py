@@ -5,7 +5,8 @@ that still waits in the writer for it is written. The second takes longer: SQLit
 rows (`secure_delete`), but the search index forgets a word only when its parts are merged, and the
 WAL keeps old pages until it is cut off. `Erased.complete` is said in the audit only after both.
 
-The call's row stays, without user, labels and tags: its sums are nobody's words.
+The call's row stays, without user, labels and tags: its sums are nobody's words. So do its orders, without
+what was ordered.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rtobserver.store.writer import Transaction
 MERGE_PAGES = 256
 """Pages of the search index that one transaction merges: about ten milliseconds."""
 
-_call, _tombstone = tables.call, tables.tombstone
+_call, _tombstone, _order = tables.call, tables.tombstone, tables.order
 
 
 class CallIsLive(StoreError):
@@ -63,8 +64,14 @@ def begin(call: CallKey, *, actor: str, at: int) -> Callable[[Transaction], bool
         transaction.refuse(call.key)
         for table in (tables.item, tables.quarantine, *retention.FIGURES):
             transaction.execute(sa.delete(table).where(table.c.call_key == call.key, table.c.day == call.day))
-        for table in (tables.order, tables.lease):
-            transaction.execute(sa.delete(table).where(table.c.call_key == call.key))
+        transaction.execute(sa.delete(tables.lease).where(tables.lease.c.call_key == call.key))
+        # ids of orders stay, so that a request for one is told what became of it; what they said goes
+        of_call = _order.c.call_key == call.key
+        transaction.execute(sa.update(_order).where(of_call).values(command="{}", event_id=None, error=None))
+        # in another state a row takes no late word of what became of it
+        transaction.execute(
+            sa.update(_order).where(of_call, _order.c.state.in_(("waiting", "sent"))).values(state="failed")
+        )
         transaction.execute(
             sa.update(_call)
             .where(_call.c.call_key == call.key)

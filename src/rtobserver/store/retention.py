@@ -1,14 +1,15 @@
 """Take away what is older than it may be kept, in small pieces that fit between two flushes.
 
-A call's entries, items and quarantined entries go first and leave its row marked as purged; later
-all else goes. How old a call is counts from its beginning. A call that is going on is left alone.
+A call's entries, items and quarantined entries go first. They leave its row marked as purged and a
+gap of the reason `erased` that counts the entries, so that no reader takes what is left for a whole
+record. Later all else goes. How old a call is counts from its beginning. A call that is going on is left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -22,6 +23,8 @@ ROWS = 5_000
 
 RECORDINGS = (tables.entry, tables.item, tables.quarantine)
 """What was said."""
+REASON = "erased"
+"""Why the gap is there that a purge leaves."""
 FIGURES = (tables.response, tables.gap, tables.command, tables.decision)
 """What else belongs to a call, besides its own row, its orders and its lease."""
 
@@ -111,7 +114,12 @@ def purge(found: Sequence[CallKey], at: int, rows: int = ROWS) -> Callable[[Tran
     def work(transaction: Transaction) -> Step:
         left = rows
         for done, call in enumerate(found):
-            left -= take(transaction, RECORDINGS, call, left)
+            gap = _gap_of(transaction, call)
+            entries = take(transaction, (tables.entry,), call, left)
+            if entries:
+                _admit(transaction, call, gap, entries)
+            left -= entries
+            left -= take(transaction, (tables.item, tables.quarantine), call, left)
             _mark(transaction, call, at if left > 0 else 0)
             if left <= 0:
                 return Step(rows, done)
@@ -147,6 +155,59 @@ def take(transaction: Transaction, from_tables: Sequence[sa.Table], call: CallKe
         transaction.execute(sa.delete(table).where(_ROWID.in_(chosen.limit(left))))
         left -= _changes(transaction)
     return rows - left
+
+
+class _Gap(NamedTuple):
+    epoch: int
+    seq: int
+    is_new: bool
+
+
+def _gap_of(transaction: Transaction, call: CallKey) -> _Gap:
+    """Find the place of the gap that says what of a call was purged; while entries are left, or it has one already."""
+    gap, entry = tables.gap.c, tables.entry.c
+    own = (gap.call_key == call.key, gap.day == call.day)
+    for epoch, seq in transaction.execute(sa.select(gap.epoch, gap.seq).where(*own, gap.reason == REASON)):
+        return _Gap(epoch, seq, is_new=False)
+    [(epoch,)] = transaction.execute(sa.select(sa.func.max(_call.c.epoch)).where(_call.c.call_key == call.key))
+    # behind all that ever had a number in the newest epoch
+    lasts = (
+        sa.select(sa.func.max(entry.seq)).where(
+            entry.call_key == call.key, entry.day == call.day, entry.epoch == (epoch or 0)
+        ),
+        sa.select(sa.func.max(gap.seq)).where(*own, gap.epoch == (epoch or 0)),
+    )
+    found = [number or 0 for statement in lasts for (number,) in transaction.execute(statement)]
+    return _Gap(epoch or 0, max(found) + 1, is_new=True)
+
+
+def _admit(transaction: Transaction, call: CallKey, place: _Gap, entries: int) -> None:
+    """Say that entries were taken away; what was erased has no reader who could miss them."""
+    gap = tables.gap
+    if not place.is_new:
+        own = (gap.c.call_key == call.key, gap.c.day == call.day, gap.c.epoch == place.epoch, gap.c.seq == place.seq)
+        transaction.execute(sa.update(gap).where(*own).values(lost=gap.c.lost + entries))
+        return
+    tombstone = tables.tombstone.c.call_key
+    wanted = sa.and_(_call.c.call_key == call.key, ~sa.exists().where(tombstone == _call.c.call_key))
+    values: dict[str, Any] = {
+        "call_key": _call.c.call_key,
+        "day": _call.c.day,
+        "epoch": sa.literal(place.epoch),
+        "seq": sa.literal(place.seq),
+        "from_at": _call.c.started_at,
+        "to_at": _call.c.ended_at,
+        "reason": sa.literal(REASON),
+        "after": sa.null(),
+        "state": sa.literal("final"),
+        "lost": sa.literal(entries),
+        "lost_by_type": sa.literal("{}"),
+        "counted": sa.true(),
+    }
+    transaction.execute(sa.insert(gap).from_select(list(values), sa.select(*values.values()).where(wanted)))
+    # a record that was whole is so no longer; one that never was does not become better
+    whole = sa.case((_call.c.completeness == "complete", "complete_with_gaps"), else_=_call.c.completeness)
+    transaction.execute(sa.update(_call).where(wanted).values(gap_count=_call.c.gap_count + 1, completeness=whole))
 
 
 def _mark(transaction: Transaction, call: CallKey, at: int) -> None:

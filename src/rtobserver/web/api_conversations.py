@@ -86,6 +86,7 @@ def routes(database: Database) -> list[Route[Any, Any]]:
             name="turns.list",
             path="/api/v1/calls/{id}/turns",
             summary="List the turns of a call with their latencies and tools.",
+            description="A call whose transcript retention took away has none.",
             query=ListTurns,
             answers=(Answer(description="A page of turns.", body=shapes.Listed[conversation.Turn]),),
             answer=api.turns,
@@ -136,6 +137,9 @@ class _Api:
     async def turns(self, ask: Ask[ListTurns, None]) -> shapes.Listed[conversation.Turn]:
         query = ask.query
         call = await ask.call()
+        if call.purged_at is not None:
+            # the figures of its responses are kept, but without items no turn can be made of them
+            return shapes.Listed([], None)
         items = await folds.items(self._database, call)
         responses = await folds.responses(self._database, call)
         found = await _apart(len(items) + len(responses), lambda: turns(items, responses))

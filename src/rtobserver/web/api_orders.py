@@ -136,7 +136,7 @@ def routes(database: Database, writer: Writer, clock: Clock) -> list[Route[Any, 
             summary="Tell what became of an order.",
             query=queries.Nothing,
             answers=(Answer(description="The order.", body=Order),),
-            problems={404: "There is no order of this id."},
+            problems={404: "There is no order of this id.", 410: "The recording of its call was erased."},
             parts={"order_id": Part("The order's id.", _ORDER_ID)},
             answer=api.order,
         ),
@@ -188,6 +188,8 @@ class _Api:
         row = await orders.find(self._database, order_id)
         if row is None:
             raise RequestError(404, "order_not_found", "There is no order of this id.")
+        if await calls.was_erased(self._database, row.call_id, await calls.find(self._database, row.call_id)):
+            raise RequestError(410, "call_erased", "The recording of this order's call was erased.")
         return shape(row)
 
     async def _give(self, ask: Ask[Nothing, Any], command: Mapping[str, Any]) -> Order:

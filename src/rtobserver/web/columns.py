@@ -71,6 +71,7 @@ def _calls() -> list[Column]:
         *_of_call("whole", "attach_latency_ms"),
         *_of_call("text", "completeness"),
         *_of_call("whole", "gap_count"),
+        Column("purged_at", "time", lambda call: call.purged_at or None),
     ]
 
 

@@ -85,7 +85,7 @@ def of_line(item_id: str | None) -> str | None:
 
 
 def to_line(cursor: str) -> str | None:
-    """Read a cursor of a transcript: the `line_mark` of the item that the page ended with; None where it is none of ours."""
+    """Read a cursor of a transcript: the `line_mark` of the page's last item; None where it is none of ours."""
     text = _read(cursor)
     return text if _LINE.fullmatch(text) else None
 

@@ -182,6 +182,10 @@ class Call(Struct, frozen=True):
     completeness: Annotated[str, _one_of(("complete", "complete_with_gaps", "incomplete"))] | None
     gap_count: int
     metrics: Metrics
+    purged_at: Annotated[
+        Time | None,
+        Meta(description="When retention took its entries and transcript away; null while it has them."),
+    ]
 
 
 class Entry(Struct, frozen=True):
@@ -267,6 +271,8 @@ def call(row: calls.Call) -> Call:
         completeness=row.completeness,
         gap_count=row.gap_count,
         metrics=msgspec.convert(row.metrics, Metrics),
+        # 0 while it goes on
+        purged_at=time_or_none(row.purged_at or None),
     )
 
 
