@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from rtobserver import __version__, cli
 from rtobserver.store import database, schema
@@ -28,7 +30,7 @@ session.model = "gpt-realtime"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run a command in a folder with a configuration; gives exit code, stdout and stderr."""
     (tmp_path / "config.toml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
@@ -41,7 +43,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         assert isinstance(ended.value.code, int)
         return ended.value.code, said.out, said.err
 
-    return run_it
+    yield run_it
+    # a command set logs up on a stderr that ends with the test
+    structlog.reset_defaults()
+    logging.getLogger().handlers.clear()
 
 
 def test_it_tells_its_version(run: Run) -> None:
@@ -71,6 +76,9 @@ def test_each_command_explains_itself(run: Run, words: list[str]) -> None:
         ["simulate", "--provider", "acme"],
         ["simulate", "--no-media", "--scenario", "no-such"],
         ["simulate", "--no-media", "--fault", "attach.status=many"],
+        ["simulate", "--no-media", "--ice-host", "localhost"],
+        ["simulate", "--no-media", "--ice-host", "127.0.0.1,"],
+        ["simulate", "--no-media", "--ice-host", "0.0.0.0"],
         ["keys", "create", "--name", "x", "--scope", "everything"],
         ["keys", "create", "--name", "x", "--expires-in", "soon"],
         ["serve", "--config", "missing.toml"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -271,18 +272,31 @@ def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log
             click.echo("placing an example call, which takes some ten seconds ...")
             call_id = await place_call(demo)
             click.echo(f"recorded {call_id} in {demo.path}")
-            url = f"{demo.daemon.operator_url}/api/v1/calls/{call_id}"
             click.echo("read it with:")
+            if once:
+                click.echo(f"  {_reading(demo.path, '*', 'calls')}")
+                click.echo(f"  {_reading(demo.path, 'position, kind, type', 'entries')}")
+                return
+            url = f"{demo.daemon.operator_url}/api/v1/calls/{call_id}"
             click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}")
             click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}/entries")
-            if not once:
+            if demo.has_media:
                 click.echo(f"talk to the model yourself at {demo.daemon.public_url}/")
-                click.echo("Ctrl-C ends it")
-                if not no_browser and _has_display():
-                    await asyncio.to_thread(click.launch, f"{demo.daemon.public_url}/")
-                await asyncio.Event().wait()
+            else:
+                click.echo("to talk to the model yourself: pip install 'rtobserver[demo]', which brings media")
+            click.echo("Ctrl-C ends it")
+            if demo.has_media and not no_browser and _has_display():
+                await asyncio.to_thread(click.launch, f"{demo.daemon.public_url}/")
+            await asyncio.Event().wait()
 
     run(work())
+
+
+def _reading(path: Path, columns: str, view: str) -> str:
+    """Give a command for a shell that reads a database without a daemon; Python is there, sqlite3 need not be."""
+    statement = f"SELECT {columns} FROM {view}"  # noqa: S608 - only ours
+    code = f"import sqlite3; print(*sqlite3.connect({str(path)!r}).execute({statement!r}), sep='\\n')"
+    return shlex.join([sys.executable, "-c", code])
 
 
 def _has_display() -> bool:

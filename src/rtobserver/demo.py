@@ -99,15 +99,16 @@ async def demonstrating(*, public_port: int, operator_port: int) -> AsyncIterato
         scopes: tuple[keys.Scope, ...] = ("admin",)
         key = await asyncio.to_thread(lambda: keys.create(path, name="demo", scopes=scopes, now_us=clock.now_us()))
         async with running(config) as daemon:
-            await asyncio.to_thread(_tell_page, page, daemon.operator_url, key_file, key)
+            await asyncio.to_thread(_tell_page, page, daemon.operator_url, key_file, key, has_media=media)
             yield Demo(daemon, key, path, simulator.base_url, media)
 
 
-def _tell_page(page: Path, operator: str, key_file: Path, key: str) -> None:
-    """Let the page show commands that can be pasted; the key itself is not served."""
+def _tell_page(page: Path, operator: str, key_file: Path, key: str, *, has_media: bool) -> None:
+    """Let the page show commands that can be pasted, and no button that leads nowhere; the key itself is not served."""
     key_file.touch(mode=0o600)
     key_file.write_text(key)
-    (page / "here.json").write_text(json.dumps({"operator": operator, "key_file": str(key_file)}))
+    here = {"operator": operator, "key_file": str(key_file), "media": has_media}
+    (page / "here.json").write_text(json.dumps(here))
 
 
 async def _talk(url: str, client: aiohttp.ClientSession) -> str:

@@ -24,6 +24,25 @@ async def test_one_call_is_placed_recorded_and_said_where(tmp_path: Path) -> Non
     assert "Traceback" not in log
     [recorded] = [line for line in out.splitlines() if line.startswith("recorded rtc_")]
     assert recorded.endswith(f" in {kept(tmp_path)}")
+    call_id = recorded.split()[1]
+    # nobody serves it any more
+    assert "curl" not in out
+    call, entries = [await run_as_printed(line) for line in out.splitlines() if line.startswith("  ")]
+    assert call_id in call
+    assert "response.done" in entries
+
+
+async def test_without_media_nobody_is_invited_to_talk(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['aiortc'] = None\n")
+    folders = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    async with command(*WORDS, folder=tmp_path, **folders) as demo:
+        public = await demo.printed("public=")
+        await demo.printed("read it with:")
+        await demo.printed("  curl")
+        await demo.printed("  curl")
+        assert "pip install 'rtobserver[demo]'" in await demo.printed("to talk to the model yourself: ")
+        assert json.loads(await run_as_printed(f"curl -s {public}/here.json"))["media"] is False
+        assert await demo.stopped() < 2
 
 
 async def test_the_printed_commands_read_the_call_until_it_is_ended(tmp_path: Path) -> None:
@@ -66,7 +85,13 @@ def kept(folder: Path) -> Path:
 
 async def read(words: str) -> Json:
     """Run what was printed, as it stands."""
-    process = await create_subprocess_exec("curl", *shlex.split(words), stdout=PIPE)
-    out, _ = await process.communicate()
-    document: Json = json.loads(out)
+    document: Json = json.loads(await run_as_printed(f"curl {words}"))
     return document
+
+
+async def run_as_printed(words: str) -> str:
+    """Run a command and give what it prints."""
+    process = await create_subprocess_exec(*shlex.split(words), stdout=PIPE)
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +264,8 @@ class Setting:
     profiles: tuple[Profile, ...] = ()
     profile: Json = field(default_factory=dict)
     """Changes to the one profile `default`, if `profiles` is empty."""
-    public: Public = field(default_factory=lambda: Public(port=0))
+    public: Public = field(default_factory=Public)
+    """A port that is not the default is kept; else it is a free one."""
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
     recording: Recording = field(default_factory=Recording)
@@ -283,13 +284,18 @@ def config_for(simulator: Simulator, path: Path, setting: Setting) -> Config:
     return Config(
         upstream=Upstream(**(upstream | setting.upstream)),
         profiles=setting.profiles or (Profile(**own),),
-        public=setting.public,
+        public=_on_a_free_port(setting.public),
         operator=Operator(port=0),
         store=Store(url=f"sqlite:///{path}"),
         observer=setting.observer,
         limits=setting.limits,
         recording=setting.recording,
     )
+
+
+def _on_a_free_port(public: Public) -> Public:
+    """Listen on the default port for no test: another test, or the machine itself, may have it."""
+    return replace(public, port=0) if public.port == Public().port else public
 
 
 @asynccontextmanager

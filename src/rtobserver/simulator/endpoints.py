@@ -116,7 +116,7 @@ class Endpoints:
         except BadOffer as exc:
             return self._answers.refused(400, "invalid_offer", f"Failed to parse the SDP offer: {exc}", param="sdp")
         if peer is None:
-            answer = answer_offer(media, self._options.provider, self._ids, self._options.ice_host)
+            answer = answer_offer(media, self._options.provider, self._ids, self._options.ice_hosts[0])
         else:
             answer = peer.answer
         self._open_call(call_id, offer, dict(request.query), session, peer)
@@ -131,7 +131,7 @@ class Endpoints:
 
         return await Peer.answering(
             offer,
-            hosts=self._options.ice_host.split(","),
+            hosts=self._options.ice_hosts,
             consent_seconds=self._options.consent_seconds,
             send_buffer=self._faults.send_buffer,
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from rtobserver.errors import ConfigError, Mistake
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.ids import Provider
 from rtobserver.simulator.scenario import Scenario
@@ -14,7 +16,10 @@ from rtobserver.simulator.scenario import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
-    """Set up a simulator."""
+    """Set up a simulator.
+
+    Raises: ConfigError, if `ice_host` is not addresses.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -52,3 +57,27 @@ class SimulatorOptions:
     """If none is set, the scenario's apply."""
     seed: int | None = None
     """Makes the random part of ids repeat."""
+
+    def __post_init__(self) -> None:
+        # found now, or it would be found by the first caller
+        if mistakes := [_not_an_address(text) for text in self.ice_hosts if not _is_usable(text)]:
+            raise ConfigError(mistakes)
+
+    @property
+    def ice_hosts(self) -> list[str]:
+        """Give the addresses for media."""
+        return [text.strip() for text in self.ice_host.split(",")]
+
+
+def _is_usable(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # nobody can send to either
+    return not (address.is_unspecified or address.is_multicast)
+
+
+def _not_an_address(text: str) -> Mistake:
+    remedy = "give addresses of this machine, comma-separated, such as 127.0.0.1,192.0.2.7"
+    return Mistake("ice_host", f"{text!r} is no address that media can come to", remedy)
