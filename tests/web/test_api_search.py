@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,27 @@ async def test_sums_reach_back_thirty_days_by_default(api: Stage) -> None:
     assert len(found["data"]) == 1
     assert (await api.get("/api/v1/stats?since=2026-01-02&until=2026-01-01")).code == "invalid_parameter"
     assert (await api.get("/api/v1/stats?group_by=user")).code == "invalid_parameter"
+
+
+FAR_CURSOR = urlsafe_b64encode(b"c9000000000000000:1").decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("search?q=hello&until=2110-01-01", 1),
+        ("search?q=hello&until=9999-12-31", 1),
+        ("search?q=hello&since=2110-01-01", 0),
+        ("search?q=hello&since=9999-12-31", 0),
+        ("search?q=hello&min_duration=106751992d", 0),
+        ("calls?q=hello&until=9999-12-31", 1),
+        ("calls?q=hello&since=2110-01-01", 0),
+        (f"calls?q=hello&cursor={FAR_CURSOR}", 1),
+        (f"calls?cursor={FAR_CURSOR}", 3),
+        ("calls?min_duration=106751992d", 0),
+        ("calls?until=9999-12-31", 3),
+    ],
+)
+async def test_the_far_future_is_ordinary(api: Stage, query: str, found: int) -> None:
+    answer = await api.get(f"/api/v1/{query}")
+    assert (answer.status, len(answer.json["data"])) == (200, found)

@@ -58,7 +58,13 @@ def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize(("text", "length"), [("0", 0), ("10", 10 * SECOND), ("0.5", 500_000), ("20ms", 20_000)])
+ALL_OF_TIME = 253_402_300_800 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("0", 0), ("10", 10 * SECOND), ("0.5", 500_000), ("20ms", 20_000), ("106751992d", ALL_OF_TIME)],
+)
 def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, length: int) -> None:
     assert query(min_duration=text).duration_us("min_duration") == length
 

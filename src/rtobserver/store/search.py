@@ -28,6 +28,7 @@ CHUNK_FIRST, CHUNK_LAST = 64, 2048
 """Hits that are read at once: few at first, more when filters refuse most of them."""
 
 _BLOCK = 1 << 21  # lines of all calls that began in the same millisecond
+_LAST = (1 << 63) - 1  # what a rowid can be; the milliseconds of 2109 reach it
 
 _index = sa.table("search_index", sa.column("rowid", sa.BigInteger), sa.column("search_index", sa.Text))
 _line = sa.table(
@@ -92,7 +93,7 @@ async def call_page(
     chosen: list[Call] = []
     behind: set[int] = set()
     # several calls may begin in one millisecond, so a page begins with all lines of that one
-    first = None if before is None else (before.started_at // 1000 + 1) * _BLOCK
+    first = None if before is None else _line_from(before.started_at // 1000 + 1)
     async with database.reading() as connection:
         async for chunk in _chunks(connection, phrases, wanted, first, limit + 1):
             fresh = [found for found in chunk if found.call_key not in behind]
@@ -134,9 +135,9 @@ async def _chunks(
     connection: AsyncConnection, phrases: Sequence[Phrase], wanted: Filter, first: int | None, size: int
 ) -> AsyncIterator[list[_Found]]:
     if wanted.until is not None:
-        latest = ((wanted.until - 1) // 1000 + 1) * _BLOCK
+        latest = _line_from((wanted.until - 1) // 1000 + 1)
         first = latest if first is None else min(first, latest)
-    least = None if wanted.since is None else wanted.since // 1000 * _BLOCK
+    least = None if wanted.since is None else _line_from(wanted.since // 1000)
     size = max(size, CHUNK_FIRST)
     while True:
         rows = await connection.execute(found_statement(phrases, first=first, least=least, limit=size))
@@ -146,6 +147,10 @@ async def _chunks(
         if len(chunk) < size:
             return
         first, size = chunk[-1].line_id, min(size * 4, CHUNK_LAST)
+
+
+def _line_from(milliseconds: int) -> int:
+    return min(milliseconds * _BLOCK, _LAST)
 
 
 async def _passing(connection: AsyncConnection, chunk: Sequence[_Found], wanted: Filter) -> dict[int, Call]:

@@ -125,7 +125,10 @@ def _moment(text: str, now_us: int) -> int | None:
 def duration_us(text: str) -> int | None:
     """Read a number of seconds or a duration such as "250ms"; None for anything else."""
     match = _SECONDS.fullmatch(text)
-    return round(float(match[1]) * _UNITS[match[2] or "s"] * 1_000_000) if match else None
+    if match is None:
+        return None
+    # nothing lasts longer than all of our time, and the database's numbers end somewhere
+    return min(round(float(match[1]) * _UNITS[match[2] or "s"] * 1_000_000), _LATEST_US)
 
 
 def _unknown(name: str, known: Sequence[str]) -> RequestError:
