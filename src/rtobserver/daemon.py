@@ -42,7 +42,7 @@ from rtobserver.upstream.endpoints import Endpoints
 from rtobserver.upstream.rest import Rest
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
-from rtobserver.web.operator import operator_app
+from rtobserver.web.operator import OPERATOR_PATIENCE, operator_app
 from rtobserver.web.public import public_app
 from rtobserver.web.sealed import Sealer
 
@@ -194,6 +194,7 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
                 ),
                 host=config.operator.host,
                 port=config.operator.port,
+                patience=OPERATOR_PATIENCE,
             )
         )
         adopted = await supervisor.adopt(mark)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,15 @@ async def test_a_read_that_takes_too_long_is_cut_off_and_the_connection_is_good_
         with pytest.raises(StoreUnavailable, match="interrupted"):
             async with database.reading() as connection:
                 await connection.execute(endless)
+        async with database.reading() as connection:
+            assert (await connection.execute(sa.text("SELECT 1"))).scalar() == 1
+
+
+async def test_streams_keep_nobody_else_waiting(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        streams = await stack.enter_async_context(database.for_streams())
+        for _ in range(store.STREAMERS):
+            await stack.enter_async_context(streams.reading())
         async with database.reading() as connection:
             assert (await connection.execute(sa.text("SELECT 1"))).scalar() == 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rtobserver.store import database as store
-from rtobserver.store import entries, tables
+from rtobserver.store import entries, feed, tables
 from rtobserver.store.database import Database
 from rtobserver.store.entries import Entry, Filter
 from rtobserver.store.positions import Position
@@ -107,10 +107,17 @@ async def test_entries_that_are_recorded_meanwhile_come_at_the_end(path: Path, d
     assert seen == list(range(1, entries.CHUNK_ROWS + 2))
 
 
+async def test_a_bound_leaves_out_what_is_recorded_meanwhile(path: Path, database: Database) -> None:
+    stored.insert(path, tables.entry, *[stored.entry("rtc_1", seq) for seq in range(1, entries.CHUNK_ROWS + 1)])
+    bound = Filter(until_rowid=(await feed.newest(database)).rowid)
+    stored.insert(path, tables.entry, stored.entry("rtc_1", entries.CHUNK_ROWS + 1))
+    assert [entry.seq for entry in await read(database, bound)] == list(range(1, entries.CHUNK_ROWS + 1))
+
+
 @pytest.mark.parametrize("after", [None, Position(1, 500)])
 def test_a_chunk_follows_the_index_of_its_call(path: Path, after: Position | None) -> None:
     with store.transaction(path) as connection:
-        statement = entries.chunk_statement(CALL, Filter(type="response.*", kind=1), after, 100)
+        statement = entries.chunk_statement(CALL, Filter(type="response.*", kind=1, until_rowid=9), after, 100)
         text = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
     assert len(plan) == 1

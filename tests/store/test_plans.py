@@ -35,7 +35,9 @@ def test_rows_of_a_call_are_found_by_the_call(path: Path, table: sa.Table, after
     )
 
 
-@pytest.mark.parametrize("wanted", [entries.Filter(), entries.Filter(type="response.*", kind=1)])
+@pytest.mark.parametrize(
+    "wanted", [entries.Filter(), entries.Filter(type="response.*", kind=1), entries.Filter(until_rowid=7)]
+)
 @pytest.mark.parametrize("after", [None, Position(1, 7)])
 def test_entries_come_in_the_order_of_their_index(path: Path, wanted: entries.Filter, after: Position | None) -> None:
     [step] = steps(path, entries.chunk_statement(CALL, wanted, after, 500))

@@ -195,8 +195,8 @@ async def test_the_audit_tells_what_was_taken_but_no_values(api: Stage) -> None:
     assert rows == [("what=items&format=csv&user",)]
 
 
-@pytest.mark.parametrize("form", ["ndjson", "parquet"])
-async def test_memory_stays_flat(api: Stage, form: str) -> None:
+@pytest.mark.parametrize(("form", "coding"), [("ndjson", "identity"), ("ndjson", "gzip"), ("parquet", "identity")])
+async def test_memory_stays_flat(api: Stage, form: str, coding: str) -> None:
     payload = b'{"delta":"' + b"x" * 2000 + b'"}'
     for number in range(6):
         call_id = f"rtc_{number}"
@@ -204,13 +204,28 @@ async def test_memory_stays_flat(api: Stage, form: str) -> None:
         insert(api.path, tables.entry, *[entry(call_id, seq, payload) for seq in range(1, 5001)])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = 0
-    headers = {"Authorization": f"Bearer {api.key}"}
+    headers = {"Authorization": f"Bearer {api.key}", "Accept-Encoding": coding}
     url = f"{api.url}/api/v1/export?what=entries&format={form}"
     async with api.client.get(url, headers=headers) as response:
         async for piece in response.content.iter_any():
             size += len(piece)
     assert size > (60_000_000 if form == "ndjson" else 10_000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 45_000  # KiB; all of it would be 60 MB
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"), [("export?what=entries", "*/*"), ("calls/rtc_live/entries", "application/x-ndjson")]
+)
+async def test_what_is_recorded_meanwhile_does_not_keep_a_stream_going(api: Stage, path: str, accept: str) -> None:
+    api.insert(tables.call, call("rtc_live"))
+    # more than fits into the buffers on the way: it is still being read when the next entries come
+    api.insert(tables.entry, *[entry("rtc_live", seq, b'"' + b"x" * 1_000_000 + b'"') for seq in range(1, 41)])
+    headers = {"Authorization": f"Bearer {api.key}", "Accept": accept, "Accept-Encoding": "identity"}
+    async with api.client.get(f"{api.url}/api/v1/{path}", headers=headers) as response:
+        first = await response.content.readany()
+        api.insert(tables.entry, *[entry("rtc_live", seq) for seq in range(41, 44)])
+        lines = (first + await response.read()).splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(1, 41))
 
 
 async def test_a_revoked_key_ends_an_export(api: Stage) -> None:

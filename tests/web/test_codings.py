@@ -66,6 +66,26 @@ async def test_a_stream_is_compressed_too(api: Stage, coding: str, accept: str) 
     assert DECODERS[coding](body) == whole
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize("query", ["what=entries&format=ndjson", "what=calls&format=csv"])
+async def test_an_export_is_compressed_too(api: Stage, coding: str, query: str) -> None:
+    api.insert(tables.entry, *[entry("rtc_1", seq, b'{"text": "word"}') for seq in range(1, 600)])
+    api.key = api.make_key("export")
+    plain, whole = await raw(api, f"/api/v1/export?{query}")
+    assert ("Content-Encoding" in plain.headers, plain.headers["Vary"]) == (False, "Accept-Encoding")
+    response, body = await raw(api, f"/api/v1/export?{query}", Accept_Encoding=coding)
+    assert (response.headers["Content-Encoding"], response.headers["Vary"]) == (coding, "Accept-Encoding")
+    assert len(body) < len(whole) / 3
+    assert DECODERS[coding](body) == whole
+
+
+async def test_parquet_is_compressed_inside_only(api: Stage) -> None:
+    api.key = api.make_key("export")
+    response, body = await raw(api, "/api/v1/export?format=parquet", Accept_Encoding="gzip, zstd")
+    assert not {"Content-Encoding", "Vary"} & set(response.headers)
+    assert body.startswith(b"PAR1")
+
+
 async def test_a_small_answer_is_sent_as_it_is(api: Stage) -> None:
     response, body = await raw(api, "/api/v1/calls/rtc_1/gaps", Accept_Encoding="gzip, zstd")
     assert "Content-Encoding" not in response.headers

@@ -1,11 +1,14 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 import uvloop
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from rtobserver.web.connection import Patience
-from tests.web.sites import Site, serving
+from rtobserver.web.operator import OPERATOR_PATIENCE
+from tests.web.sites import HASTY, Site, serving
 from tests.web.wire import connected, drip, exchange, parse, request, until
 
 
@@ -101,9 +104,17 @@ async def test_pipelined_requests_are_all_answered() -> None:
 
 async def test_a_peer_that_does_not_read_its_answer_is_cut_off() -> None:
     site = Site()
-    async with serving(site) as listener, connected(listener.port) as (_, writer):
-        writer.write(request("GET", "/flood"))
-        await until(lambda: site.finished == 1)
+    with capture_logs() as logs:
+        async with serving(site) as listener, connected(listener.port) as (_, writer):
+            writer.write(request("GET", "/flood", X_Request_Id="slow-1"))
+            await until(lambda: site.finished == 1)
+    [cut] = [line for line in logs if line["event"] == "slow_reader_cut_off"]
+    assert (cut["request_id"], cut["seconds"]) == ("slow-1", HASTY.write)
+
+
+def test_a_download_by_an_operator_may_pause_for_longer_than_an_answer_to_the_public() -> None:
+    assert OPERATOR_PATIENCE.write >= 60 > Patience().write
+    assert replace(OPERATOR_PATIENCE, write=Patience().write) == Patience()
 
 
 async def test_a_handler_goes_on_when_its_caller_has_left() -> None:

@@ -3,7 +3,9 @@
 One daemon holds `FILE.lock` for as long as it runs. Readers never write (the file is opened
 `mode=ro` and `query_only`), hold no transaction between two statements, so that they never keep
 the WAL from being checkpointed, and are cut off after `READ_SECONDS`. When all connections are
-taken, a reader waits `READ_SECONDS` for one and then gets `StoreUnavailable`.
+taken, a reader waits `READ_SECONDS` for one and then gets `StoreUnavailable`. Streams have few
+connections of their own and wait longer: however many there are, they take turns with each other
+and keep nobody else waiting.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ READ_SECONDS = 5.0
 """How long one visit of a reader may take."""
 READERS = 4
 """Connections for reading."""
+STREAMERS = 2
+"""Connections for reading what is sent as a stream."""
+STREAM_WAIT_SECONDS = 60.0
+"""How long a stream waits for its turn; half a file is worth less than a late one."""
 PRAGMAS = {
     "cache_size": "-65536",  # KiB: the upper levels of a big table's indexes stay in memory
     "wal_autocheckpoint": "4000",  # pages, 16 MiB: a checkpoint every few seconds at full load
@@ -150,16 +156,22 @@ def transaction(path: Path) -> Iterator[sa.Connection]:
 class Database:
     """Lend connections that only read; an async context manager closes them all."""
 
-    def __init__(self, path: Path, *, clock: Clock) -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock, connections: int = READERS, wait_seconds: float = READ_SECONDS
+    ) -> None:
         self.path = path
         self._clock = clock
-        self._engine = _read_engine(path, clock)
+        self._engine = _read_engine(path, clock, connections, wait_seconds)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._engine.dispose()
+
+    def for_streams(self) -> Database:
+        """Open the same file with connections for streams; close it, too."""
+        return Database(self.path, clock=self._clock, connections=STREAMERS, wait_seconds=STREAM_WAIT_SECONDS)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -194,13 +206,13 @@ class _Deadline:
         return self._clock.mono() > self._until
 
 
-def _read_engine(path: Path, clock: Clock) -> AsyncEngine:
+def _read_engine(path: Path, clock: Clock, connections: int, wait_seconds: float) -> AsyncEngine:
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     engine = create_async_engine(
         url,
-        pool_size=READERS,
+        pool_size=connections,
         max_overflow=0,
-        pool_timeout=READ_SECONDS,
+        pool_timeout=wait_seconds,
         pool_reset_on_return=None,  # nothing is ever open: each statement is its own transaction
         connect_args={"timeout": BUSY_MS / 1000, "isolation_level": None},
     )

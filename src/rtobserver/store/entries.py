@@ -1,7 +1,8 @@
 """Read a call's entries in order, in chunks: memory stays flat however long the call is.
 
 No transaction is open between two chunks, so a slow reader never keeps the WAL from being
-checkpointed; entries that are recorded meanwhile come at the end. A chunk holds `CHUNK_ROWS` rows
+checkpointed; entries that are recorded meanwhile come at the end, unless `Filter.until_rowid` leaves
+them out: without it, reading a live call may never end. A chunk holds `CHUNK_ROWS` rows
 at most, payloads over `INLINE_BYTES` are fetched one by one when their turn comes.
 """
 
@@ -66,7 +67,7 @@ class Filter:
     overlap: bool = False
     """Whether to give what an old owner still received after its successor had attached."""
     until_rowid: int | None = None
-    """Of what was committed (`feed.py`), only so much."""
+    """Of what was committed, only so much: the rowid of a `feed.Mark`."""
 
 
 async def read(

@@ -1,6 +1,7 @@
 """Read many calls with their rows, one after the other: memory stays flat however many they are.
 
-Calls come newest first, rows of a call by position. No transaction is open between two reads.
+Calls come newest first, rows of a call by position. No transaction is open between two reads. What
+is recorded after the beginning is left out, or calls that go on would be read without end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from rtobserver.realtime.rows import ItemRow, ResponseRow
-from rtobserver.store import entries, folds
+from rtobserver.store import entries, feed, folds
 from rtobserver.store.calls import Before, Call
 from rtobserver.store.database import Database
 from rtobserver.store.entries import Entry
@@ -38,9 +39,10 @@ async def each_call(pages: Pages) -> AsyncGenerator[Call]:
 
 async def each_entry(database: Database, pages: Pages) -> AsyncGenerator[tuple[Call, Entry]]:
     """Give the entries of calls; those that overlap a take-over are left out, as in every list."""
+    wanted = entries.Filter(until_rowid=(await feed.newest(database)).rowid)
     async with aclosing(each_call(pages)) as found:
         async for call in found:
-            async with aclosing(entries.read(database, call)) as rows:
+            async with aclosing(entries.read(database, call, wanted)) as rows:
                 async for row in rows:
                     yield call, row
 

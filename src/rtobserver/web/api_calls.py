@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
 
 from rtobserver.clock import Clock
-from rtobserver.store import calls, commands, entries, gaps, search
+from rtobserver.store import calls, commands, entries, feed, gaps, search
 from rtobserver.store.calls import Before
 from rtobserver.store.database import Database
 from rtobserver.store.phrases import Phrase
@@ -91,9 +91,9 @@ class ListEntries(Page):
     ] = "skip"
 
 
-def routes(database: Database, clock: Clock) -> list[Route[Any, Any]]:
-    """Give the routes, bound to what answers them."""
-    api = _Api(database, clock)
+def routes(database: Database, streams: Database, clock: Clock) -> list[Route[Any, Any]]:
+    """Give the routes, bound to what answers them; `streams` is read for answers without a limit."""
+    api = _Api(database, streams, clock)
     return [
         Route(
             name="calls.list",
@@ -115,7 +115,8 @@ def routes(database: Database, clock: Clock) -> list[Route[Any, Any]]:
             name="entries.list",
             path="/api/v1/calls/{id}/entries",
             summary="List what was recorded of a call, in order.",
-            description=f"With `Accept: {LINES}` all of it is streamed; `limit` bounds a stream only if it is given.",
+            description=f"With `Accept: {LINES}` all of it is streamed, as far as it was recorded at the request; "
+            "`limit` bounds a stream only if it is given.",
             query=ListEntries,
             answers=(
                 Answer(description="A page of entries.", body=shapes.Listed[shapes.Entry]),
@@ -150,8 +151,9 @@ def page_of(rows: Sequence[R], limit: int, shape: Callable[[R], S], place: Calla
 
 
 class _Api:
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, streams: Database, clock: Clock) -> None:
         self._database = database
+        self._streams = streams
         self._clock = clock
 
     async def calls(self, ask: Ask[ListCalls, None]) -> shapes.Listed[shapes.Call]:
@@ -181,7 +183,9 @@ class _Api:
         if lines:
             # the limit of a page is no limit of a stream, unless somebody asked for it
             limit = query.limit if "limit" in ask.request.query else None
-            rows = entries.read(self._database, call, wanted, after=after, limit=limit)
+            # a call that goes on would have no end
+            wanted = replace(wanted, until_rowid=(await feed.newest(self._database)).rowid)
+            rows = entries.read(self._streams, call, wanted, after=after, limit=limit)
             return await send_lines(ask.request, rows, is_good=ask.is_good, clock=self._clock)
         async with aclosing(entries.read(self._database, call, wanted, after=after, limit=query.limit + 1)) as rows:
             return await send_page(ask.request, rows, query.limit)

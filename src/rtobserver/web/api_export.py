@@ -18,7 +18,7 @@ from rtobserver.store import calls, exports, search
 from rtobserver.store.calls import Before, Call
 from rtobserver.store.database import Database
 from rtobserver.store.phrases import Phrase
-from rtobserver.web import parquet
+from rtobserver.web import codings, parquet
 from rtobserver.web.api_calls import CallFilter
 from rtobserver.web.columns import COLUMNS, What, cell, line
 from rtobserver.web.entry_lists import BUFFER_BYTES, KEY_SECONDS, LINES
@@ -74,7 +74,8 @@ def routes(database: Database, clock: Clock) -> list[Route[Any, Any]]:
             path="/api/v1/export",
             scope="export",
             summary="Export calls, or what belongs to them, as one file.",
-            description="Takes the filters of the list of calls. Newest calls come first; the file is streamed.",
+            description="Takes the filters of the list of calls. Newest calls come first; the file is streamed, "
+            "and has no entries that are recorded after the request.",
             query=Export,
             answers=tuple(
                 Answer(
@@ -92,10 +93,13 @@ def routes(database: Database, clock: Clock) -> list[Route[Any, Any]]:
 
 async def _send(ask: Ask[Any, Any], pieces: AsyncGenerator[bytes], clock: Clock) -> web.StreamResponse:
     query = ask.query
+    # Parquet is compressed inside
+    coding = None if query.format == "parquet" else codings.choose(ask.request)
     response = web.StreamResponse(
         headers={
             "Content-Type": MEDIA[query.format],
             "Content-Disposition": f'attachment; filename="rtobserver-{query.what}.{query.format}"',
+            **({} if query.format == "parquet" else codings.headers(coding)),
             **PRIVATE,
         }
     )
@@ -104,16 +108,15 @@ async def _send(ask: Ask[Any, Any], pieces: AsyncGenerator[bytes], clock: Clock)
         # the first piece is there before the answer begins: a database that is away is then still a problem document
         first = await anext(bytes_, b"")
         await response.prepare(ask.request)
-        await response.write(first)
+        await codings.write(response, coding, first)
         async for piece in bytes_:
-            await response.write(piece)
+            await codings.write(response, coding, piece)
             if clock.mono() - checked >= KEY_SECONDS:
                 if not await ask.is_good():
                     # an orderly end would say that this was all
                     raise ConnectionError("the key was revoked")
                 checked = clock.mono()
-    await response.write_eof()
-    return response
+    return await codings.end(response, coding)
 
 
 def _rows(database: Database, pages: exports.Pages, what: What) -> AsyncGenerator[Any]:

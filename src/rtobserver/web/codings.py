@@ -79,6 +79,24 @@ def choose(request: web.Request) -> Coding | None:
     return None if name is None else Coding(name, request.app[_THREAD])
 
 
+def headers(coding: Coding | None) -> dict[str, str]:
+    """Give the headers of an answer that `choose` was asked for."""
+    return {"Vary": "Accept-Encoding"} if coding is None else coding.headers
+
+
+async def write(response: web.StreamResponse, coding: Coding | None, piece: bytes) -> None:
+    """Send a piece of a stream."""
+    sent = piece if coding is None else await coding.take(piece)
+    if sent:
+        await response.write(sent)
+
+
+async def end(response: web.StreamResponse, coding: Coding | None, piece: bytes = b"") -> web.StreamResponse:
+    """Send the last piece of a stream, and end it."""
+    await response.write_eof(piece if coding is None else await coding.take(piece, last=True))
+    return response
+
+
 def accepted(header: str) -> str | None:
     """Give the better of `zstd` and `gzip` that an `Accept-Encoding` allows."""
     weights: dict[str, float] = {}

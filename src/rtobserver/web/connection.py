@@ -137,6 +137,7 @@ class Connection(web.RequestHandler):
         self._body_alarm: asyncio.TimerHandle | None = None
         self._write_alarm: asyncio.TimerHandle | None = None
         self._unsent = 0
+        self._answered: web.BaseRequest | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a head, if there is room."""
@@ -206,6 +207,7 @@ class Connection(web.RequestHandler):
         request_handler: _RequestCall,
     ) -> tuple[web.StreamResponse, bool]:
         self._handling = True
+        self._answered = request
         self._wait_no_more()
         began = self._loop.time() if self._began is None else self._began
         if not request.content.is_eof():
@@ -296,6 +298,8 @@ class Connection(web.RequestHandler):
         if self._link.get_write_buffer_size() < self._unsent:
             self._watch_writing()
         else:
+            request_id = None if self._answered is None else problems.known_id(self._answered)
+            _log.info("slow_reader_cut_off", seconds=self._patience.write, request_id=request_id)
             self.cut()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:

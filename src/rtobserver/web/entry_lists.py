@@ -35,7 +35,7 @@ async def send_lines(
 ) -> web.StreamResponse:
     """Send one line for each entry; cut the connection off when the key is good no more."""
     coding = codings.choose(request)
-    response = web.StreamResponse(headers={"Content-Type": LINES, **_HEADERS, **(coding.headers if coding else {})})
+    response = web.StreamResponse(headers={"Content-Type": LINES, **_HEADERS, **codings.headers(coding)})
     await response.prepare(request)
     checked = clock.mono()
     buffer = bytearray()
@@ -44,14 +44,14 @@ async def send_lines(
         buffer += b"\n"
         if len(buffer) < BUFFER_BYTES:
             continue
-        await _write(response, coding, bytes(buffer))
+        await codings.write(response, coding, bytes(buffer))
         buffer.clear()
         if clock.mono() - checked >= KEY_SECONDS:
             if not await is_good():
                 # an orderly end would say that these were all
                 raise ConnectionError("the key was revoked")
             checked = clock.mono()
-    return await _end(response, coding, bytes(buffer))
+    return await codings.end(response, coding, bytes(buffer))
 
 
 async def send_page(request: web.Request, rows: AsyncIterator[Entry], limit: int) -> web.StreamResponse:
@@ -73,25 +73,14 @@ async def send_page(request: web.Request, rows: AsyncIterator[Entry], limit: int
         if len(buffer) >= BUFFER_BYTES:
             if response is None:
                 coding = codings.choose(request)
-                headers = {"Content-Type": "application/json", **_HEADERS, **(coding.headers if coding else {})}
+                headers = {"Content-Type": "application/json", **_HEADERS, **codings.headers(coding)}
                 response = web.StreamResponse(headers=headers)
                 await response.prepare(request)
-            await _write(response, coding, bytes(buffer))
+            await codings.write(response, coding, bytes(buffer))
             buffer.clear()
     else:
         last = None
     buffer += b'],"next_cursor":%b}' % shapes.encode(cursors.of_positions(last))
     if response is None:
         return web.Response(body=bytes(buffer), content_type="application/json", headers=_HEADERS)
-    return await _end(response, coding, bytes(buffer))
-
-
-async def _write(response: web.StreamResponse, coding: Coding | None, piece: bytes) -> None:
-    sent = piece if coding is None else await coding.take(piece)
-    if sent:
-        await response.write(sent)
-
-
-async def _end(response: web.StreamResponse, coding: Coding | None, piece: bytes) -> web.StreamResponse:
-    await response.write_eof(piece if coding is None else await coding.take(piece, last=True))
-    return response
+    return await codings.end(response, coding, bytes(buffer))

@@ -36,8 +36,12 @@ from rtobserver.web import (
 from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
 from rtobserver.web.bearer import Bearer
+from rtobserver.web.connection import Patience
 from rtobserver.web.health import Health, add_health
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
+
+OPERATOR_PATIENCE = Patience(write=60.0)
+"""For the listener: whoever downloads has a key, and may pause; nothing but a buffer waits for it."""
 
 
 def operator_app(
@@ -61,13 +65,14 @@ def operator_app(
     add_health(app, health)
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
+    streams = database.for_streams()
     routes = [
-        *api_calls.routes(database, clock),
+        *api_calls.routes(database, streams, clock),
         *api_conversations.routes(database),
         *api_search.routes(database, clock),
         *tails.routes(),
         *api_orders.routes(database, writer, clock),
-        *api_export.routes(database, clock),
+        *api_export.routes(streams, clock),
         *api_erasure.routes(housekeeping),
         *api_audit.routes(database),
         *api_system.routes(database=database, writer=writer, settings=settings, clock=clock),
@@ -79,7 +84,11 @@ def operator_app(
     async def close(_app: web.Application) -> None:
         await bearer.close()
 
+    async def close_streams(_app: web.Application) -> None:
+        await streams.__aexit__()
+
     app.on_shutdown.append(close)
+    app.on_cleanup.append(close_streams)
     return app
 
 

@@ -206,6 +206,12 @@ def request_id(request: web.BaseRequest) -> str:
     return known
 
 
+def known_id(request: web.BaseRequest) -> str | None:
+    """Give the request's id where `request_id` was asked for it; works for what is no HTTP, too."""
+    known: str | None = request.get(_REQUEST_ID)
+    return known
+
+
 MEDIA = "application/problem+json"
 
 
