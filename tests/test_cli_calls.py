@@ -66,9 +66,24 @@ async def test_a_list_is_filtered_as_the_api_does(terminal: Terminal) -> None:
     api.insert(tables.call, call("rtc_x", labels={"team": "blue"}, tags=["a", "b"], gap_count=1))
     words = ("--label", "team=blue", "--tag", "a", "--tag", "b", "--has", "gap", "--status", "live")
     assert [row["call_id"] for row in await terminal.lines("list", *words)] == ["rtc_x"]
-    code, _, err = await terminal.type("list", "--status", "gone")
-    assert code == 1
-    assert "connecting" in err
+    assert [row["call_id"] for row in await terminal.lines("list", "--q", "refund")] == ["rtc_1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("list", "--status", "bogus"), "connecting"),
+        (("search", "refund", "--since", "soon"), "2026-01-31T08:00:00Z"),
+        (("export", "--what", "entries", "--format", "csv"), "ndjson"),
+        (("list", "--url", "nonsense"), "'nonsense' is no address such as http://127.0.0.1:8081"),
+        (("list", "--url", "http://["), "is no address"),
+        (("list", "--url", "ftp://127.0.0.1"), "is no address"),
+    ],
+)
+async def test_wrong_input_is_wrong_usage(terminal: Terminal, words: tuple[str, ...], says: str) -> None:
+    code, out, err = await terminal.type(*words)
+    assert (code, out) == (2, "")
+    assert says in err
 
 
 async def test_a_call_is_shown_with_what_was_said(terminal: Terminal) -> None:

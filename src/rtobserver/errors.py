@@ -15,7 +15,7 @@
         StoreBusy            another process holds the file                       exit 1
         SchemaMismatch       the schema is not the one this release needs         exit 3
       ApiError             that of a daemon whose API we are the client of        exit 1
-        ApiRefused           it answered a problem document
+        ApiRefused           it answered a problem document; 2 for wrong usage
         ApiUnreachable       it cannot be reached, or broke off its answer
 
 Attributes hold the facts, `str()` makes the sentence. Web status codes are chosen in

@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -37,8 +39,24 @@ def _reaching(command: Command) -> Command:
         "--key", envvar="RTOBSERVER_KEY", help="API key; better in RTOBSERVER_KEY, where no `ps` shows it."
     )(command)
     return click.option(
-        "--url", envvar="RTOBSERVER_URL", default=DEFAULT_URL, show_default=True, help="Or RTOBSERVER_URL."
+        "--url",
+        envvar="RTOBSERVER_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        callback=_address,
+        help="Or RTOBSERVER_URL.",
     )(command)
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    try:
+        url = urlsplit(text)
+        is_good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise click.BadParameter(f"{text!r} is no address such as {DEFAULT_URL}")
+    return text
 
 
 def _filtered(command: Command) -> Command:
@@ -75,6 +93,7 @@ def _filtered(command: Command) -> Command:
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per row.")
+_words = click.option("--q", metavar="WORDS", help="Only calls in which this was said; as in a search.")
 _limit = click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows at most.")
 
 
@@ -85,14 +104,15 @@ def calls() -> None:
 
 @calls.command("list")
 @_filtered
+@_words
 @_limit
 @_as_json
 @_reaching
-def list_(filters: Filters, limit: int, as_json: bool, url: str, key: str | None) -> None:
+def list_(filters: Filters, q: str | None, limit: int, as_json: bool, url: str, key: str | None) -> None:
     """List calls, newest first."""
 
     async def work(client: Client) -> None:
-        rows = client.calls(filters, limit=limit)
+        rows = client.calls(replace(filters, q=q), limit=limit)
         if as_json:
             await _print_lines(rows)
             return
@@ -165,17 +185,20 @@ def tail(call_id: str | None, after: str | None, as_json: bool, url: str, key: s
 
 @calls.command()
 @_filtered
+@_words
 @click.option("--what", type=click.Choice(["calls", "entries", "items", "responses"]), default="calls")
 @click.option("--format", "format_", type=click.Choice(["ndjson", "csv", "parquet"]), default="ndjson")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Default: stdout.")
 @_reaching
-def export(filters: Filters, what: Any, format_: Any, output: Path | None, url: str, key: str | None) -> None:
+def export(
+    filters: Filters, q: str | None, what: Any, format_: Any, output: Path | None, url: str, key: str | None
+) -> None:
     """Export calls or what belongs to them."""
     if output is None and format_ == "parquet" and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a terminal: name a file with --output")
 
     async def work(client: Client) -> None:
-        async with aclosing(client.export(what, format_, filters)) as pieces:
+        async with aclosing(client.export(what, format_, replace(filters, q=q))) as pieces:
             if output is None:
                 async for piece in pieces:
                     _write(piece)
@@ -247,7 +270,12 @@ def _ask(url: str, key: str | None, work: Callable[[Client], Coroutine[Any, Any,
         async with Client(url, key) as client:
             return await work(client)
 
-    return run(asking())
+    try:
+        return run(asking())
+    except ApiRefused as exc:
+        if exc.status == 400:
+            raise click.UsageError(str(exc)) from exc
+        raise
 
 
 def _is_over(status: str) -> bool:
