@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
 import time
 from pathlib import Path
 
 import aiohttp
+import pyarrow as pa
+from pyarrow import parquet
 
 from rtobserver.simulator.scenario import Flood
 from tests.support.stage import Entry, Stage, serving, simulating
@@ -93,21 +98,22 @@ class Counting:
                 self.missed += whole.count(b"event: missed\n")
 
 
+EXPORTS = ["what=entries&format=ndjson"] * 25 + ["what=calls&format=csv"] * 24 + ["what=entries&format=parquet"]
+
+
 async def test_200_tails_and_50_exports_lose_nothing_while_2000_events_a_second_are_recorded(play: Play) -> None:
-    rate, seconds, calls, tails, exports = 100.0, 4.0, 20, 200, 50
+    rate, seconds, calls, tails = 100.0, 4.0, 20, 200
     connector = aiohttp.TCPConnector(limit=0)
     async with play(pace=1.0) as stage, aiohttp.ClientSession(connector=connector) as client:
         ids = [await live(stage) for _ in range(calls)]
         watched = ids[0]
         counting = [Counting() for _ in range(tails)]
-        exported = 0
-        flooding = True
+        files: list[tuple[str, bytes]] = []
 
-        async def export(number: int) -> None:
-            nonlocal exported
-            while flooding:
-                await stage.lines(ids[number % calls])
-                exported += 1
+        async def export(query: str) -> None:
+            status, body = await stage.get(f"/api/v1/export?{query}")
+            assert status == 200, body
+            files.append((query, body))
 
         async with asyncio.TaskGroup() as group:
             address = url(stage, f"/calls/{watched}/tail?after=0:0")
@@ -116,14 +122,12 @@ async def test_200_tails_and_50_exports_lose_nothing_while_2000_events_a_second_
                 await each.is_open.wait()
             for call_id in ids:
                 stage.simulator.perform(call_id, Flood(rate=rate, seconds=seconds))
-            for number in range(exports):
-                group.create_task(export(number), name="export")
             conversations = [stage.simulator.calls[call_id].conversation for call_id in ids]
             await stage.simulator.until(lambda: all(each.active for each in conversations), 20)
             began = time.monotonic()
+            running = [group.create_task(export(query), name="export") for query in EXPORTS]
             await stage.simulator.until(lambda: not any(each.active for each in conversations), 60)
             took = time.monotonic() - began
-            flooding = False
             produced = len(stage.produced(watched))
             entries = await stage.until_stored(
                 watched, lambda found: sum(entry.kind == "event" for entry in found) >= produced
@@ -133,14 +137,26 @@ async def test_200_tails_and_50_exports_lose_nothing_while_2000_events_a_second_
                 while any(each.entries < len(entries) for each in counting):
                     await stage.row(watched)
             lag = time.monotonic() - stored_at
+            await asyncio.wait(running)
+            export_seconds = time.monotonic() - began
             for reader in readers:
                 reader.cancel()
         assert {each.entries for each in counting} == {len(entries)}
         assert not any(each.missed for each in counting)
-        assert exported >= exports
+        assert len(files) == len(EXPORTS)
+        for query, body in files:
+            if "parquet" in query:
+                assert parquet.read_table(pa.BufferReader(body)).num_rows >= calls
+            elif "csv" in query:
+                assert len(list(csv.reader(io.StringIO(body.decode(), newline="")))) == 1 + calls
+            else:
+                assert {json.loads(line)["call_id"] for line in body.splitlines()} == set(ids)
         for call_id in ids:
             gaps = await stage.gaps(call_id)
             assert [gap["reason"] for gap in gaps] == ["before_attach"], "the recorder was not held up"
         rate_reached = sum(len(stage.produced(call_id)) for call_id in ids) / took
-        print(f"{rate_reached:.0f} events/s, {exported} exports, the last tail was {lag:.2f} s behind")  # noqa: T201
+        print(  # noqa: T201
+            f"{rate_reached:.0f} events/s, {len(files)} exports of {sum(len(body) for _, body in files) / 1e6:.1f} MB "
+            f"in {export_seconds:.1f} s, the last tail was {lag:.2f} s behind"
+        )
         assert lag < 10
