@@ -42,7 +42,12 @@ def synthesize(voice: str, text: str) -> bytes:
 
 def encode(wav: bytes, path: Path) -> int:
     """Encode a WAV file as Ogg Opus, mono, and give the number of packets."""
-    with av.open(io.BytesIO(wav), "r") as source, av.open(str(path), "w", format="ogg") as target:
+    # without the flag the stream gets a number by chance, and no two runs make the same file
+    settings = {"fflags": "+bitexact"}
+    with (
+        av.open(io.BytesIO(wav), "r") as source,
+        av.open(str(path), "w", format="ogg", container_options=settings) as target,
+    ):
         stream = target.add_stream("libopus", rate=48000)
         stream.layout = "mono"
         stream.bit_rate = 20_000
