@@ -5,6 +5,7 @@ import { Levels } from "./levels.js";
 import { Transcript } from "./transcript.js";
 
 const MOST_EVENTS = 500;
+const COPIED_MS = 3000;
 const STATES = {
   idle: "Not connected",
   microphone: "Waiting for the microphone",
@@ -18,12 +19,14 @@ const STATES = {
 const WHO = { user: "You", assistant: "Model", system: "System", tool: "Tool" };
 
 const $ = (id) => document.getElementById(id);
+const copies = new Map();
 let call = null;
 let levels = null;
 let transcript = new Transcript();
 let isAnswering = false;
 let isPlaying = false;
 let began = 0;
+let typedCount = 0;
 let eventCount = 0;
 
 $("call").addEventListener("click", () => (call ? call.end() : start({ microphone: true })));
@@ -35,10 +38,19 @@ $("typed").addEventListener("submit", (submit) => {
   say($("message").value.trim());
 });
 for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", () => copy(button));
+// written by `rtobserver demo`; elsewhere the page does not know where the operator's side is
+const here = fetch("here.json").then((answer) => answer.json()).catch(() => ({}));
+void here.then(({ media }) => {
+  if (media !== false) return;
+  $("no-media").hidden = false;
+  $("call").disabled = true;
+});
 // Closing says goodbye; a page that is merely gone is noticed half a minute later.
 addEventListener("pagehide", () => call?.end());
 
 function start({ microphone }) {
+  // what was clicked may vanish, and the keyboard's place with it
+  $("call").focus();
   clear();
   call = new Call();
   levels = new Levels();
@@ -66,10 +78,14 @@ function show(state) {
   document.body.dataset.state = state;
   $("state").textContent = STATES[state];
   $("call").textContent = call ? "End the call" : "Start a call";
-  const isLive = call !== null && state === "live";
-  $("mute").disabled = !isLive || !call.microphone;
-  for (const control of [$("interrupt"), ...$("typed").elements]) control.disabled = !isLive;
-  if (isLive && call.microphone) levels.add(call.microphone, $("microphone"));
+  const focused = document.activeElement;
+  // it hears whatever becomes of the connection, so that it can be muted all the while
+  $("mute").disabled = !call?.microphone;
+  $("interrupt").disabled = $("send").disabled = !call?.isOpen;
+  // not disabled, which would take the keyboard's place away in the middle of a word
+  $("message").readOnly = !call?.isOpen;
+  if (focused?.disabled) $("call").focus();
+  if (call?.microphone) levels.add(call.microphone, $("microphone"));
 }
 
 function hear(stream) {
@@ -84,6 +100,7 @@ function finish(failure) {
   setMuted(false);
   const hasFailed = failure !== null && failure.kind !== "left";
   show(hasFailed ? "failed" : "ended");
+  for (const line of transcript.end()) draw(line);
   if (failure) complain(failure.message, failure.advice);
   $("without").hidden = !(hasFailed && MICROPHONE_KINDS.has(failure.kind));
 }
@@ -99,11 +116,13 @@ function setMuted(muted) {
 }
 
 function say(text) {
-  if (!text || !call) return;
+  if (!text || !call?.isOpen) return;
   // upstream refuses a second response while one is under way, and plays one after the other
   if (isAnswering || isPlaying) interrupt();
   const content = [{ type: "input_text", text }];
-  call.send({ type: "conversation.item.create", item: { type: "message", role: "user", content } });
+  // an id of ours: the line that we draw now is the one that the model's side acknowledges, or keeps to itself
+  const id = `typed_${(typedCount += 1)}`;
+  call.send({ type: "conversation.item.create", item: { id, type: "message", role: "user", content } });
   call.send({ type: "response.create" });
   $("message").value = "";
 }
@@ -115,9 +134,8 @@ function interrupt() {
 
 function take({ sent, event }) {
   list(sent, event);
-  if (sent) return;
-  follow(event);
-  for (const line of transcript.take(event)) draw(line);
+  if (!sent) follow(event);
+  for (const line of sent ? transcript.takeSent(event) : transcript.take(event)) draw(line);
 }
 
 function follow(event) {
@@ -146,7 +164,7 @@ function list(sent, event) {
   summary.append(
     element("span", { text: `${seconds} s`, name: "time" }),
     element("span", { text: sent ? "↑" : "↓", name: "way", label: sent ? "sent" : "received" }),
-    element("code", { text: String(event.type) }),
+    element("code", { text: event.type }),
   );
   const details = element("details");
   details.append(summary);
@@ -166,6 +184,10 @@ function list(sent, event) {
 
 function draw(line) {
   const transcriptList = $("transcript");
+  if (line.isDeleted) {
+    [...transcriptList.children].find((item) => item.dataset.item === line.id)?.remove();
+    return;
+  }
   $("silence").hidden = true;
   keepAtEnd(transcriptList, () => {
     let shown = [...transcriptList.children].find((item) => item.dataset.item === line.id);
@@ -199,15 +221,14 @@ async function showRecord(callId) {
     complain("The model's side gave this call no id, so that it cannot be recorded.");
     return;
   }
-  // written by `rtobserver demo`; elsewhere the page does not know where the operator's side is
-  const here = await fetch("here.json").then((answer) => answer.json()).catch(() => ({}));
-  const operator = here.operator || "http://127.0.0.1:8081";
-  const key = here.key_file ? `$(cat ${quoted(here.key_file)})` : "$KEY";
+  const { operator: told, key_file: keyFile } = await here;
+  const operator = told || "http://127.0.0.1:8081";
+  const key = keyFile ? `$(cat ${quoted(keyFile)})` : "$KEY";
   const read = (path, more = "") => `curl -s ${more}-H "Authorization: Bearer ${key}" ${operator}/api/v1/calls/${path}`;
   $("call-id").textContent = callId;
   $("read-call").textContent = read(callId);
   $("read-entries").textContent = read(`${callId}/entries`, '-H "Accept: application/x-ndjson" ');
-  $("key-hint").hidden = Boolean(here.key_file);
+  $("key-hint").hidden = Boolean(keyFile);
   $("record").hidden = false;
 }
 
@@ -216,12 +237,23 @@ function quoted(path) {
 }
 
 async function copy(button) {
+  let said = "Copied";
   try {
     await navigator.clipboard.writeText($(button.dataset.copies).textContent);
-    button.textContent = "Copied";
   } catch {
-    button.textContent = "Select it and copy";
+    said = "Select it and copy";
   }
+  button.textContent = said;
+  // the button's name says what it copies, so that a reader would not hear what became of it
+  $("copied").textContent = said;
+  clearTimeout(copies.get(button));
+  copies.set(
+    button,
+    setTimeout(() => {
+      button.textContent = "Copy";
+      $("copied").textContent = "";
+    }, COPIED_MS),
+  );
 }
 
 function element(tag, { text = "", name = "", label = "" } = {}) {

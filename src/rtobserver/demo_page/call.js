@@ -1,7 +1,7 @@
 // One call: microphone, offer, answer, data channel. Knows nothing of the page that shows it.
 import { Failure, ofAnswer, ofConnection, ofMicrophone, ofNetwork } from "./failures.js";
 
-// Negotiation is over by then, so all that can still take so long is a path for the media.
+// Negotiation is over by then: what can still take so long is a path for the media, or the data channel on it.
 const PATH_SECONDS = 20;
 
 /**
@@ -13,6 +13,7 @@ export class Call extends EventTarget {
   #channel = this.#connection.createDataChannel("oai-events");
   #microphone = null;
   #deadline = 0;
+  #hasPath = false;
   #isOver = false;
 
   /** Starts the call. With `microphone: false` it only listens. Never throws: failures end the call. */
@@ -27,6 +28,11 @@ export class Call extends EventTarget {
   /** The microphone's stream, while there is one. */
   get microphone() {
     return this.#microphone;
+  }
+
+  /** Whether `send` sends. */
+  get isOpen() {
+    return this.#channel.readyState === "open";
   }
 
   set muted(muted) {
@@ -59,7 +65,7 @@ export class Call extends EventTarget {
     if (this.#isOver) return;
     this.#tell("recorded", answer.callId);
     this.#tell("state", "connecting");
-    this.#deadline = setTimeout(() => this.#finish(ofConnection("connecting")), PATH_SECONDS * 1000);
+    this.#deadline = setTimeout(() => this.#finish(ofConnection(this.#phase())), PATH_SECONDS * 1000);
     await this.#connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
   }
 
@@ -84,15 +90,17 @@ export class Call extends EventTarget {
     this.#connection.addEventListener("track", ({ streams, track }) =>
       this.#tell("sound", streams[0] ?? new MediaStream([track])),
     );
+    this.#connection.addEventListener("iceconnectionstatechange", () => {
+      this.#hasPath ||= ["connected", "completed"].includes(this.#connection.iceConnectionState);
+    });
     this.#connection.addEventListener("connectionstatechange", () => {
-      const hasBegun = this.#channel.readyState !== "connecting";
       switch (this.#connection.connectionState) {
         case "failed":
-          return this.#finish(ofConnection(hasBegun ? "live" : "connecting"));
+          return this.#finish(ofConnection(this.#phase()));
         case "disconnected":
           return this.#tell("state", "interrupted");
         case "connected":
-          return hasBegun && this.#tell("state", "live");
+          return this.#tell("state", this.isOpen ? "live" : "connecting");
       }
     });
     this.#channel.addEventListener("open", () => {
@@ -100,10 +108,14 @@ export class Call extends EventTarget {
       this.#tell("state", "live");
     });
     this.#channel.addEventListener("message", ({ data }) => {
-      const event = parsed(data);
-      this.#tell("event", { sent: false, event });
+      this.#tell("event", { sent: false, event: parsed(data) });
     });
     this.#channel.addEventListener("close", () => this.#finish(new Failure("left", "The other side ended the call.")));
+  }
+
+  #phase() {
+    if (this.#channel.readyState !== "connecting") return "live";
+    return this.#hasPath ? "path" : "connecting";
   }
 
   #finish(failure) {
@@ -136,9 +148,11 @@ async function negotiate(offer) {
 }
 
 function parsed(data) {
+  let event;
   try {
-    return JSON.parse(data);
+    event = JSON.parse(data);
   } catch {
     return { type: "(not JSON)", data: String(data) };
   }
+  return typeof event?.type === "string" ? event : { type: "(not an event)", data: event };
 }

@@ -60,13 +60,22 @@ export function ofAnswer(status, text) {
   return new Failure("refused", `The call was refused (${status}).`, String(told));
 }
 
-/** From a connection that failed while the call was `connecting` or `live`. */
+/** From a connection that failed while it was `connecting`, had a `path` but no data channel yet, or was `live`. */
 export function ofConnection(phase) {
-  return phase === "live"
-    ? new Failure("lost", "The connection to the model was lost.", "What was said until then is recorded.")
-    : new Failure(
+  switch (phase) {
+    case "live":
+      return new Failure("lost", "The connection to the model was lost.", "What was said until then is recorded.");
+    case "path":
+      return new Failure(
+        "no-channel",
+        "The data channel to the model did not open.",
+        "The model's side was reached, but no events come from there. Start again.",
+      );
+    default:
+      return new Failure(
         "no-path",
         "No connection to the model came about (ICE failed).",
         "The call was accepted, but no media gets through: a firewall or VPN may block UDP.",
       );
+  }
 }

@@ -14,14 +14,15 @@ export class Levels {
     void this.#context.resume();
   }
 
-  /** Shows the loudness of a stream in a `<meter>`. */
+  /** Shows the loudness of a stream in a `<meter>`; a second time changes nothing. */
   add(stream, meter) {
+    if (this.#meters.some((known) => known.stream === stream && known.meter === meter)) return;
     if (this.#context.state === "closed" || !stream.getAudioTracks().length) return;
     const analyser = new AnalyserNode(this.#context, { fftSize: 1024 });
     const source = this.#context.createMediaStreamSource(stream);
     source.connect(analyser);
     // the source is kept beside its meter, lest it be collected
-    this.#meters.push({ source, analyser, meter, samples: new Float32Array(analyser.fftSize) });
+    this.#meters.push({ stream, source, analyser, meter, samples: new Float32Array(analyser.fftSize) });
   }
 
   close() {
