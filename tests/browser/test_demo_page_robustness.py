@@ -24,7 +24,7 @@ PUBLIC = Public(static_dir=FilePath(str(PAGE)))
 SERVED = Setting(public=PUBLIC)
 """In the stage's session nothing that is spoken is transcribed."""
 WITH_MEDIA: dict[str, Any] = {"media": True, "pace": 1.0, "begin": "answered"}
-ODD = [
+ODD: list[Any] = [
     None,
     [],
     7,
