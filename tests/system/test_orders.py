@@ -98,6 +98,8 @@ async def test_a_call_that_is_not_live_takes_no_orders(play: Play) -> None:
             status, answer = await post(stage, f"/calls/{call_id}/{what}", body)
             assert (status, answer["error"]["code"]) == (409, "call_not_live")
         assert (await post(stage, "/calls/rtc_nobody/say", {"text": "x"}))[0] == 404
+        rows = stage.select("select object, status from audit where action = 'calls.say' order by audit_id")
+        assert rows == [(call_id, 200), (call_id, 409), ("rtc_nobody", 200), ("rtc_nobody", 404)]
 
 
 async def test_an_order_that_cannot_be_sent_expires_after_ten_seconds(play: Play) -> None:

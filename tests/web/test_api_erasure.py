@@ -149,6 +149,9 @@ async def test_a_call_that_goes_on_cannot_be_erased(api: Stage, status: str) -> 
     api.insert(tables.call, call("rtc_1", status=status))
     answer = await api.delete("/api/v1/calls/rtc_1")
     assert (answer.status, answer.code) == (409, "call_live")
+    rows = (await api.get("/api/v1/audit?action=calls.erase")).json["data"]
+    assert [(row["object"], row["status"]) for row in rows] == [("rtc_1", 409), ("rtc_1", 200)]
+    assert rows[0]["request_id"] == rows[1]["request_id"]
     assert (await api.get("/api/v1/calls/rtc_1")).status == 200
 
 

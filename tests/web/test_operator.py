@@ -330,6 +330,7 @@ async def test_every_read_is_in_the_audit_without_the_filters_values(api: Stage)
         ("calls.get", "rtc_1", 200),
         ("entries.list", "rtc_1", 200),
         ("gaps.list", "rtc_no", 200),
+        ("gaps.list", "rtc_no", 404),
         ("entries.stream", "rtc_1", 200),
     ]
     assert rows[0][3:] == ("mine", "127.0.0.1", api.key[4:14])

@@ -106,6 +106,12 @@ async def test_a_body_of_another_type_is_415(asking: Asking) -> None:
     assert (await asking.post(b"text=a", "application/x-www-form-urlencoded"))[0] == 415
 
 
+async def test_an_encoded_body_is_415(asking: Asking) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "identity"}
+    async with asking.client.post(f"{asking.url}/repeat", data=b'{"text":"a"}', headers=headers) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["error"]["code"]) == (415, "encoded_body")
+
+
 async def test_a_body_that_is_too_large_is_413(asking: Asking) -> None:
     assert (await asking.post(b" " * 2_000_000))[0] == 413
 

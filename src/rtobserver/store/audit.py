@@ -123,7 +123,8 @@ class Audit:
     ) -> None:
         """Write a row and wait for its commit; all that was recorded before it can then be read too.
 
-        `status` is what access answered: 200 says that the request was let in.
+        `status` is what access answered: 200 says that the request was let in. What was refused after that
+        gets a second row.
 
         Raises:
             StoreUnavailable: it cannot be written; what it tells of must not happen.

@@ -23,7 +23,15 @@ class Deed(Struct, frozen=True):
     actor: Annotated[str | None, Meta(description="The key's id; null for rtobserver itself and for the refused.")]
     action: Annotated[str, Meta(description="Such as `calls.get`, `calls.erase`, `calls.erased`, `refused`.")]
     object: Annotated[str, Meta(description="What it was done to: a call's id, the names of filters.")]
-    status: Annotated[int, Meta(description="200 where access was given, else the refusal.")]
+    status: Annotated[
+        int,
+        Meta(
+            description=(
+                "200 where the request was let in, else the refusal. One that was let in and then refused (409, 410) "
+                "has a second row of the same `request_id` with that status: nothing was done."
+            )
+        ),
+    ]
     address: str
     request_id: str
     count: Annotated[int, Meta(description="How many refusals it stands for.")]

@@ -5,7 +5,8 @@ OpenAPI document made of it (`openapi.py`). Groups of routes live in `api_*.py`;
 of routes that are bound to their answerers, and `operator.py` puts them together.
 
 Order of things at each request: the key, the query, the body, then the answerer. It writes the
-audit row (`Ask.record`, `Ask.call`) and waits for its commit before it reads anything.
+audit row (`Ask.record`, `Ask.call`) and waits for its commit before it reads anything. Where it then
+refuses, a second row says so.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from rtobserver.clock import Clock
-from rtobserver.errors import RequestError
+from rtobserver.errors import RequestError, StoreUnavailable
 from rtobserver.store import calls
 from rtobserver.store.audit import Audit
 from rtobserver.store.calls import Call
@@ -32,6 +34,7 @@ JSON = "application/json"
 PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer that is about calls."""
 
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 Q = TypeVar("Q")
@@ -78,6 +81,7 @@ class Ask(Generic[Q, B]):
         """None where the route needs none."""
         self.query = query
         self.body = body
+        self._recorded: tuple[str, str] | None = None
 
     @property
     def actor(self) -> str:
@@ -91,10 +95,25 @@ class Ask(Generic[Q, B]):
             StoreUnavailable: it cannot be written; the request must not be answered.
 
         """
+        action = action or self._route.name
+        await self._write(action, object_[:300], 200)
+        self._recorded = action, object_[:300]
+
+    async def record_refusal(self, status: int) -> None:
+        """Write into the audit that what was recorded was refused and not done, if anything was recorded."""
+        if self._recorded is None:
+            return
+        try:
+            await self._write(*self._recorded, status)
+        except StoreUnavailable:
+            # nothing is given away by a refusal that is not written down, and it is the true answer
+            _log.warning("refusal_not_audited", action=self._recorded[0], status=status)
+
+    async def _write(self, action: str, object_: str, status: int) -> None:
         await self._desk.audit.record(
-            action=action or self._route.name,
-            object_=object_[:300],
-            status=200,
+            action=action,
+            object_=object_,
+            status=status,
             actor=self.actor,
             address=self.request.remote or "",
             request_id=problems.request_id(self.request),
@@ -142,6 +161,8 @@ class Route(Generic[Q, B]):
     """A frozen dataclass as `queries.py` has them; `queries.Nothing` takes no parameters."""
     body: type[B] | None = None
     """A Struct, for a JSON document; None where the body is not looked at. Without one it is read as `{}`."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of its own that a request may have, and what they say."""
     answers: tuple[Answer, ...]
     """All that can be answered when nothing is wrong."""
     problems: Mapping[int, str] = field(default_factory=dict)
@@ -170,8 +191,15 @@ class Desk:
         async def answer(request: web.Request) -> web.StreamResponse:
             key = None if route.scope is None else await self.bearer.admit(request, route.scope)
             query = reader.read(request.query, self.clock.now_us())
+            if route.method == "POST" and "Content-Encoding" in request.headers:
+                raise RequestError(415, "encoded_body", "Send the body as it is, without a Content-Encoding.")
             body = cast("B", None) if route.body is None else await _read_body(request, route.body)
-            given = await route.answer(Ask(self, route, request, key, query, body))
+            ask = Ask(self, route, request, key, query, body)
+            try:
+                given = await route.answer(ask)
+            except RequestError as refusal:
+                await ask.record_refusal(refusal.status)
+                raise
             return given if isinstance(given, web.StreamResponse) else respond(route, given)
 
         return answer
