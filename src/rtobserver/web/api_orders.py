@@ -34,7 +34,19 @@ STATES = ("waiting", "sent", "acknowledged", "failed", "expired")
 _ORDER_ID = "^ord_[0-9a-f]{24}$"
 
 Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS)]
-Tag = Annotated[str, Meta(min_length=1, max_length=TAG_CHARACTERS)]
+Tag = Annotated[str, Meta(min_length=1, max_length=TAG_CHARACTERS, pattern=queries.PLAIN)]
+_NO_CONTROL = queries.PLAIN[1:-1]
+Event = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "required": ["type"],
+            # the dot tells a client event from what else can be ordered
+            "properties": {"type": {"type": "string", "maxLength": 100, "pattern": f"^{_NO_CONTROL}\\.{_NO_CONTROL}$"}},
+        }
+    ),
+]
+"""A client event; what else is in it is for upstream to judge."""
 
 
 class Say(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,8 +60,12 @@ class HangUp(Struct, frozen=True, forbid_unknown_fields=True):
 
     goodbye: Annotated[Text | None, Meta(description="Said before the end.")] = None
     after: Annotated[
-        float | str | None,
-        Meta(description='How long the goodbye may take: seconds, or a duration such as "5s". 5 s by default.'),
+        Annotated[float, Meta(ge=0, le=AFTER_SECONDS)] | Annotated[str, Meta(pattern=f"^{queries.UNIT_TIME}?$")] | None,
+        Meta(
+            description=(
+                'How long the goodbye may take, at most 60 s: seconds, or a duration such as "5s". 5 s by default.'
+            )
+        ),
     ] = None
 
 
@@ -111,7 +127,7 @@ def routes(database: Database, writer: Writer, clock: Clock) -> list[Route[Any, 
             "commands",
             "Send a client event into a live call.",
             api.send,
-            body=dict[str, Any],
+            body=Event,
             description="Any client event of the Realtime API. Its `event_id` is replaced by ours.",
         ),
         ordering(

@@ -35,6 +35,7 @@ COMMENT_SECONDS = 15.0
 HISTORY_ROWS = 500
 BUFFER_BYTES = 64 * 1024
 
+_LAST_SEEN = {"Last-Event-ID": "The `id` of the last event that was read: begin with the history behind it."}
 _HEADERS = {"Content-Type": sse.MEDIA, "X-Accel-Buffering": "no", **PRIVATE}
 
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class Tails:
                 summary="Follow a call as server-sent events.",
                 description=f"{describes}The `id` of an entry is its position.",
                 query=TailCall,
+                headers=_LAST_SEEN,
                 answers=(Answer(description="Events without end.", media=sse.MEDIA, body=events),),
                 answer=self._one,
             ),
@@ -117,6 +119,7 @@ class Tails:
                 summary="Follow all calls as server-sent events.",
                 description=f"{describes}The `id` of an entry is opaque.",
                 query=TailAll,
+                headers=_LAST_SEEN,
                 answers=(Answer(description="Events without end.", media=sse.MEDIA, body=events),),
                 answer=self._all,
             ),

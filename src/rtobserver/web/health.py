@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct
+
+from rtobserver.web import queries
+from rtobserver.web.routes import Answer, Ask, Route
+
+
+class State(Struct, frozen=True):
+    """Say how the daemon is."""
+
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "degraded", "unavailable", "draining"]})]
+    reasons: Annotated[list[str], Meta(description="What is wrong, in short words that name no call and no person.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +41,66 @@ def add_health(app: web.Application, health: Health) -> None:
     """Put `/livez` and `/readyz` at an application's root."""
 
     async def livez(_request: web.Request) -> web.Response:
-        return _answer(200, "ok", ())
+        return _livez()
 
     async def readyz(_request: web.Request) -> web.Response:
-        broken, degraded = list(health.broken()), list(health.degraded())
-        if health.draining():
-            return _answer(503, "draining", [*broken, *degraded])
-        if broken:
-            return _answer(503, "unavailable", [*broken, *degraded])
-        return _answer(200, "degraded" if degraded else "ok", degraded)
+        return _readyz(health)
 
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
 
 
+def routes(health: Health) -> list[Route[Any, Any]]:
+    """Give both as routes of an API."""
+
+    async def livez(_ask: Ask[queries.Nothing, None]) -> web.Response:
+        return _livez()
+
+    async def readyz(_ask: Ask[queries.Nothing, None]) -> web.Response:
+        return _readyz(health)
+
+    return [
+        Route(
+            name="health.livez",
+            path="/livez",
+            scope=None,
+            summary="Say that the daemon runs.",
+            query=queries.Nothing,
+            answers=(Answer(description="It does.", body=State),),
+            answer=livez,
+        ),
+        Route(
+            name="health.readyz",
+            path="/readyz",
+            scope=None,
+            summary="Say whether negotiation and recording work.",
+            query=queries.Nothing,
+            answers=(
+                Answer(description="They do, if less well than they should where it is `degraded`.", body=State),
+                Answer(status=503, description="They do not, or the daemon is about to stop.", body=State),
+            ),
+            answer=readyz,
+        ),
+    ]
+
+
+def _livez() -> web.Response:
+    return _answer(200, "ok", ())
+
+
+def _readyz(health: Health) -> web.Response:
+    broken, degraded = list(health.broken()), list(health.degraded())
+    if health.draining():
+        return _answer(503, "draining", [*broken, *degraded])
+    if broken:
+        return _answer(503, "unavailable", [*broken, *degraded])
+    return _answer(200, "degraded" if degraded else "ok", degraded)
+
+
 def _answer(status: int, word: str, reasons: Sequence[str]) -> web.Response:
     return web.Response(
         status=status,
-        body=msgspec.json.encode({"status": word, "reasons": list(reasons)}),
+        body=msgspec.json.encode(State(word, list(reasons))),
         content_type="application/json",
         headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
     )

@@ -17,6 +17,8 @@ from rtobserver.web import problems, queries, sse
 from rtobserver.web.routes import JSON, Answer, Route
 
 LINES = "application/x-ndjson"
+_WHOLE = (JSON, "text/html", "text/css")
+"""Media that are sent whole and so have an `ETag`; the others of routes without any of these are streamed."""
 
 _REF = "#/components/schemas/{name}"
 _BRACES = re.compile(r"\{([a-z_]+)\}")
@@ -37,6 +39,10 @@ def document(routes: Sequence[Route[Any, Any]]) -> Json:
     """Write the document."""
     types = _types(routes)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for type_ in _structs(answer.body for route in routes for answer in route.answers):
+        # encoded always, whatever it is read with where it is absent
+        fields = [each.encode_name for each in msgspec.structs.fields(type_) if each.default is not msgspec.UNSET]
+        components.get(type_.__name__, {})["required"] = fields
     known = list(zip(types, schemas, strict=True))
 
     def schema_of(type_: Any) -> Json:
@@ -70,9 +76,12 @@ def refusals(route: Route[Any, Any]) -> dict[int, str]:
     if "{id}" in route.path:
         told[404] = "There is no call of this id."
         told[410] = "The recording of this call was erased."
+    if route.method == "POST":
+        told[415] = "The body has a `Content-Encoding`."
     if route.body is not None:
+        told[408] = "The body did not come in time."
         told[413] = "The body is too large."
-        told[415] = f"The body is not {JSON}."
+        told[415] = f"The body is not {JSON}, or has a `Content-Encoding`."
     return dict(sorted((told | dict(route.problems)).items()))
 
 
@@ -90,7 +99,11 @@ def _operation(route: Route[Any, Any], schema_of: Any) -> Json:
         "operationId": route.name,
         "tags": [route.name.partition(".")[0]],
         "summary": route.summary,
-        "parameters": [*_path_parameters(route), *map(_parameter, queries.parameters_of(route.query))],
+        "parameters": [
+            *_path_parameters(route),
+            *map(_parameter, queries.parameters_of(route.query)),
+            *_header_parameters(route),
+        ],
         "responses": _responses(route, schema_of),
         "security": [] if route.scope is None else [{"key": [route.scope]}],
     }
@@ -98,10 +111,34 @@ def _operation(route: Route[Any, Any], schema_of: Any) -> Json:
         operation["description"] = route.description
     if route.body is not None:
         operation["requestBody"] = {
-            "required": _has_required(route.body),
+            "required": "required" in schema_of(route.body) or _has_required(route.body),
             "content": {JSON: {"schema": schema_of(route.body)}},
         }
     return operation
+
+
+def _structs(types: Iterable[Any]) -> list[type[msgspec.Struct]]:
+    """List the structs without type parameters that types are made of."""
+    found: dict[type[msgspec.Struct], None] = {}
+
+    def look(info: Any) -> None:
+        if isinstance(info, msgspec.inspect.StructType):
+            if info.cls in found:
+                return
+            if isinstance(info.cls, type):
+                found[info.cls] = None
+            for each in info.fields:
+                look(each.type)
+        for name in ("type", "item_type", "key_type", "value_type"):
+            if isinstance(part := getattr(info, name, None), msgspec.inspect.Type):
+                look(part)
+        for part in (*getattr(info, "types", ()), *(getattr(info, "item_types", ()))):
+            look(part)
+
+    for each in types:
+        if each is not None:
+            look(msgspec.inspect.type_info(each))
+    return list(found)
 
 
 def _has_required(type_: Any) -> bool:
@@ -139,6 +176,13 @@ def _parameter(parameter: queries.Parameter) -> Json:
     return written
 
 
+def _header_parameters(route: Route[Any, Any]) -> list[Json]:
+    return [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in route.headers.items()
+    ]
+
+
 def _responses(route: Route[Any, Any], schema_of: Any) -> Json:
     responses: dict[str, Json] = {}
     for answer in route.answers:
@@ -149,7 +193,7 @@ def _responses(route: Route[Any, Any], schema_of: Any) -> Json:
             }
         if answer.status != 204:
             response.setdefault("content", {})[answer.media] = {"schema": _content(answer, schema_of)}
-    if route.method == "GET" and any(answer.media == JSON for answer in route.answers):
+    if route.method == "GET" and route.path.startswith("/api/") and any(each.media in _WHOLE for each in route.answers):
         responses["304"] = {"description": "`If-None-Match` has the `ETag` of what would be sent."}
     for status, text in refusals(route).items():
         schema = schema_of(problems.ProblemDocument)

@@ -37,7 +37,8 @@ from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
 from rtobserver.web.bearer import Bearer
 from rtobserver.web.connection import Patience
-from rtobserver.web.health import Health, add_health
+from rtobserver.web.health import Health
+from rtobserver.web.health import routes as health_routes
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
 
 OPERATOR_PATIENCE = Patience(write=60.0)
@@ -62,7 +63,6 @@ def operator_app(
     codings.install(app)
     Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts).install(app)
     bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics)
-    add_health(app, health)
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
     streams = database.for_streams()
@@ -77,6 +77,7 @@ def operator_app(
         *api_audit.routes(database),
         *api_system.routes(database=database, writer=writer, settings=settings, clock=clock),
         _figures(metrics),
+        *health_routes(health),
     ]
     routes += api_docs.routes(routes)
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)
