@@ -28,7 +28,7 @@ def test_the_url_of_a_wildcard_address_can_be_used(host: str, url: str) -> None:
 
 async def test_a_taken_address_is_an_os_error() -> None:
     async with serving(Site()) as listener:
-        with pytest.raises(OSError, match="(?i)address already in use"):
+        with pytest.raises(OSError, match=r"(?i)address already in use"):
             async with listening(Site().app, host="127.0.0.1", port=listener.port):
                 pass
 
