@@ -22,7 +22,7 @@ from typing import Any, Literal
 import aiohttp
 
 from benchmarks import article
-from rtobserver.store import schema
+from rtobserver.store import database, schema
 from rtobserver.store.identity import call_key
 
 Name = Literal["floor", "daemon", "article"]
@@ -88,6 +88,13 @@ class Side:
     def resident(self) -> int:
         """Give its resident memory in bytes."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cached(self) -> int:
+        """Give the bytes of its database that SQLite holds in memory: all of it, up to the cache's size."""
+        with closing(_reader(self.path)) as connection:
+            [pages] = connection.execute("PRAGMA page_count").fetchone()
+            [size] = connection.execute("PRAGMA page_size").fetchone()
+        return min(int(pages) * int(size), -int(database.PRAGMAS["cache_size"]) * 1024)
 
     @property
     def entries_before(self) -> int:
