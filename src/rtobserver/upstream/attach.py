@@ -122,8 +122,8 @@ class Sideband:
     async def deliver(self, take: Callable[[bytes], object]) -> NoReturn:
         """Give each frame to `take` as it is read from the socket, and wait for nothing but the end.
 
-        No task is woken for a frame, which is a third of what receiving costs. What `take` raises is
-        raised here, and nothing is delivered after it.
+        No task is woken for a frame (docs/performance.md). What `take` raises is raised here, and nothing
+        is delivered after it.
 
         Raises:
             Detached: The connection is over; every frame before that was given.
