@@ -14,6 +14,8 @@ import structlog
 from rtobserver import __version__, cli
 from rtobserver.store import database, schema
 
+pytestmark = pytest.mark.usefixtures("own_logs")
+
 Run = Callable[..., tuple[int, str, str]]
 
 CONFIG = """

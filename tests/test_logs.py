@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -12,14 +11,7 @@ import structlog
 from rtobserver import logs
 
 
-@pytest.fixture(autouse=True)
-def _put_back() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("own_logs")
 
 
 def test_a_line_is_one_json_object_with_the_event_and_a_time(capsys: pytest.CaptureFixture[str]) -> None:
