@@ -10,7 +10,6 @@ import structlog
 
 from rtobserver import logs
 
-
 pytestmark = pytest.mark.usefixtures("own_logs")
 
 
