@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rtobserver.metrics import Metrics
 
-LABELS = {"outcome", "code", "step", "status", "kind", "frames", "reason", "written", "version", "le"}
+LABELS = {"what", "outcome", "code", "step", "status", "kind", "frames", "reason", "written", "version", "le"}
 
 
 def test_figures_are_rendered_as_text_that_prometheus_reads() -> None:
