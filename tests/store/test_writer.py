@@ -86,7 +86,7 @@ async def test_what_was_handed_over_is_there_when_the_writer_has_closed(path: Pa
 async def test_rows_are_gathered_into_few_transactions(path: Path) -> None:
     heard = Heard()
     ref = stored.ref("rtc_a")
-    async with _writing(path, heard, interval=0.2) as writer:
+    async with _writing(path, heard, interval=2.0) as writer:
         for seq in range(1, 101):
             writer.entry(_row(ref, seq))
             await asyncio.sleep(0)
