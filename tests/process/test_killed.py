@@ -49,6 +49,12 @@ async def further(upstream: Simulator, call_ids: list[str], events: int) -> None
     )
 
 
+async def on_record(daemon: Daemon, call_ids: list[str]) -> None:
+    """Wait until each call has its row: one that dies with the daemon before that leaves nothing to take up."""
+    for call_id in call_ids:
+        await daemon.get(f"/calls/{call_id}")
+
+
 async def observed(upstream: Simulator, call_ids: list[str]) -> None:
     """Wait until each call has one open sideband."""
     await upstream.until(
@@ -129,6 +135,7 @@ async def test_each_restart_is_an_epoch_however_often_it_is_killed(tmp_path: Pat
         async with here.serving() as daemon:
             call_ids = [await daemon.place() for _ in range(4)]
             await further(upstream, call_ids, 5)
+            await on_record(daemon, call_ids)
             daemon.process.kill()
         for _ in range(kills - 1):
             async with here.serving() as daemon:
@@ -156,6 +163,7 @@ async def test_a_call_that_ended_during_the_outage_is_ended_at_the_restart(tmp_p
         async with here.serving() as first:
             call_id = await first.place()
             await further(here.simulator, [call_id], 10)
+            await on_record(first, [call_id])
             first.process.kill()
             await first.command.ended()
         await here.simulator.end_call(call_id)
@@ -176,6 +184,7 @@ async def test_a_call_that_cannot_be_observed_again_is_hung_up_once_and_lost(tmp
         async with here.serving() as first:
             call_id = await first.place()
             await further(upstream, [call_id], 10)
+            await on_record(first, [call_id])
             first.process.kill()
             await first.command.ended()
         async with here.serving(RTOBSERVER_OBSERVER__ATTACH_TIMEOUT="1s") as second:
