@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -93,6 +94,25 @@ async def test_rows_are_gathered_into_few_transactions(path: Path) -> None:
         await writer.run(lambda _: None)
     assert sum(heard.flushes) == 100
     assert len([rows for rows in heard.flushes if rows]) == 1
+
+
+async def test_rows_that_came_while_the_database_was_being_opened_wait_for_their_companions(path: Path) -> None:
+    heard, handed_over = Heard(), threading.Event()
+    ref = stored.ref("rtc_a")
+
+    def connect() -> sqlite3.Connection:
+        assert handed_over.wait(10)
+        return database.open_writer(path)
+
+    writer = Writer(connect, flushes=heard, refused=lambda _: None, flush_interval=0.5)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.open(), name="open")
+        await asyncio.sleep(0)
+        writer.entry(_row(ref, 1))
+        handed_over.set()
+    writer.entry(_row(ref, 2))
+    await writer.close()
+    assert [rows for rows in heard.flushes if rows] == [2]
 
 
 async def test_many_rows_do_not_wait_for_the_cadence(path: Path) -> None:

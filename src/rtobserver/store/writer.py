@@ -228,6 +228,7 @@ class Writer:
         self._tell(self._opened.set_result, None)
         try:
             with _Database(raw) as database:
+                self._rest()
                 while self._take(database):
                     pass
         except BaseException as exc:  # an essential thread: whatever it is, the daemon must stop
@@ -256,16 +257,19 @@ class Writer:
             return True
         if self._closing:
             return False
+        self._rest()
+        return True
+
+    def _rest(self) -> None:
+        """Wait for the first thing to write, and for its companions, so that the cadence is strict from there on."""
         self._idle = True
         if not self._waiting():
             self._wake.wait()
         self._wake.clear()
         self._idle = False
         if not self._closing:
-            # the first row after a rest waits for its companions, so that the cadence stays strict
             self._hurry.wait(self._flush_interval)
         self._hurry.clear()
-        return True
 
     def _waiting(self) -> bool:
         return bool(self._entries or self._facts or self._work or self._alone)
