@@ -1,0 +1,1 @@
+"""Decide what is done about a call: rules, what they see, and what they decide. Pure."""
