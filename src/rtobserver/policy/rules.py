@@ -128,19 +128,7 @@ class Tampered:
 
 
 Trigger = (
-    On
-    | Phrase
-    | Regex
-    | Tool
-    | After
-    | Idle
-    | DeadAir
-    | UnansweredTool
-    | Absent
-    | Count
-    | Usage
-    | Turns
-    | Tampered
+    On | Phrase | Regex | Tool | After | Idle | DeadAir | UnansweredTool | Absent | Count | Usage | Turns | Tampered
 )
 
 # --- actions ------------------------------------------------------------------------------------
@@ -351,4 +339,4 @@ class PolicySet:
     policies: tuple[Policy, ...] = ()
     tests: tuple[PolicyTest, ...] = ()
     hash: str = ""
-    """16 hex digits over everything that decides, the same for the same policies however they are written; of no policies too."""
+    """16 hex digits over everything that decides: the same for the same policies, however they are written."""
