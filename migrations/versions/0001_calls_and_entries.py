@@ -237,6 +237,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy", name=op.f("pk_decision")),
     )
+    op.create_index("ix_decision_policy", "decision", ["policy", "received_at", "acted", "outcome"])
     op.create_table(
         "entry",
         sa.Column("call_key", sa.BigInteger(), nullable=False),

@@ -207,6 +207,8 @@ decision = Table(
     Column("acknowledged_at", BigInteger),
     Column("outcome", Text),
     PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy"),
+    # what each policy did of late is counted from the index alone
+    Index("ix_decision_policy", "policy", "received_at", "acted", "outcome"),
 )
 
 quarantine = Table(
