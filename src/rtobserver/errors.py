@@ -10,6 +10,7 @@
         UpstreamBroken       it answered something that the protocol does not know
           CallUnobservable     it did not name the call, and the profile wants every call observed
         CredentialError      no credential could be had for it
+      OutboundError        that of a tool's endpoint or a webhook
       StoreError           the database's
         StoreUnavailable     worth trying again
         StoreBusy            another process holds the file                       exit 1
@@ -124,6 +125,24 @@ class CallUnobservable(UpstreamBroken):
 
 class CredentialError(UpstreamError):
     """Report that no credential for upstream could be had."""
+
+
+class OutboundError(RtobserverError):
+    """Report that an address of the configuration did not take or answer what it was sent."""
+
+    def __init__(self, outcome: str, problem: str, *, retry_after: float | None = None) -> None:
+        super().__init__(outcome, problem)
+        self.outcome = outcome
+        """`unreachable`, `refused`, `timeout` or `broken`."""
+        self.problem = problem
+        """A sentence without its end, that repeats nothing which was sent or received."""
+        self.retry_after = retry_after
+        """Seconds that it asked to wait, already capped; None if it did not say."""
+        self.may_pass = False
+        """Whether the same request may succeed a little later."""
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 class StoreError(RtobserverError):

@@ -1,8 +1,8 @@
 """Counters and gauges of one daemon, rendered as Prometheus text.
 
 What this must not do: take a call id, a user, a label of a call or any text from outside as a
-label. Every label here has a short, closed list of values, so that a scrape stays small and tells
-nobody who called. Nothing here is read back by the product: metrics are for people and alarms.
+label. Every label here has a short, closed list of values (ids of policies and webhooks are those of the
+configuration), so that a scrape stays small and tells nobody who called. Nothing here is read back by the product: metrics are for people and alarms.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _NEGOTIATION_BUCKETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0)
 # one flush is due each 50 ms: the first buckets tell a healthy disk from a slow one
 _FLUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+# an action belongs on the wire within 5 ms
+_REACTION_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
 class Metrics:
@@ -95,6 +97,63 @@ class Metrics:
             "rtobserver_audit_refusals",
             "Refused requests to the operator listener, audited one by one or counted.",
             ["written"],
+            registry=registry,
+        )
+        self._of_policies(registry)
+
+    def _of_policies(self, registry: CollectorRegistry) -> None:
+        self.policy_decisions = Counter(
+            "rtobserver_policy_decisions",
+            "Decisions by policy, the mode it was in, and whether it acted (yes, no).",
+            ["policy", "mode", "acted"],
+            registry=registry,
+        )
+        self.policy_faults = Counter(
+            "rtobserver_policy_faults",
+            "Decisions that could not be taken or filled in.",
+            ["policy"],
+            registry=registry,
+        )
+        self.policy_demotions = Counter(
+            "rtobserver_policy_demotions",
+            "Times that a policy went past its own rate and only observes since then.",
+            ["policy"],
+            registry=registry,
+        )
+        self.reaction_seconds = Histogram(
+            "rtobserver_reaction_seconds",
+            "From the receipt of an entry to the sending of the first command that a policy made of it.",
+            buckets=_REACTION_BUCKETS,
+            registry=registry,
+        )
+        self.policy_reloads = Counter(
+            "rtobserver_policy_reloads",
+            "Times that the configuration was read again, by outcome (reloaded, unchanged, refused).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.tool_asks = Counter(
+            "rtobserver_tool_asks",
+            "Function calls given to endpoints, by outcome (answered, unreachable, refused, timeout, broken).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhook_notifications = Counter(
+            "rtobserver_webhook_notifications",
+            "Notifications by what became of them (delivered, failed, given_up, dropped, lost).",
+            ["webhook", "outcome"],
+            registry=registry,
+        )
+        self.webhook_failures = Counter(
+            "rtobserver_webhook_failures",
+            "Tries to deliver a notification that failed.",
+            ["webhook"],
+            registry=registry,
+        )
+        self.webhook_queue = Gauge(
+            "rtobserver_webhook_queue",
+            "Notifications that wait for their delivery.",
+            ["webhook"],
             registry=registry,
         )
 
