@@ -128,18 +128,20 @@ class CredentialError(UpstreamError):
 
 
 class OutboundError(RtobserverError):
-    """Report that an address of the configuration did not take or answer what it was sent."""
+    """Report that an address of the configuration did not take or answer what it was sent.
 
-    def __init__(self, outcome: str, problem: str, *, retry_after: float | None = None) -> None:
+    `problem` is a sentence without its end that repeats nothing which was sent or received.
+    """
+
+    def __init__(self, outcome: str, problem: str, *, may_pass: bool = False, retry_after: float | None = None) -> None:
         super().__init__(outcome, problem)
         self.outcome = outcome
         """`unreachable`, `refused`, `timeout` or `broken`."""
         self.problem = problem
-        """A sentence without its end, that repeats nothing which was sent or received."""
+        self.may_pass = may_pass
+        """Whether the same request may succeed a little later."""
         self.retry_after = retry_after
         """Seconds that it asked to wait, already capped; None if it did not say."""
-        self.may_pass = False
-        """Whether the same request may succeed a little later."""
 
     def __str__(self) -> str:
         return self.problem

@@ -1,8 +1,9 @@
 """Counters and gauges of one daemon, rendered as Prometheus text.
 
 What this must not do: take a call id, a user, a label of a call or any text from outside as a
-label. Every label here has a short, closed list of values (ids of policies and webhooks are those of the
-configuration), so that a scrape stays small and tells nobody who called. Nothing here is read back by the product: metrics are for people and alarms.
+label. Every label here has a short, closed list of values (ids of policies and webhooks are those
+of the configuration), so that a scrape stays small and tells nobody who called. Nothing here is
+read back by the product: metrics are for people and alarms.
 """
 
 from __future__ import annotations
