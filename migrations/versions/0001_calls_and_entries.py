@@ -187,6 +187,7 @@ def upgrade() -> None:
         sa.Column("checks", sa.Text(), nullable=False),
         sa.Column("gap_count", sa.Integer(), nullable=False),
         sa.Column("upstream_request_id", sa.Text(), nullable=True),
+        sa.Column("session", sa.Text(), nullable=True),
         sa.Column("purged_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", name=op.f("pk_call")),
         sa.UniqueConstraint("call_id", name=op.f("uq_call_call_id")),
@@ -235,6 +236,11 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.Column("acknowledged_at", sa.BigInteger(), nullable=True),
         sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("match", sa.Text(), nullable=True),
+        sa.Column("item_id", sa.Text(), nullable=True),
+        sa.Column("response_id", sa.Text(), nullable=True),
+        sa.Column("played_ms", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy", name=op.f("pk_decision")),
     )
     op.create_index("ix_decision_policy", "decision", ["policy", "received_at", "acted", "outcome"])

@@ -213,6 +213,7 @@ class Negotiation:
 
     async def _registered(self, offer: Offer, caller: Caller) -> Answered:
         """Negotiate under a row of our own, which then becomes the call's or says how it failed."""
+        session_ = self._session(caller, offer)
         row = NewCall(
             call_id=f"neg_{secrets.token_hex(13)}",
             started_at=self._clock.now_us(),
@@ -222,11 +223,12 @@ class Negotiation:
             user=caller.user,
             labels=caller.labels,
             token_id=caller.token_id,
+            session=session_,
         )
         ref = row.ref()
         self._post(registration.register(ref, row), row.call_id)
         try:
-            answer, asked_at = await self._asked(offer, caller)
+            answer, asked_at = await self._asked(offer, caller, session_)
         except UpstreamError as exc:
             self._failed(ref, _outcome(exc))
             if isinstance(exc, AnswerBroken | AnswerLate) and (stray := call_id_from(exc.locations)):
@@ -247,28 +249,36 @@ class Negotiation:
         self._post(registration.register(call_ref, call, instead_of=ref), call_id, ref)
         log.info("call_accepted", call_id=call_id, profile=caller.profile.name)
         self._supervisor.observe(
-            Accepted(ref=call_ref, profile=caller.profile, user=caller.user, asked_at=asked_at, started_at=accepted_at)
+            Accepted(
+                ref=call_ref,
+                profile=caller.profile,
+                user=caller.user,
+                labels=caller.labels,
+                session=session_,
+                asked_at=asked_at,
+                started_at=accepted_at,
+            )
         )
         return Answered(sdp=answer.sdp, call_id=call_id)
 
-    async def _asked(self, offer: Offer, caller: Caller) -> tuple[Answer, int]:
+    async def _asked(self, offer: Offer, caller: Caller, session_: Mapping[str, Any]) -> tuple[Answer, int]:
         """Ask, until `leave`."""
         try:
             async with asyncio.timeout(None) as patience:
                 self._patience.add(patience)
                 try:
-                    return await self._ask(offer, caller)
+                    return await self._ask(offer, caller, session_)
                 finally:
                     self._patience.discard(patience)
         except TimeoutError:
             raise UpstreamTimeout("stopped before upstream had answered") from None
 
-    async def _ask(self, offer: Offer, caller: Caller) -> tuple[Answer, int]:
+    async def _ask(self, offer: Offer, caller: Caller, session_: Mapping[str, Any]) -> tuple[Answer, int]:
         """Get upstream's answer, and when the offer was sent for it."""
         filter_ = caller.profile.webrtcfilter
         try:
             async with asyncio.timeout(NEGOTIATION_SECONDS - REQUEST_SECONDS):
-                minted = await self._mint(self._session(caller, offer))
+                minted = await self._mint(session_)
         except TimeoutError:
             raise UpstreamTimeout("no client secret from upstream in time") from None
         # not cut off from here on, beyond its own deadline: the call may exist before its answer comes

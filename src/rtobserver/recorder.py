@@ -17,7 +17,17 @@ from msgspec.structs import astuple
 from rtobserver.clock import Clock
 from rtobserver.metrics import Metrics
 from rtobserver.realtime import shedding
-from rtobserver.realtime.entries import Changed, CommandRow, GapRow, OrderRow, Record, Recordable, Rows, Sums
+from rtobserver.realtime.entries import (
+    Changed,
+    CommandRow,
+    DecisionRow,
+    GapRow,
+    OrderRow,
+    Record,
+    Recordable,
+    Rows,
+    Sums,
+)
 from rtobserver.store import folds, orders, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import Writer
@@ -76,6 +86,8 @@ class Recorder:
                 self._writer.fact(tables.gap, call, _gap_values(what))
             case CommandRow():
                 self._writer.fact(tables.command, call, _command_values(what))
+            case DecisionRow():
+                self._writer.fact(tables.decision, call, _decision_values(what))
             case OrderRow():
                 self._writer.post(orders.settle(what)).add_done_callback(orders.hear)
             case Sums():
@@ -130,6 +142,11 @@ def _gap_values(gap: GapRow) -> dict[str, Any]:
 
 def _command_values(command: CommandRow) -> dict[str, Any]:
     return {name: getattr(command, name) for name in CommandRow.__struct_fields__}
+
+
+def _decision_values(decision: DecisionRow) -> dict[str, Any]:
+    values = {name: getattr(decision, name) for name in DecisionRow.__struct_fields__}
+    return {**values, "actions": json.dumps(decision.actions)}
 
 
 def _call_values(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from rtobserver.config.sections import Secret
 from rtobserver.realtime.entries import Recordable
 
 
@@ -31,6 +32,25 @@ class Send(msgspec.Struct):
     text: str
 
 
+class AskTool(msgspec.Struct):
+    """Ask a tool's endpoint, once; what it says is told as `tool_answered` under the same key."""
+
+    key: str
+    url: str
+    timeout: float
+    """Seconds."""
+    secret: Secret | None
+    body: dict[str, Any]
+
+
+class Notify(msgspec.Struct):
+    """Notify an address of the configuration, and wait for nothing."""
+
+    webhook: str
+    """Its id."""
+    body: dict[str, Any]
+
+
 class CloseSideband(msgspec.Struct):
     """Close our websocket."""
 
@@ -49,4 +69,4 @@ class Finish(msgspec.Struct):
     outcome: str | None
 
 
-Effect = Recordable | RefreshCredential | Probe | HangUp | Send | CloseSideband | Alarm | Finish
+Effect = Recordable | RefreshCredential | Probe | HangUp | Send | AskTool | Notify | CloseSideband | Alarm | Finish

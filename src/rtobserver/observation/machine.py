@@ -308,6 +308,10 @@ class Machine:
         """Take note that a command could not be sent."""
         return self.control.unsent(event_id, problem, at, mono)
 
+    def tool_answered(self, key: str, output: str | None, problem: str | None, at: int, mono: float) -> list[Effect]:
+        """Take note of what a tool's endpoint said, or why it said nothing."""
+        return []
+
     # --- time -----------------------------------------------------------------------------------
 
     def wake_at(self) -> float | None:

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from rtobserver.clock import Clock
-from rtobserver.errors import CredentialError, UpstreamError
+from rtobserver.config.sections import Secret
+from rtobserver.errors import CredentialError, RtobserverError, UpstreamError
 from rtobserver.metrics import Metrics
 from rtobserver.observation.commands import HungUpBy
 from rtobserver.observation.control import Order
-from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential, Send
+from rtobserver.observation.effects import (
+    Alarm,
+    AskTool,
+    CloseSideband,
+    Effect,
+    Finish,
+    HangUp,
+    Notify,
+    Probe,
+    RefreshCredential,
+    Send,
+)
 from rtobserver.observation.machine import Machine, Phase
 from rtobserver.realtime import shedding
 from rtobserver.realtime.entries import GapRow, Record, Rows, Sums
@@ -37,6 +50,16 @@ class HangsUp(Protocol):
         """End a call; False if it was over already."""
 
 
+class Reaches(Protocol):
+    """Reach addresses of the configuration (`outbound.py`)."""
+
+    async def ask(self, url: str, body: bytes, *, timeout: float, secret: Secret | None) -> str:
+        """Ask a tool's endpoint, once."""
+
+    def notify(self, webhook: str, payload: Mapping[str, Any]) -> None:
+        """Notify an address; never waits."""
+
+
 class Observer:
     """Observe one call until it is over or this process leaves it."""
 
@@ -51,6 +74,7 @@ class Observer:
         clock: Clock,
         metrics: Metrics,
         finished: Callable[[CallRef, Machine, Finish], None],
+        outbound: Reaches | None = None,
     ) -> None:
         self.call = call
         self.machine = machine
@@ -60,10 +84,13 @@ class Observer:
         self._clock = clock
         self._metrics = metrics
         self._finished = finished
+        self._outbound = outbound
         self._sideband: Sideband | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._asking: set[asyncio.Task[None]] = set()
         """Questions to upstream that are under way; with their repetitions they may take minutes."""
+        self._asking_tools: set[asyncio.Task[None]] = set()
+        """Tools that are being asked; nobody needs their answers when the call is over or left."""
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
@@ -90,6 +117,9 @@ class Observer:
         for task in self._asking:
             task.cancel()
         self.drain()
+
+    def policies_changed(self) -> None:
+        """Take note that other policies are in force."""
 
     def refused(self, rows: list[EntryRow]) -> None:
         """Take note that the database would not store these entries for what they hold."""
@@ -123,6 +153,8 @@ class Observer:
                 finally:
                     if self._timer is not None:
                         self._timer.cancel()
+                    for task in self._asking_tools:
+                        task.cancel()
             self._perform(self.machine.left(self._clock.mono()))
         finally:
             self._over = True
@@ -200,6 +232,11 @@ class Observer:
                     self._ask(self._hang_up(), "hang up")
                 case Send():
                     self._start(self._send(effect), "send")
+                case AskTool():
+                    self._asking_tools.add(self._start(self._ask_tool(effect), "ask a tool"))
+                case Notify():
+                    if self._outbound is not None:
+                        self._outbound.notify(effect.webhook, effect.body)
                 case CloseSideband():
                     if self._sideband is not None:
                         self._start(self._sideband.close(), "close")
@@ -244,6 +281,18 @@ class Observer:
             self._metrics.attaches.labels("probe").inc()
             await probe.close()
         self._perform(self.machine.probed(alive, *self._now()))
+
+    async def _ask_tool(self, ask: AskTool) -> None:
+        output, problem = None, "no tool can be reached from here"
+        if self._outbound is not None:
+            body = msgspec.json.encode(ask.body)
+            try:
+                output = await self._outbound.ask(ask.url, body, timeout=ask.timeout, secret=ask.secret)
+            except RtobserverError as exc:
+                problem = str(exc)
+        self._perform(
+            self.machine.tool_answered(ask.key, output, None if output is not None else problem, *self._now())
+        )
 
     async def _send(self, command: Send) -> None:
         problem = "the sideband was closed"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -21,7 +21,7 @@ from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
 from rtobserver.observation.machine import Machine, Plan, Resumption
-from rtobserver.observation.observer import HangsUp, Observer
+from rtobserver.observation.observer import HangsUp, Observer, Reaches
 from rtobserver.observation.pause import Pause
 from rtobserver.observation.restoration import Restored, restore
 from rtobserver.quota import Quota
@@ -53,6 +53,9 @@ class Accepted:
     ref: CallRef
     profile: sections.Profile
     user: str | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """The session that was minted."""
     asked_at: int
     """When the offer was sent."""
     started_at: int
@@ -86,6 +89,8 @@ class Supervisor:
         audio_key: bytes | None,
         new_state: Callable[[sections.Profile, str], CallState],
         replica_id: str,
+        active: Any = None,
+        outbound: Reaches | None = None,
     ) -> None:
         self._attach, self._rest, self._recorder = attach, rest, recorder
         self._writer, self._database = writer, database
@@ -96,6 +101,8 @@ class Supervisor:
         self._audio_key = audio_key
         self._new_state = new_state
         self._replica_id = replica_id
+        self._active = active
+        self._outbound = outbound
         self._kept: dict[str, _Kept] = {}
         self._tasks = asyncio.TaskGroup()
         self._leaving = asyncio.Event()
@@ -204,6 +211,11 @@ class Supervisor:
             else:
                 log.error("entries_refused_after_end", call_id=call.call_id, count=len(lost))
 
+    def policies_changed(self) -> None:
+        """Tell observers that other policies are in force."""
+        for kept in list(self._kept.values()):
+            kept.observer.policies_changed()
+
     # --- one call -------------------------------------------------------------------------------
 
     def _plan(
@@ -231,6 +243,7 @@ class Supervisor:
             clock=self._clock,
             metrics=self._metrics,
             finished=self._finished,
+            outbound=self._outbound,
         )
         kept = self._kept[ref.call_id] = _Kept(observer, profile, user, failures)
         self._some.set()

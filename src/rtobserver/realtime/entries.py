@@ -95,6 +95,38 @@ class OrderRow(msgspec.Struct):
     error: str | None = None
 
 
+class DecisionRow(msgspec.Struct):
+    """Write what a policy decided and what came of it; `epoch` and `seq` are the position of its trigger."""
+
+    epoch: int
+    seq: int
+    policy: str
+    policy_set: str
+    """Hash of the set that decided."""
+    trigger: str
+    mode: Literal["observe", "canary", "enforce"]
+    acted: bool
+    actions: tuple[str, ...]
+    received_at: int
+    """When its trigger was here."""
+    matched_at: int = 0
+    """When it was decided; 0 until the observer has told the time."""
+    sent_at: int | None = None
+    """When the first of its commands left."""
+    acknowledged_at: int | None = None
+    """When the last of its commands was acknowledged."""
+    outcome: Literal["observed", "not_in_canary", "fault", "done", "failed", "unknown", "no_response"] | None = None
+    """None while nothing is known yet."""
+    detail: str | None = None
+    """The words to the outcome."""
+    match: str | None = None
+    """What was said that matched; None too where it must not be stored."""
+    item_id: str | None = None
+    response_id: str | None = None
+    played_ms: int | None = None
+    """Of a cancelled response: about how much of what matched was heard."""
+
+
 class Sums(msgspec.Struct):
     """Write the call's sums."""
 
@@ -109,5 +141,5 @@ class Changed(msgspec.Struct):
     values: dict[str, Any]
 
 
-Recordable = Record | Rows | GapRow | CommandRow | OrderRow | Sums | Changed
+Recordable = Record | Rows | GapRow | CommandRow | OrderRow | DecisionRow | Sums | Changed
 """Everything that a recorder takes."""

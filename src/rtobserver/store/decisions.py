@@ -41,6 +41,14 @@ class Decision:
     sent_at: int | None
     acknowledged_at: int | None
     outcome: str | None
+    detail: str | None
+    """The words to the outcome."""
+    match: str | None
+    """What was said that matched."""
+    item_id: str | None
+    response_id: str | None
+    played_ms: int | None
+    """Of a cancelled response: about how much of what matched was heard."""
 
     @property
     def place(self) -> Place:

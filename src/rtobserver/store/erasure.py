@@ -76,7 +76,14 @@ def begin(call: CallKey, *, actor: str, at: int) -> Callable[[Transaction], bool
             sa.update(_call)
             .where(_call.c.call_key == call.key)
             .values(
-                user=None, labels="{}", tags="[]", token_id=None, upstream_request_id=None, checks="{}", purged_at=0
+                user=None,
+                labels="{}",
+                tags="[]",
+                token_id=None,
+                upstream_request_id=None,
+                session=None,
+                checks="{}",
+                purged_at=0,
             )
         )
         return bool(marked)

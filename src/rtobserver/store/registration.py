@@ -43,6 +43,8 @@ class NewCall:
     labels: Mapping[str, str] = field(default_factory=dict)
     token_id: str | None = None
     upstream_request_id: str | None = None
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """The session that was minted."""
 
     def ref(self) -> CallRef:
         """Point at the row that this will be."""
@@ -136,6 +138,7 @@ def _row(call: CallRef, new: NewCall) -> dict[str, Any]:
         "checks": "{}",
         "gap_count": 0,
         "upstream_request_id": new.upstream_request_id,
+        "session": json.dumps(dict(new.session)),
         **folds.call_values(Totals()),
     }
 

@@ -211,7 +211,10 @@ def _admit(transaction: Transaction, call: CallKey, place: _Gap, entries: int) -
 
 
 def _mark(transaction: Transaction, call: CallKey, at: int) -> None:
-    transaction.execute(sa.update(_call).where(_call.c.call_key == call.key).values(purged_at=at))
+    # the instructions that were minted, and the words that policies matched, were said too
+    transaction.execute(sa.update(_call).where(_call.c.call_key == call.key).values(purged_at=at, session=None))
+    of_call = (tables.decision.c.call_key == call.key, tables.decision.c.day == call.day)
+    transaction.execute(sa.update(tables.decision).where(*of_call).values(match=None, detail=None))
 
 
 def _changes(transaction: Transaction) -> int:

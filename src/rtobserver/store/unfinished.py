@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -27,6 +28,10 @@ class Unfinished:
     profile: str
     model: str
     user: str | None
+    labels: Mapping[str, str]
+    session: Mapping[str, Any]
+    """The session that was minted."""
+    tampered: bool
     max_duration_us: int
     tags: tuple[str, ...]
     entry_count: int
@@ -62,6 +67,9 @@ async def calls(database: Database) -> list[Unfinished]:
                     profile=row["profile"],
                     model=row["model"],
                     user=row["user"],
+                    labels=json.loads(row["labels"]),
+                    session=json.loads(row["session"] or "{}"),
+                    tampered=bool(row["tampered"]),
                     max_duration_us=row["max_duration_us"],
                     tags=tuple(json.loads(row["tags"])),
                     entry_count=row["entry_count"],
