@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients demo fmt lint types layers test check build bench-quick bench-store lock clean
+.PHONY: setup browser clients demo fmt lint types layers test check build bench-quick bench-reaction bench-store lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -70,6 +70,9 @@ build: setup
 
 bench-quick: setup  ## CPU per recorded event beside its floor, about two minutes
 	$(BIN)/python benchmarks/recording.py --quick
+
+bench-reaction: setup  ## trigger received to command on the wire beside a loop that records nothing, two minutes
+	$(BIN)/python benchmarks/reaction.py
 
 bench-store: setup  ## queries on a million entries beside raw SQL, about two minutes
 	$(BIN)/python benchmarks/store.py --entries 1000000

@@ -47,7 +47,7 @@ class Sideband:
         self.call_id = call_id(number)
         self.warm_events = 1 + number * 37 % TURN_EVENTS
         """What is sent before anything is measured, so that each call stands elsewhere in its turn."""
-        self.frames = [_frame(text) for text in texts]
+        self.frames = [spell_frame(text) for text in texts]
         self.sizes = [len(text) for text in texts]
         self.sent = 0
         self.transport: asyncio.Transport | None = None
@@ -137,7 +137,7 @@ class Peer(asyncio.Protocol):
         self._buffer = self._buffer[6 + size :]
         text = bytes(byte ^ mask[index % 4] for index, byte in enumerate(body))
         if opcode in (8, 9):
-            self._transport.write(_frame(text, 0x88 if opcode == 8 else 0x8A))
+            self._transport.write(spell_frame(text, 0x88 if opcode == 8 else 0x8A))
         if opcode == 8:
             self._transport.close()
         return True
@@ -204,8 +204,8 @@ class Upstream:
                 raise ValueError(order)
 
 
-async def main(calls: int, events: int, certificate: str | None) -> None:
-    upstream = Upstream(calls, events)
+async def listen(upstream: Upstream, certificate: str | None) -> None:
+    """Take connections and orders until stdin ends."""
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -219,10 +219,10 @@ async def main(calls: int, events: int, certificate: str | None) -> None:
         print(json.dumps(await upstream.obey(line.decode().split())), flush=True)
 
 
-def _frame(text: bytes, first: int = 0x81) -> bytes:
+def spell_frame(text: bytes, first: int = 0x81) -> bytes:
     size = len(text)
     return (struct.pack("!BB", first, size) if size < 126 else struct.pack("!BBH", first, 126, size)) + text
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None))
+    uvloop.run(listen(Upstream(int(sys.argv[1]), int(sys.argv[2])), sys.argv[3] if len(sys.argv) > 3 else None))

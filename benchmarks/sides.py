@@ -25,7 +25,7 @@ from benchmarks import article
 from rtobserver.store import database, schema
 from rtobserver.store.identity import call_key
 
-Name = Literal["floor", "daemon", "article"]
+Name = Literal["floor", "daemon", "article", "reacting"]
 
 PATIENCE = 120.0
 """Seconds that anything may take."""
@@ -44,28 +44,42 @@ class Void(Exception):
     """Report that a figure would mean nothing: something was lost, or took too long."""
 
 
-class Sender:
+class Servant:
+    """Be a process that obeys orders on stdin, and answers each with a line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def ask(self, order: str) -> Any:
+        _tell(self._process, order)
+        return json.loads(await _line(self._process))
+
+
+class Sender(Servant):
     """Order the process that plays upstream."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self._process = process
+        super().__init__(process)
         self.port = port
-
-    async def ask(self, order: str) -> dict[str, Any]:
-        _tell(self._process, order)
-        answer: dict[str, Any] = json.loads(await _line(self._process))
-        return answer
 
 
 @asynccontextmanager
 async def sending(calls: int, events: int, certificate: Path | None = None) -> AsyncIterator[Sender]:
     """Run a sender that has so many events for each call."""
     given = [] if certificate is None else [str(certificate)]
-    process = await _spawn(["benchmarks.sender", str(calls), str(events), *given], pipes=True)
+    async with spawned(["benchmarks.sender", str(calls), str(events), *given]) as (process, said):
+        yield Sender(process, said["port"])
+
+
+@asynccontextmanager
+async def spawned(arguments: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+    """Run a process that obeys, and give what it said first; it is killed at the end."""
+    process = await _spawn(arguments, pipes=True)
     try:
-        yield Sender(process, json.loads(await _line(process))["port"])
+        yield process, json.loads(await _line(process))
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
 
 
@@ -158,18 +172,20 @@ class Side:
 
 
 @asynccontextmanager
-async def running(name: Name, sender: Sender, calls: int, folder: Path, *, tls: Path | None) -> AsyncIterator[Side]:
-    """Run one side on a fresh database, attached to all calls of the sender."""
+async def running(
+    name: Name, sender: Sender, calls: int, folder: Path, *, tls: Path | None = None, more: str = ""
+) -> AsyncIterator[Side]:
+    """Run one side on a fresh database, attached to all calls of the sender; `more` is for the daemon's settings."""
     path = folder / f"{name}.db"
     log = await asyncio.to_thread(_clean, folder, name)
     # the certificate names the host; without one, no name has to be looked up
     host = f"{'localhost' if tls else '127.0.0.1'}:{sender.port}/openai/v1"
     env = {} if tls is None else {"SSL_CERT_FILE": str(tls)}
     if name == "daemon":
-        config = _configure(folder / f"{name}.toml", f"http{'s' if tls else ''}://{host}", path)
+        config = _configure(folder / f"{name}.toml", f"http{'s' if tls else ''}://{host}", path, more)
         arguments = ["rtobserver", "serve", "--log-format", "json", "--config", str(config)]
     else:
-        await asyncio.to_thread(schema.migrate if name == "floor" else article.prepare, path)
+        await asyncio.to_thread(article.prepare if name == "article" else schema.migrate, path)
         arguments = [f"benchmarks.{name}", f"ws{'s' if tls else ''}://{host}", str(calls), str(path)]
     process = await _spawn(arguments, log=log, env=env, pipes=name != "daemon")
     try:
@@ -186,8 +202,8 @@ async def running(name: Name, sender: Sender, calls: int, folder: Path, *, tls: 
         await process.wait()
 
 
-def _configure(file: Path, upstream: str, path: Path) -> Path:
-    """Write the configuration of a daemon that has nothing special about it."""
+def _configure(file: Path, upstream: str, path: Path, more: str) -> Path:
+    """Write the configuration of a daemon that has nothing special about it but `more`."""
     file.write_text(f"""
 [upstream]
 provider = "azure"
@@ -203,6 +219,7 @@ url = "sqlite:///{path}"
 [[profile]]
 name = "default"
 session = {{ type = "realtime", model = "gpt-realtime" }}
+{more}
 """)
     file.chmod(0o600)
     return file
