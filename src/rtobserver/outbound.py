@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
@@ -349,7 +350,9 @@ async def _text(response: aiohttp.ClientResponse) -> str:
 def _unreachable(exc: aiohttp.ClientError) -> OutboundError:
     """Name a failure without repeating what was sent or received."""
     if isinstance(exc, aiohttp.ClientConnectorError):
-        told = exc.os_error.strerror
+        code = exc.os_error.errno
+        # asyncio writes the address into the error's own words; those of a failed look-up have none
+        told = os.strerror(code) if isinstance(code, int) and code > 0 else exc.os_error.strerror
         problem = f"there was no connection ({type(exc).__name__}{f': {told}' if told else ''})"
     else:
         problem = f"the connection failed before the answer ({type(exc).__name__})"
