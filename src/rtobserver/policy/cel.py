@@ -1,0 +1,220 @@
+"""Evaluate conditions written in CEL. Pure.
+
+A thin adapter over `cel-expr-python`, which is an extra. A condition sees three names: `event`, the
+event as it came; `call`, the API's fields of the call; `match`. Nothing that is evaluated may take
+long: what could multiply is refused when it is compiled, or bounded by the size of what it sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from rtobserver.policy.regexes import PatternError, compile_pattern
+from rtobserver.policy.rules import Json
+
+NAMES = ("event", "call", "match")
+"""What a condition can speak of."""
+MAX_SOURCE = 2_000
+"""Longest condition, in characters."""
+MAX_EVENT = 65_536
+"""Largest event that a condition looks at, in bytes."""
+MAX_STEPS = 10_000
+"""Steps of a loop after which the library gives up."""
+MAX_COST = 30_000_000
+"""Nanoseconds, or so, that an evaluation may take."""
+
+_LOOPS = frozenset({"all", "exists", "exists_one", "map", "filter"})
+_PROBLEMS = (RuntimeError, ValueError, TypeError, OverflowError)
+_MISSING = (
+    "NOT_FOUND: Key not found in map",
+    "Applying SELECT to non-message type",
+    "Index error: index=",
+    "Invalid container type: 'null_type'",
+    "(null_type",
+    ", null_type",
+)
+"""What the library says when a field is not there, is null, or is asked of something without fields."""
+
+
+class ConditionError(ValueError):
+    """Say why a condition cannot be used."""
+
+
+class CelMissing(ConditionError):
+    """Say that the extra is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("conditions need CEL, which is an extra: install `rtobserver[cel]`")
+
+
+class ConditionFault(Exception):
+    """Say why a condition could not be evaluated."""
+
+
+class Condition:
+    """Be a compiled condition."""
+
+    __slots__ = ("_expression", "_loops", "_regexes", "_terms", "source")
+
+    def __init__(self, source: str, expression: Any, outline: _Outline) -> None:
+        self.source = source
+        self._expression = expression
+        self._loops = outline.loops
+        self._regexes = outline.regexes
+        self._terms = 1 + len(source) // 20
+
+    def matches(self, scope: Mapping[str, Json], *, frame: bytes = b"") -> bool:
+        """Say whether the condition is true; raise `ConditionFault` when it cannot be evaluated.
+
+        A field that is missing or null is no fault: then the condition is not true, unless CEL can
+        tell without the field (`a || b`). `frame` is the event as bytes; by its size a condition
+        that would take long is not evaluated, which is a fault.
+        """
+        if len(frame) > MAX_EVENT:
+            raise ConditionFault(f"the event is too large for a condition: {len(frame)} bytes, {MAX_EVENT} are taken")
+        if (self._loops or self._regexes) and self._cost(frame) > MAX_COST:
+            raise ConditionFault("the event is too large for what the condition does with it")
+        data = {"event": scope.get("event") or {}, "call": scope.get("call") or {}}
+        data["match"] = {name: each for name, each in (scope.get("match") or {}).items() if each is not None}
+        try:
+            value = self._expression.eval(data=data)
+            told = value.value()
+        except _PROBLEMS as problem:
+            raise ConditionFault(_sentence(problem)) from None
+        if told is True or told is False:
+            return told is True
+        if value.type().name() != "ERROR":
+            return False
+        text = str(told)
+        if any(sign in text for sign in _MISSING):
+            return False
+        raise ConditionFault(_sentence(told))
+
+    def _cost(self, frame: bytes) -> int:
+        """Bound from above what an evaluation costs, in nanoseconds or so."""
+        values = frame.count(b",") + frame.count(b"{") + frame.count(b"[") + len(self.source) // 2
+        length = len(frame) + len(self.source) + 4096
+        once = self._terms * (20 * values + length) + 5 * length * self._regexes
+        return once * (min(values, MAX_STEPS) if self._loops else 1)
+
+
+def compile_condition(source: str) -> Condition:
+    """Compile and type-check a condition; raise `ConditionError`, or `CelMissing` without the extra."""
+    try:
+        from cel_expr_python import cel
+    except ImportError:
+        raise CelMissing from None
+    if len(source) > MAX_SOURCE:
+        raise ConditionError(f"it is longer than {MAX_SOURCE} characters")
+    outline = _outline(source)
+    environment = cel.NewEnv(variables=dict.fromkeys(NAMES, cel.Type.DYN))
+    try:
+        expression = environment.compile(source)
+        kind = expression.return_type()
+    except _PROBLEMS as problem:
+        raise ConditionError(_sentence(problem)) from None
+    if kind not in (cel.Type.BOOL, cel.Type.DYN):
+        raise ConditionError(f"it gives {kind.name()}, and a condition has to give BOOL")
+    return Condition(source, expression, outline)
+
+
+class _Outline(NamedTuple):
+    loops: bool
+    regexes: int
+    """Instructions of all programs."""
+
+
+def _outline(source: str) -> _Outline:
+    """Read what may take long: loops, which must not stand in loops, and patterns, which must be literal."""
+    tokens = _tokens(source)
+    depth, opened, loops, regexes = 0, 0, False, 0
+    for index, sign in enumerate(tokens):
+        if sign == "(":
+            depth += 1
+            if index >= 2 and tokens[index - 1] in _LOOPS and tokens[index - 2] == ".":
+                if opened:
+                    raise ConditionError(f"a loop stands in a loop: .{tokens[index - 1]}(…) inside another")
+                loops, opened = True, depth
+        elif sign == ")":
+            if depth == opened:
+                opened = 0
+            depth -= 1
+        elif sign == "matches" and tokens[index + 1 : index + 2] == ["("]:
+            regexes += _pattern_size(tokens, index + 2)
+    return _Outline(loops, regexes)
+
+
+def _pattern_size(tokens: list[str], start: int) -> int:
+    # `text.matches('x')` or `matches(text, 'x')`: the last literal before the bracket closes
+    depth, last = 1, ""
+    for place in range(start, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[place], 0)
+        if depth == 0:
+            break
+        last = tokens[place]
+    before = tokens[place - 2] if place > start else ""
+    if last[-1:] not in ("'", '"') or before not in ("(", ","):
+        raise ConditionError("the pattern of matches() has to be a literal string")
+    try:
+        return compile_pattern(_unquoted(last)).size
+    except PatternError as problem:
+        raise ConditionError(f"the pattern {last[:40]}: {problem}") from None
+
+
+def _tokens(source: str) -> list[str]:
+    """Divide a condition into names, literal strings and single characters; spaces are left out."""
+    tokens: list[str] = []
+    place, end = 0, len(source)
+    while place < end:
+        start = place
+        while place < end and (source[place].isalnum() or source[place] == "_"):
+            place += 1
+        prefix = source[start:place]
+        if place < end and source[place] in "'\"" and prefix.lower() in ("", "r", "b", "br", "rb"):
+            place = _string_end(source, place, is_raw="r" in prefix.lower())
+            tokens.append(source[start:place])
+        elif prefix:
+            tokens.append(prefix)
+        elif source.startswith("//", place):
+            place = (source + "\n").index("\n", place)
+        else:
+            if not source[place].isspace():
+                tokens.append(source[place])
+            place += 1
+    return tokens
+
+
+def _string_end(source: str, start: int, *, is_raw: bool) -> int:
+    quote = source[start]
+    mark = quote * 3 if source.startswith(quote * 3, start) else quote
+    place = start + len(mark)
+    while place < len(source):
+        if source[place] == "\\" and not is_raw:
+            place += 2
+        elif source.startswith(mark, place):
+            return place + len(mark)
+        else:
+            place += 1
+    raise ConditionError("a string has no end")
+
+
+def _unquoted(literal: str) -> str:
+    is_raw = literal[0] in "rR"
+    body = literal[1:] if is_raw else literal
+    if body[0] not in "'\"":
+        raise ConditionError("the pattern of matches() has to be a literal string")
+    mark = 3 if body[:3] in ("'''", '"""') else 1
+    body = body[mark:-mark]
+    if is_raw or "\\" not in body:
+        return body
+    pieces = iter(body.split("\\"))
+    text = next(pieces)
+    for piece in pieces:
+        # only what patterns need; the size is what counts here, and CEL reads the string itself
+        text += ("\\" + next(pieces, "")) if piece == "" else piece
+    return text
+
+
+def _sentence(problem: object) -> str:
+    return " ".join(str(problem).split())[:300]

@@ -1,0 +1,311 @@
+"""Find phrases in text that is still growing, wherever it is cut. Pure.
+
+Text is compared character by character in NFKC and casefold, so nothing that is still to come can
+change what was compared, and nothing has to be held back: the delta with the last letter completes
+the match. What composes across characters (`e` and its accent, the parts of a Hangul syllable) is
+met from the other side: a phrase is looked for composed and decomposed.
+
+Runs of space and punctuation count as one space. A word starts where a letter, digit or symbol
+follows something that is no part of its word. Scripts that put no space between words (Han, kana,
+Thai, Lao, Khmer, Myanmar) have a start at each character, so that phrases are found in running
+text; spaces between such characters mean nothing.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import ahocorasick
+
+MAX_PHRASE = 500
+"""Longest phrase, in characters."""
+MAX_QUOTE = 1024
+"""Longest text before a delta, in characters, that the words of a match are quoted from."""
+MAX_WASTED = 10_000
+"""Times that phrases may be met again in one text before a new automaton is made without them."""
+
+SPACE = " "
+_UNSPACED = (
+    *((0x0E01, 0x0EDF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x19E0, 0x19FF)),
+    *((0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3038, 0x303B), (0x3041, 0x30FF)),
+    *((0x3105, 0x312F), (0x31A0, 0x31BF), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF)),
+    *((0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xAA80, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9D)),
+    *((0x1AFF0, 0x1B16F), (0x20000, 0x3FFFF)),
+)
+"""Code points of scripts that put no space between words."""
+
+_NEVER = "\0"
+"""A key that no spelling holds."""
+_GAP, _MARK, _LETTER, _ALONE, _NOTHING = range(5)
+
+
+class PhraseError(ValueError):
+    """Say why something cannot be looked for."""
+
+
+def words(text: str) -> str:
+    """Normalise text for comparison: NFKC, casefold, one space for runs of space and punctuation."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    spaced = "".join(SPACE if kind == _GAP else each for each in folded if (kind := _kind(each)) != _NOTHING)
+    return SPACE.join(spaced.split())
+
+
+def keys(phrase: str) -> tuple[str, ...]:
+    """Give the texts that stand for a phrase in a `Stream`: composed, and decomposed if that differs."""
+    composed = words(phrase)
+    found = (_spelled(composed), _spelled(unicodedata.normalize("NFKD", composed)))
+    return tuple(dict.fromkeys(found))
+
+
+class Phrases:
+    """Be phrases that are ready to be looked for.
+
+    Raises `PhraseError` for a phrase without a word, or longer than `MAX_PHRASE`.
+    """
+
+    __slots__ = ("keys", "whole")
+
+    def __init__(self, phrases: Sequence[str], *, whole: bool) -> None:
+        self.whole = whole
+        gathered: dict[str, None] = {}
+        for phrase in phrases:
+            if len(phrase) > MAX_PHRASE:
+                raise PhraseError(f"the phrase {phrase[:40]!r}… is longer than {MAX_PHRASE} characters")
+            if not words(phrase):
+                raise PhraseError(f"there is no word in the phrase {phrase!r}")
+            gathered.update(dict.fromkeys(SPACE + key + SPACE * whole for key in keys(phrase)))
+        # where one phrase begins with another, the shorter one is always there first
+        begins = () if whole else tuple(gathered)
+        self.keys = tuple(key for key in gathered if not any(key != each and key.startswith(each) for each in begins))
+        """What is looked for, each in the spelling of a `Stream`."""
+
+
+class Lexicon:
+    """Be the phrases of many rules in one automaton; each rule is known by its number."""
+
+    __slots__ = ("automaton", "longest", "rules")
+
+    def __init__(self, phrases: Iterable[tuple[int, Phrases]]) -> None:
+        rules: dict[str, list[int]] = {}
+        for number, each in phrases:
+            for key in each.keys:
+                rules.setdefault(key, []).append(number)
+        self.rules = rules
+        """Numbers of the rules that look for a key."""
+        self.longest = max(map(len, rules))
+        self.automaton = _automaton(rules)
+
+
+def _automaton(looked_for: Iterable[str]) -> ahocorasick.Automaton:
+    made = ahocorasick.Automaton()
+    for key in looked_for:
+        made.add_word(key, key)
+    made.make_automaton()
+    return made
+
+
+class Search:
+    """Look for the phrases of a lexicon in one text while it grows; each is found once.
+
+    What is found, and after which character, does not depend on how the text was cut.
+    """
+
+    __slots__ = ("_cursor", "_length", "_lexicon", "_raw", "_recent", "_stream", "_wasted", "found")
+
+    def __init__(self, lexicon: Lexicon, found: Iterable[str] = ()) -> None:
+        self.found = set(found)
+        """Keys that are not looked for any more."""
+        self._lexicon = lexicon
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the text again, for instance because it turns out to be another one."""
+        self._stream = Stream()
+        self._raw = ""
+        self._recent = SPACE
+        self._wasted = 0
+        self._follow(self._lexicon.automaton, SPACE)
+
+    def move(self, lexicon: Lexicon) -> None:
+        """Go on at the same place with another lexicon."""
+        self._lexicon = lexicon
+        self._wasted = 0
+        self._follow(lexicon.automaton, self._recent)
+
+    def add(self, text: str) -> list[tuple[int, str]]:
+        """Take in more text; give what it completes: number of the rule, and the words as they were said."""
+        found = self._feed(self._stream.spell(text))
+        told = self._quote(found, text) if found else []
+        self._raw = (self._raw + text)[-MAX_QUOTE:]
+        return told
+
+    def end(self) -> list[tuple[int, str]]:
+        """Take note that the text is complete; give what that completes."""
+        found = self._feed(self._stream.end())
+        return self._quote(found, " ") if found else []
+
+    def _follow(self, automaton: ahocorasick.Automaton, before: str) -> None:
+        """Go on with an automaton, as if it had seen `before`."""
+        self._cursor = automaton.iter(before)
+        for _ in self._cursor:
+            pass
+        self._length = len(before)
+
+    def _feed(self, spelled: str) -> list[tuple[str, int]]:
+        """Give the keys that more of the spelling completes, each with what is left of it from there on."""
+        found: list[tuple[str, int]] = []
+        if not spelled:
+            return found
+        done, start = self.found, 0
+        while start < len(spelled):
+            rest = spelled[start:] if start else spelled
+            base = self._length
+            self._cursor.set(rest, False)
+            self._length += len(rest)
+            start = len(spelled)
+            for end, key in self._cursor:
+                if key not in done:
+                    done.add(key)
+                    found.append((key, base + len(rest) - end - 1))
+                elif (wasted := self._wasted + 1) < MAX_WASTED:
+                    self._wasted = wasted
+                else:
+                    # a text that says the same again and again: look only for what it did not say yet
+                    start = len(spelled) - (base + len(rest) - end)
+                    self._shed((self._recent + spelled[:start])[-self._lexicon.longest :])
+                    break
+        self._recent = (self._recent + spelled)[-self._lexicon.longest :]
+        return found
+
+    def _shed(self, before: str) -> None:
+        self._wasted = 0
+        left = [key for key in self._lexicon.rules if key not in self.found]
+        self._follow(_automaton(left or [_NEVER]), before)
+
+    def _quote(self, found: list[tuple[str, int]], text: str) -> list[tuple[int, str]]:
+        """Give the words of each key as they were said."""
+        said = self._raw + text
+        places: list[int] = []
+        stream = Stream()
+        for place, piece in enumerate(stream.spell_each(said)):
+            places += [place] * len(piece)
+        told = []
+        for key, after in found:
+            end = len(places) - after
+            start = max(end - len(key.strip()) - (key[-1] == SPACE), 0)
+            last = max(end - 1 - (key[-1] == SPACE), 0)
+            words_said = said[places[start] : places[last] + 1] if places else ""
+            told += [(number, words_said) for number in self._lexicon.rules.get(key, ())]
+        return told
+
+
+class Stream:
+    """Spell growing text so that there is one space wherever a word starts or ends.
+
+    The pieces that `spell` gives, put together, depend on the text alone and not on how it was cut.
+    A space stands before the first of them.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last = _GAP
+
+    def spell(self, text: str) -> str:
+        """Take in more text; give more of the spelling."""
+        if text.isascii():
+            return self._spell_ascii(text)
+        return "".join(self._spell(text.translate(_FOLDED)))
+
+    def spell_each(self, text: str) -> Iterable[str]:
+        """Spell more text, a piece for each character."""
+        for each in text:
+            yield "".join(self._spell(each.translate(_FOLDED)))
+
+    def end(self) -> str:
+        """Give the end of the spelling."""
+        return self.spell(SPACE)
+
+    def _spell_ascii(self, text: str) -> str:
+        if not text:
+            return ""
+        last = self._last
+        spaced = text.translate(_ASCII)
+        pieces = spaced.split()
+        if not pieces:
+            self._last = _GAP
+            return "" if last == _GAP else SPACE
+        spelled = SPACE.join(pieces)
+        # symbols have spaces beside them there, which are no gaps
+        if last != _GAP and (last != _LETTER or spaced[0] == SPACE):
+            spelled = SPACE + spelled
+        kind = self._last = _kind(text[-1])
+        return spelled + SPACE if kind == _GAP else spelled
+
+    def _spell(self, folded: str) -> Iterable[str]:
+        last = self._last
+        for each in folded:
+            kind = _kind(each)
+            if kind == _NOTHING:
+                continue
+            if kind == _GAP:
+                if last != _GAP:
+                    yield SPACE
+            elif last == _GAP:
+                yield each
+                kind = _LETTER if kind == _MARK else kind
+            elif kind == _MARK:
+                yield each
+                kind = last
+            else:
+                if kind == _ALONE or last == _ALONE:
+                    yield SPACE
+                yield each
+            last = kind
+        self._last = last
+
+
+def _spelled(text: str) -> str:
+    return Stream().spell(text).strip()
+
+
+@lru_cache(maxsize=8192)
+def _kind(character: str) -> int:
+    category = unicodedata.category(character)
+    if category == "Cf" and character != "\u200b":
+        return _NOTHING  # it only shapes what stands beside it
+    if category[0] in "ZP" or category in ("Cc", "Cf", "Cs"):
+        return _GAP
+    if category[0] == "M":
+        return _NOTHING if "\ufe00" <= character <= "\ufe0f" else _MARK
+    code = ord(character)
+    if category[0] == "S" or (code >= 0x0E01 and any(first <= code <= last for first, last in _UNSPACED)):
+        return _ALONE
+    return _LETTER
+
+
+class _Folded(dict[int, str]):
+    """Fold characters as they are met, and remember the latest thousands."""
+
+    def __missing__(self, code: int) -> str:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", chr(code)).casefold())
+        if len(self) >= 16_384:
+            self.clear()
+        self[code] = folded
+        return folded
+
+
+_FOLDED = _Folded()
+
+
+def _ascii(character: str) -> str:
+    kind = _kind(character)
+    if kind == _GAP:
+        return SPACE
+    return f" {character} " if kind == _ALONE else character.casefold()
+
+
+_ASCII = {code: _ascii(chr(code)) for code in range(128)}
+"""ASCII characters as they are compared, symbols apart from what stands beside them."""
