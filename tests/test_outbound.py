@@ -25,7 +25,7 @@ from tests.web.wire import until
 
 BODY = b'{"call_id":"rtc_1","name":"weather"}'
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123").decode()
-QUICK = {"first_delay": 0.01}
+QUICK: dict[str, Any] = {"first_delay": 0.01}
 """Retries that follow at once."""
 
 
@@ -236,7 +236,7 @@ async def test_an_endpoint_that_drips_does_not_outlast_the_time(endpoint: Peer) 
 async def test_a_question_nobody_listens_to_is_unreachable() -> None:
     async with peer() as gone:
         pass
-    with pytest.raises(OutboundError, match="there was no connection .*: Connection refused") as caught:
+    with pytest.raises(OutboundError, match=r"there was no connection .*: Connection refused") as caught:
         await ask(gone)
     assert caught.value.outcome == "unreachable"
     assert str(gone.port) not in str(caught.value)
