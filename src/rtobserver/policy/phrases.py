@@ -250,6 +250,8 @@ class Stream:
             kind = _kind(each)
             if kind == _NOTHING:
                 continue
+            if each > "\uffff":
+                each = _halves(each)
             if kind == _GAP:
                 if last != _GAP:
                     yield SPACE
@@ -284,6 +286,12 @@ def _kind(character: str) -> int:
     if category[0] == "S" or (code >= 0x0E01 and any(first <= code <= last for first, last in _UNSPACED)):
         return _ALONE
     return _LETTER
+
+
+def _halves(character: str) -> str:
+    # pyahocorasick 2.3.1 corrupts memory when an iterator is given strings with and without such characters
+    code = ord(character) - 0x10000
+    return chr(0xD800 + (code >> 10)) + chr(0xDC00 + (code & 0x3FF))
 
 
 class _Folded(dict[int, str]):
