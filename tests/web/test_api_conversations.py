@@ -157,9 +157,35 @@ async def test_decisions_come_page_by_page(api: Stage) -> None:
         "sent_at": None,
         "acknowledged_at": None,
         "outcome": None,
+        "detail": None,
+        "match": None,
+        "item_id": None,
+        "response_id": None,
+        "played_ms": None,
     }
     assert [each["call_id"] for each in (await api.get("/api/v1/calls?policy=a")).json["data"]] == ["rtc_1"]
     assert (await api.get("/api/v1/calls?policy=b")).json["data"] == []
+
+
+async def test_a_decision_tells_what_it_matched_and_what_came_of_it(api: Stage) -> None:
+    told = {
+        "outcome": "failed",
+        "detail": "upstream refused it",
+        "match": "my money back",
+        "item_id": "item_1",
+        "response_id": "resp_1",
+        "played_ms": 740,
+    }
+    times = {"received_at": START, "matched_at": START + 200, "sent_at": START + 900, "acknowledged_at": START + 40_000}
+    row: dict[str, Any] = {
+        "epoch": 2, "seq": 9, "policy": "p", "policy_set": "s", "trigger": "phrase", "mode": "enforce", "acted": True,
+        "actions": '["cancel_response", "say"]',
+    }  # fmt: skip
+    api.insert(tables.decision, OWN | row | times | told)
+    [found] = (await api.get("/api/v1/calls/rtc_1/decisions")).json["data"]
+    assert {name: found[name] for name in told} == told
+    assert (found["acted"], found["actions"]) == (True, ["cancel_response", "say"])
+    assert [found[name][-8:] for name in times] == [".000000Z", ".000200Z", ".000900Z", ".040000Z"]
 
 
 @pytest.mark.parametrize("name", ["transcript", "turns", "usage", "decisions"])

@@ -18,6 +18,7 @@ from rtobserver.web import shapes
 from rtobserver.web.shapes import InputTokens, Latency, OutputTokens, Percentiles, Place, Time, time, time_or_none
 
 _MODES = ("observe", "canary", "enforce")
+_OUTCOMES = ("observed", "not_in_canary", "fault", "done", "failed", "unknown", "no_response")
 
 
 def _one_of(*words: str) -> Meta:
@@ -133,14 +134,23 @@ class Decision(Struct, frozen=True):
     policy: str
     policy_set: Annotated[str, Meta(description="Hash of the set of policies that was active.")]
     trigger: str
-    mode: Annotated[str, _one_of(*_MODES)]
-    acted: bool
-    actions: list[Any]
-    received_at: Time
-    matched_at: Time
-    sent_at: Time | None
-    acknowledged_at: Time | None
-    outcome: str | None
+    mode: Annotated[str, _one_of(*_MODES), Meta(description="`observe` too where the policy was demoted.")]
+    acted: Annotated[bool, Meta(description="Whether the actions were to be done.")]
+    actions: Annotated[list[Any], Meta(description="Names of the actions, in the order of the file.")]
+    received_at: Annotated[Time, Meta(description="When what triggered it was here.")]
+    matched_at: Annotated[Time, Meta(description="When it was decided.")]
+    sent_at: Annotated[Time | None, Meta(description="When the first of its commands left.")]
+    acknowledged_at: Annotated[Time | None, Meta(description="When the last of its commands was acknowledged.")]
+    outcome: Annotated[str, _one_of(*_OUTCOMES)] | None
+    detail: Annotated[str | None, Meta(description="What there is to say about the outcome: why it failed.")]
+    match: Annotated[
+        str | None, Meta(description="The words that matched; null where none did, and where they must not be kept.")
+    ]
+    item_id: Annotated[str | None, Meta(description="The item in which it matched.")]
+    response_id: Annotated[str | None, Meta(description="The response that it was about.")]
+    played_ms: Annotated[
+        int | None, Meta(description="Of a cancelled response: about how much of what matched was heard.")
+    ]
 
 
 class Hit(Struct, frozen=True):
@@ -269,6 +279,11 @@ def decision(row: decisions.Decision) -> Decision:
         sent_at=time_or_none(row.sent_at),
         acknowledged_at=time_or_none(row.acknowledged_at),
         outcome=row.outcome,
+        detail=row.detail,
+        match=row.match,
+        item_id=row.item_id,
+        response_id=row.response_id,
+        played_ms=row.played_ms,
     )
 
 

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from rtobserver.clock import SystemClock
+from rtobserver.store import database, tables, tallies
+from rtobserver.store.database import Database
+from rtobserver.store.identity import call_key, day_of
+from rtobserver.store.positions import Position
+from tests.store import stored
+from tests.store.stored import START
+
+
+def decision(call_id: str, seq: int, policy: str, **values: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "call_key": call_key(call_id),
+        "day": day_of(START),
+        "epoch": 1,
+        "seq": seq,
+        "policy": policy,
+        "policy_set": "0123456789abcdef",
+        "trigger": "phrase",
+        "mode": "observe",
+        "acted": False,
+        "actions": '["tag"]',
+        "received_at": START + seq,
+        "matched_at": START + seq,
+        "outcome": "observed",
+        "detail": None,
+    }
+    return row | values
+
+
+def steps(path: Path, statement: sa.Select[Any]) -> list[str]:
+    with database.transaction(path) as connection:
+        text = str(statement.compile(connection, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+        return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+
+
+async def test_decisions_are_counted_by_policy_and_by_what_they_did(path: Path) -> None:
+    stored.insert(path, tables.call, stored.call("rtc_1"), stored.call("rtc_2"))
+    stored.insert(
+        path,
+        tables.decision,
+        decision("rtc_1", 1, "a"),
+        decision("rtc_1", 2, "a", mode="canary", outcome="not_in_canary"),
+        decision("rtc_1", 3, "a", mode="enforce", acted=True, outcome="done"),
+        decision("rtc_2", 4, "a", mode="enforce", acted=True, outcome=None),
+        decision("rtc_2", 5, "a", mode="enforce", outcome="fault", detail="there is no `event.x`"),
+        decision("rtc_1", 6, "b"),
+        decision("rtc_1", 7, "gone"),
+    )
+    async with Database(path, clock=SystemClock()) as reads:
+        found = await tallies.tallies(reads, ["a", "b", "never"], since=START)
+        later = await tallies.tallies(reads, ["a", "b"], since=START + 6)
+    assert found["a"] == tallies.Tally(
+        decisions=5,
+        acted=2,
+        would_have_acted=2,
+        faults=1,
+        last_at=START + 5,
+        last_faults=(
+            tallies.Fault(call_id="rtc_2", position=Position(1, 5), at=START + 5, detail="there is no `event.x`"),
+        ),
+    )
+    assert found["b"] == tallies.Tally(decisions=1, would_have_acted=1, last_at=START + 6)
+    assert found["never"] == tallies.Tally()
+    assert found.keys() == {"a", "b", "never"}
+    assert later == {"a": tallies.Tally(last_at=START + 5), "b": found["b"]}
+
+
+async def test_the_newest_faults_are_given_and_no_more_than_ten(path: Path) -> None:
+    stored.insert(path, tables.call, stored.call("rtc_1"))
+    rows = [decision("rtc_1", seq, "a", outcome="fault", detail=str(seq)) for seq in range(1, 15)]
+    stored.insert(path, tables.decision, *rows)
+    async with Database(path, clock=SystemClock()) as reads:
+        tally = (await tallies.tallies(reads, ["a"], since=START))["a"]
+    assert tally.faults == 14
+    assert [fault.detail for fault in tally.last_faults] == [str(seq) for seq in range(14, 4, -1)]
+
+
+async def test_without_policies_nothing_is_asked(tmp_path: Path) -> None:
+    async with Database(tmp_path / "none.db", clock=SystemClock()) as reads:
+        assert await tallies.tallies(reads, [], since=START) == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(tallies.counts_statement(["a", "b"], START), id="counts"),
+        pytest.param(tallies.newest_statement("a"), id="newest"),
+    ],
+)
+def test_counts_are_read_from_an_index_alone(path: Path, statement: sa.Select[Any]) -> None:
+    [step] = steps(path, statement)
+    assert step.startswith("SEARCH decision USING COVERING INDEX ix_decision_policy (policy=?")
+
+
+def test_faults_are_found_from_the_newest_on(path: Path) -> None:
+    first, second = steps(path, tallies.faults_statement("a", START))
+    assert first.startswith("SEARCH decision USING INDEX ix_decision_policy (policy=? AND received_at>?")
+    assert second.startswith("SEARCH call USING ")
