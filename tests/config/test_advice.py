@@ -76,7 +76,6 @@ def test_on_azure_its_own_date_comes_before_openais(loads: Loads) -> None:
         ('public.auth.trusted_proxies = ["10.0.0.0/8"]\n', "public.auth.trusted_proxies"),
         ('operator.auth.scope_claim = "scp"\n', "operator.auth.scope_claim"),
         ('[[profile]]\nname = "a"\nsession.model = "m"\nmax_duration = "2h"\n', "profile[0].max_duration"),
-        ('[[webhook]]\nid = "a"\nurl = "https://a.example"\n', "webhook"),
     ],
 )
 def test_what_will_not_do_what_was_meant_is_pointed_out(loads: Loads, text: str, path: str) -> None:

@@ -82,7 +82,7 @@ def read(path: Path) -> Document:
 
 def _parse(path: Path, shown: str, mistakes: list[Mistake]) -> dict[str, Any] | None:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return _tests_alone(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         problem, remedy = "there is no such file", "config.example.toml is a file to start from"
     except OSError as error:
@@ -97,6 +97,12 @@ def _parse(path: Path, shown: str, mistakes: list[Mistake]) -> dict[str, Any] | 
         problem, remedy = f"the file is not TOML: {str(error)[:100]}", "look for a number that is too long"
     mistakes.append(Mistake("", problem, remedy, shown))
     return None
+
+
+def _tests_alone(table: dict[str, Any]) -> dict[str, Any]:
+    """Give a file that has `[[policy.test]]` and no `[[policy]]` the array that others have."""
+    policy = table.get("policy")
+    return {**table, "policy": [policy]} if isinstance(policy, dict) and set(policy) == {"test"} else table
 
 
 def _patterns(value: Any, document: Document) -> list[str]:

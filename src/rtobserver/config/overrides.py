@@ -79,7 +79,7 @@ def _set(
 
 def _unknown(name: str, known: Mapping[str, Any]) -> Mistake:
     section = name.removeprefix(PREFIX).partition("__")[0]
-    if section in ("PROFILE", "WEBHOOK") or name.startswith(f"{PREFIX}PRICING__ALIASES"):
+    if section in ("PROFILE", "WEBHOOK", "POLICY", "LISTS") or name.startswith(f"{PREFIX}PRICING__ALIASES"):
         return Mistake(
             name, "cannot be set from the environment", "write it in the file; single settings can be set here"
         )

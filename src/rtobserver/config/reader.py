@@ -6,7 +6,6 @@ A key that is wrong gets a stand-in, and no later check that would look at it ru
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any, TypeVar
 
 from rtobserver.config.checks import RULES, VALUES
 from rtobserver.config.files import Document
+from rtobserver.config.policies import WORDS
 from rtobserver.config.sections import Secret
-from rtobserver.config.shape import Key, Kind, join, keys, placeholder
-from rtobserver.config.values import Wrong, parse_duration, parse_size, quoted
+from rtobserver.config.shape import Key, Kind, join, keys, not_json, placeholder
+from rtobserver.config.values import Wrong, WrongAt, described, parse_duration, parse_size, quoted
 from rtobserver.errors import Mistake
 
 Section = TypeVar("Section")
 
-_DEEPEST = 100
 _KEY_FILE = "put the secret and nothing else into it; the path is relative to this file"
 _EXPECTED = {
     Kind.TEXT: ("a text in quotes", 'as in "text"'),
@@ -83,6 +82,18 @@ class Reader:
                     self._add(replace(mistake, path=inside + mistake.path))
         return read
 
+    def secret(self, name: str, table: Mapping[str, Any], path: str) -> Secret | None:
+        """Read a secret of a table that is no section; None where there is none, or it is wrong."""
+        try:
+            return self._secret(Key(name, name, Kind.SECRET, required=False), table, path)
+        except Wrong as wrong:
+            self._wrong(join(path, name), wrong)
+            return None
+
+    def broken(self, path: str) -> bool:
+        """Say whether something at, in or around this key path is wrong."""
+        return self._is_broken(path)
+
     def _value(self, key: Key, value: Any, path: str) -> Any:
         match key.kind, value:
             case Kind.TEXT, str():
@@ -105,7 +116,8 @@ class Reader:
                 self._check_names(value, path)
                 return dict(value)
             case Kind.OBJECT, dict():
-                self._check_json(value, path, 0)
+                for at, wrong in not_json(value, path):
+                    self._wrong(at, wrong)
                 return value
             case Kind.TABLE, dict() if key.table is not None:
                 return self.section(key.table, value, path)
@@ -120,9 +132,9 @@ class Reader:
         for spelling in given:
             if not isinstance(table[spelling], str):
                 other = _of_another_kind(key, table[spelling])
-                raise _At(spelling, other.problem, other.remedy)
+                raise WrongAt(spelling, other.problem, other.remedy)
         if len(given) > 1:
-            raise _At(given[1], f"is given beside {given[0]}", "leave one of them out")
+            raise WrongAt(given[1], f"is given beside {given[0]}", "leave one of them out")
         if not given or (join(path, key.name) in self._unread and given[0] != key.name):
             return None
         spelling, written = given[0], table[given[0]]
@@ -132,7 +144,9 @@ class Reader:
             found = self._environ.get(written, "").strip()
             if not found:
                 state = "is empty" if written in self._environ else "is not set"
-                raise _At(spelling, f"the environment variable {quoted(written)} {state}", "set it before the start")
+                raise WrongAt(
+                    spelling, f"the environment variable {quoted(written)} {state}", "set it before the start"
+                )
             return Secret(found)
         return Secret(self._key_file(spelling, written, join(path, spelling)))
 
@@ -142,9 +156,9 @@ class Reader:
             found = file.read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
-            raise _At(spelling, f"the file {quoted(written)} cannot be read: {reason}", _KEY_FILE) from None
+            raise WrongAt(spelling, f"the file {quoted(written)} cannot be read: {reason}", _KEY_FILE) from None
         if not found:
-            raise _At(spelling, f"the file {quoted(written)} is empty", _KEY_FILE)
+            raise WrongAt(spelling, f"the file {quoted(written)} is empty", _KEY_FILE)
         self.key_files.append(file)
         return found
 
@@ -160,30 +174,15 @@ class Reader:
         for name, value in table.items():
             if not isinstance(value, str) or not value:
                 self._wrong(
-                    join(path, name), Wrong(f"must be a text in quotes, not {_described(value)}", "name a model")
+                    join(path, name), Wrong(f"must be a text in quotes, not {described(value)}", "name a model")
                 )
-
-    def _check_json(self, value: Any, path: str, depth: int) -> None:
-        """Refuse what TOML can say and JSON cannot."""
-        if depth > _DEEPEST:
-            self._wrong(path, Wrong(f"is nested more than {_DEEPEST} deep", "no session needs that"))
-        elif isinstance(value, dict):
-            for key, inner in value.items():
-                self._check_json(inner, join(path, key), depth + 1)
-        elif isinstance(value, list):
-            for index, inner in enumerate(value):
-                self._check_json(inner, f"{path}[{index}]", depth + 1)
-        elif isinstance(value, float) and not math.isfinite(value):
-            self._wrong(path, Wrong(f"has no number in JSON: {value}", "write a finite number"))
-        elif not isinstance(value, str | int | float):
-            self._wrong(path, Wrong("is a date or time, which JSON has not", "write it in quotes"))
 
     def _refuse_unknown(self, known: Iterable[Key], table: Mapping[str, Any], path: str) -> None:
         spellings = [spelling for key in known for spelling in key.spellings]
         for name in table:
             if name in spellings:
                 continue
-            near = difflib.get_close_matches(name, [*spellings, "include"], n=1)
+            near = difflib.get_close_matches(name, [*spellings, "include", *(() if path else WORDS)], n=1)
             remedy = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(spellings)}"
             if near == ["include"]:
                 remedy = "did you mean include? It stands at the top of the file, before the first section"
@@ -191,8 +190,8 @@ class Reader:
 
     def _wrong(self, path: str, wrong: Wrong) -> None:
         self._broken.add(path)
-        if isinstance(wrong, _At):
-            path = f"{path.rpartition('.')[0]}.{wrong.spelling}"
+        if isinstance(wrong, WrongAt):
+            path = f"{path.rpartition('.')[0]}.{wrong.key}"
         self._add(Mistake(path, wrong.problem, wrong.remedy))
 
     def _add(self, mistake: Mistake) -> None:
@@ -201,14 +200,6 @@ class Reader:
 
     def _is_broken(self, path: str) -> bool:
         return any(_encloses(broken, path) or _encloses(path, broken) for broken in self._broken)
-
-
-class _At(Wrong):
-    """Say what is wrong with one spelling of a secret."""
-
-    def __init__(self, spelling: str, problem: str, remedy: str = "") -> None:
-        super().__init__(problem, remedy)
-        self.spelling = spelling
 
 
 def _encloses(outer: str, inner: str) -> bool:
@@ -229,7 +220,7 @@ def _listed(key: Key) -> str:
 
 def _of_another_kind(key: Key, value: Any) -> Wrong:
     expected, remedy = _EXPECTED[key.kind]
-    return Wrong(f"must be {expected}, not {_described(value)}", remedy or f"write one of {_listed(key)}")
+    return Wrong(f"must be {expected}, not {described(value)}", remedy or f"write one of {_listed(key)}")
 
 
 def _missing_hint(key: Key) -> str:
@@ -239,11 +230,3 @@ def _missing_hint(key: Key) -> str:
     if key.kind is Kind.TABLES:
         return f"write at least one [[{key.name}]]"
     return f"it must be {_EXPECTED[key.kind][0]}" if not key.choices else f"write one of {_listed(key)}"
-
-
-def _described(value: Any) -> str:
-    """Name a value's type; the value itself could be a secret at the wrong place."""
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a table"}
-    if isinstance(value, list):
-        return "an array of tables" if value and all(isinstance(part, dict) for part in value) else "a list"
-    return kinds.get(type(value), "a date or time")

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rtobserver.config.sections import Config, Observer
 from rtobserver.errors import Mistake
 
 _NOT_YET = "this release cannot do it yet"
-
-
-def take_later_words(table: dict[str, Any]) -> Iterator[Mistake]:
-    """Take the words of a later release out of the merged table, with one mistake for them all."""
-    found = [word for word in ("policy", "lists") if table.pop(word, None) is not None]
-    if found:
-        yield Mistake(found[0], "policies are not available in this release yet", "leave out [lists] and [[policy]]")
 
 
 def unsupported(config: Config) -> list[Mistake]:
@@ -44,7 +36,5 @@ def unsupported(config: Config) -> list[Mistake]:
 
 def not_used(config: Config) -> Iterator[Mistake]:
     """Give what is read and then not used, because only a later release could use it."""
-    if config.webhooks:
-        yield Mistake("webhook", "nothing notifies a webhook in this release", "policies will")
     if config.observer.lease_ttl != Observer().lease_ttl:
         yield Mistake("observer.lease_ttl", "one daemon on SQLite needs no lease", "several replicas will")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 from rtobserver.config import sections
-from rtobserver.config.values import quoted
+from rtobserver.config.values import Wrong, quoted
 
 _WRITTEN = {"profiles": "profile", "webhooks": "webhook"}
 _NOT_WRITTEN = frozenset({"path"})
+_DEEPEST = 100
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -87,6 +89,22 @@ def join(path: str, key: str) -> str:
     if not _BARE.fullmatch(key):
         key = quoted(key)
     return f"{path}.{key}" if path else key
+
+
+def not_json(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Wrong]]:
+    """Give what TOML can say and JSON cannot, with where it stands."""
+    if depth > _DEEPEST:
+        yield path, Wrong(f"is nested more than {_DEEPEST} deep", "no session needs that")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from not_json(inner, join(path, key), depth + 1)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from not_json(inner, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, Wrong(f"has no number in JSON: {value}", "write a finite number")
+    elif not isinstance(value, str | int | float):
+        yield path, Wrong("is a date or time, which JSON has not", "write it in quotes")
 
 
 def _kind(hint: Any) -> tuple[Kind, tuple[str, ...], type[Any] | None]:

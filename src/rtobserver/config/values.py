@@ -50,6 +50,14 @@ class Wrong(ValueError):
         self.remedy = remedy
 
 
+class WrongAt(Wrong):
+    """Say what is wrong with another key than the one that is read: a twin of a secret."""
+
+    def __init__(self, key: str, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.key = key
+
+
 def parse_duration(text: str) -> Seconds:
     """Read a duration such as "250ms", "20s", "1.5h" or "7d".
 
@@ -107,6 +115,14 @@ def quoted(text: str) -> str:
     """Show a value inside a message as TOML would write it, cut short."""
     shown = text if len(text) <= 80 else text[:77] + "..."
     return f'"{"".join(_escaped(character) for character in shown)}"'
+
+
+def described(value: object) -> str:
+    """Name a value's type; the value itself could be a secret at the wrong place."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a table"}
+    if isinstance(value, list):
+        return "an array of tables" if value and all(isinstance(part, dict) for part in value) else "a list"
+    return kinds.get(type(value), "a date or time")
 
 
 def duration_within(least: str, most: str = "36500d") -> Callable[[Seconds], Seconds]:

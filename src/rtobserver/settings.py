@@ -1,0 +1,40 @@
+"""Load a configuration and its policies together, with every mistake of both at once.
+
+The one door for whoever runs or judges policies; `config.load.load` is for those who need no more than
+the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtobserver.config import load as config_load
+from rtobserver.config.sections import Config
+from rtobserver.errors import ConfigError
+from rtobserver.policy.compile import compile_policies
+from rtobserver.policy.rules import PolicySet
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Be a configuration that was found good."""
+
+    config: Config
+    policies: PolicySet
+    files: tuple[Path, ...]
+    """The files that it was read from, the main one first; absolute."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Read a configuration file, those that it includes and the policies in all of them.
+
+    Raises:
+        ConfigError: a file cannot be read, or there are mistakes; all of them are in it.
+    """
+    loaded = config_load.read(path, environ)
+    policies, mistakes = compile_policies(loaded.config, loaded.tables)
+    if loaded.mistakes or mistakes:
+        raise ConfigError([*loaded.mistakes, *mistakes])
+    return Settings(loaded.config, policies, loaded.files)
