@@ -30,7 +30,9 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+    # what goes to a pipe must not pass through the bar, which writes to stderr
+    piped = not sys.stdout.isatty()
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), redirect_stdout=not piped) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
 

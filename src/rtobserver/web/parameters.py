@@ -84,7 +84,7 @@ class Parameters:
     def moment(self, name: str, now_us: int) -> int | None:
         """Give a time in microseconds since 1970, written as such or as a duration before now."""
         form = 'a time such as 2026-01-31T08:00:00Z, a date, or a duration before now such as "7d"'
-        return self.read(name, lambda text: _moment(text, now_us), form)
+        return self.read(name, lambda text: moment(text, now_us), form)
 
     def duration_us(self, name: str) -> int | None:
         """Give a duration in microseconds."""
@@ -106,19 +106,20 @@ def _limit(text: str) -> int | None:
     return number if 1 <= number <= LIMIT_CAP else None
 
 
-def _moment(text: str, now_us: int) -> int | None:
+def moment(text: str, now_us: int) -> int | None:
+    """Read a time, a date, or a duration before now, as microseconds since 1970; None for anything else."""
     match = _SECONDS.fullmatch(text)
     if match and match[2]:
         return max(0, now_us - round(float(match[1]) * _UNITS[match[2]] * 1_000_000))
     if not _TIME.fullmatch(text):
         return None
     try:
-        moment = datetime.fromisoformat(_LOST_PLUS.sub("+", text.upper()))
+        found = datetime.fromisoformat(_LOST_PLUS.sub("+", text.upper()))
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    microseconds = (moment - _EPOCH) // _MICROSECOND
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    microseconds = (found - _EPOCH) // _MICROSECOND
     return microseconds if 0 <= microseconds < _LATEST_US else None
 
 
