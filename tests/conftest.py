@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+pytest_plugins = ("tests.faults.table",)
+
 
 @pytest.fixture
 def own_logs() -> Iterator[None]:

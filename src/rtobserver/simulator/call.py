@@ -246,7 +246,9 @@ class Call:
 
     def detach(self, sideband: Sideband) -> None:
         """Note that a sideband is gone."""
-        self._ledger.write("detach", self.id, sideband=sideband.name, at=time.time(), code=sideband.close_code)
+        self._ledger.write(
+            "detach", self.id, sideband=sideband.name, at=time.time(), code=sideband.close_code, end=sideband.end
+        )
         self._changes.notify()
 
     async def _perform(self, timeline: Timeline) -> None:

@@ -1,0 +1,146 @@
+"""Named places of the daemon at which a test can have it killed, stopped, stalled or failed.
+
+The product knows nothing of them: `tests/faults/run.py` lays them over its functions before the daemon
+starts, and neither is part of a release. A place that does not exist any more stops the start.
+
+    PLACE=ACTION[@N]     at the N-th passing (the first); `@N+` is at every one from there on
+    ACTION               kill, stop, raise, or sleep:SECONDS (which holds up whoever passes)
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rtobserver.realtime.entries import GapRow
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Name a place: before or after a function is carried out, perhaps only with some arguments."""
+
+    function: str
+    """`module:name` or `module:Class.name`."""
+    after: bool = False
+    concerns: Callable[[tuple[Any, ...]], bool] = lambda _args: True
+
+
+def _registers(args: tuple[Any, ...]) -> bool:
+    return any(work.function.__qualname__.startswith("register.") for work in args[1].work)
+
+
+PLACES = {
+    "mint.before": Place("rtobserver.upstream.rest:Rest.create_client_secret"),
+    "mint.after": Place("rtobserver.upstream.rest:Rest.create_client_secret", after=True),
+    "offer.accepted": Place("rtobserver.upstream.rest:Rest.create_call", after=True),
+    "call.registered": Place("rtobserver.store.writer:_Database.write", after=True, concerns=_registers),
+    "attach.after": Place("rtobserver.upstream.attach:Attach.open", after=True),
+    "entry.handed": Place("rtobserver.store.writer:Writer.entry", after=True),
+    "commit.before": Place("rtobserver.store.writer:_Database._write_facts", after=True),
+    "commit.after": Place(
+        "rtobserver.store.writer:_Database.write", after=True, concerns=lambda args: bool(args[1].entries)
+    ),
+    "mark.before": Place("rtobserver.store.unfinished:beat"),
+    "command.intended": Place("rtobserver.observation.observer:Observer._send"),
+    "command.sent": Place("rtobserver.observation.observer:Observer._send", after=True),
+    "gap.begun": Place(
+        "rtobserver.recorder:Recorder.record",
+        concerns=lambda args: isinstance(args[2], GapRow) and args[2].reason != "before_attach",
+    ),
+    "call.claimed": Place("rtobserver.observation.supervisor:Supervisor._taken_up", after=True),
+    "erasure.begun": Place("rtobserver.store.erasure:merge"),
+    "migration.done": Place("rtobserver.store.schema:_run_scripts", after=True),
+    "key.made": Place("rtobserver.store.secrets:keep", after=True),
+    "pause.begun": Place("rtobserver.observation.control:Control.begin_pause", after=True),
+}
+"""The seventeen places of reliability case D02."""
+
+OTHERS = {
+    "frame.received": Place("rtobserver.observation.machine:Machine.frame_received"),
+    "writer.turn": Place("rtobserver.store.writer:Writer._next_batch"),
+    "loop.turn": Place("rtobserver.store.unfinished:beat"),
+}
+
+
+class Failed(RuntimeError):
+    """Be what `raise` raises."""
+
+
+def install(order: str) -> None:
+    """Lay a failpoint over the product.
+
+    Raises: ValueError, if the order makes no sense; AttributeError, if the place is gone.
+    """
+    name, equals, action = order.partition("=")
+    place = (PLACES | OTHERS).get(name)
+    if place is None or not equals:
+        raise ValueError(f"{order!r} is no failpoint; places: {', '.join(sorted(PLACES | OTHERS))}")
+    what, _, when = action.partition("@")
+    first, for_ever = int(when.removesuffix("+") or "1"), when.endswith("+")
+    act = _action(name, what)
+    passed = 0
+
+    def passing(args: tuple[Any, ...]) -> None:
+        nonlocal passed
+        if place.concerns(args):
+            passed += 1
+            if passed == first or (for_ever and passed > first):
+                act()
+
+    module_name, _, path = place.function.partition(":")
+    holder: Any = importlib.import_module(module_name)
+    *outer, last = path.split(".")
+    for step in outer:
+        holder = getattr(holder, step)
+    setattr(holder, last, _around(getattr(holder, last), passing, after=place.after))
+
+
+def _action(place: str, what: str) -> Callable[[], None]:
+    kind, _, seconds = what.partition(":")
+    match kind:
+        case "kill":
+            return lambda: os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            return lambda: os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleep":
+            return functools.partial(time.sleep, float(seconds))
+        case "raise":
+            return functools.partial(_fail, place)
+    raise ValueError(f"{what!r} is no action; known: kill, stop, raise, sleep:SECONDS")
+
+
+def _fail(place: str) -> None:
+    raise Failed(f"failpoint {place}")
+
+
+def _around(function: Any, passing: Callable[[tuple[Any, ...]], None], *, after: bool) -> Any:
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def waited(*args: Any, **named: Any) -> Any:
+            if not after:
+                passing(args)
+            result = await function(*args, **named)
+            if after:
+                passing(args)
+            return result
+
+        return waited
+
+    @functools.wraps(function)
+    def called(*args: Any, **named: Any) -> Any:
+        if not after:
+            passing(args)
+        result = function(*args, **named)
+        if after:
+            passing(args)
+        return result
+
+    return called

@@ -1,0 +1,37 @@
+"""What a case gives: always the same figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Say what is left of what was produced."""
+
+    produced: int
+    stored: int
+    missing: int
+    missing_unexplained: int
+    """Missing, and no gap stands at that place and that time."""
+    gap_s: float
+    """Length of all gaps but those before the first attach."""
+    gap_overhang_s: float
+    """The longest part of any one gap in which nothing was cut and nothing lost."""
+    dup: int
+    holes: int
+    """Numbers that are left out of an epoch and that no gap counts."""
+    conflicts: int
+    """Entries with other bytes than were sent, or that were never sent."""
+    inversions: int
+    closes_by_us: int
+    """Connections that the daemon left with 1002, 1007, 1009, 1011 or none, while the call went on."""
+    rss: float
+    """The most memory that the daemon held, in MiB."""
+    loop_gap: float
+    """The longest that its loop did not turn, in ms, without the time that something waited for a processor."""
+
+    @property
+    def is_lawful(self) -> bool:
+        """Say whether nothing is wrong, whatever is missing."""
+        return not (self.missing_unexplained or self.dup or self.holes or self.conflicts or self.inversions)

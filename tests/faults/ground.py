@@ -1,0 +1,249 @@
+"""An upstream with a ledger, and daemons in processes of their own that are measured while they run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import threading
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from rtobserver.clock import SystemClock
+from rtobserver.simulator.faults import Faults
+from rtobserver.simulator.scenario import Flood, Scenario
+from rtobserver.simulator.server import Simulator, SimulatorOptions
+from rtobserver.store import keys
+from tests.faults import oracle
+from tests.faults.figures import Figures
+from tests.faults.oracle import Json, Record, Span
+from tests.faults.proxy import Proxy, between
+from tests.process.stage import PATIENCE, Command, Daemon, Watch, configure
+from tests.support.stage import read_entry
+
+TOP = Path(__file__).resolve().parents[2]
+SAMPLE = 0.1
+"""Seconds between two looks at a process."""
+
+
+def stream(rate: float = 10.0) -> Scenario:
+    """Give a call that says something at a steady rate until it is ended."""
+    return Scenario(name="stream", steps=(Flood(rate=rate, seconds=0),))
+
+
+QUIET = Scenario(name="quiet", steps=(), ending="stay")
+
+
+@dataclass
+class Measured:
+    """Hold the worst that was seen of all daemons of a case."""
+
+    rss: float = 0.0
+    """MiB."""
+    loop_gap: float = 0.0
+    """Milliseconds."""
+    descriptors: int = 0
+
+
+class Look(threading.Thread):
+    """Look at a process now and then, and keep the most that was seen."""
+
+    def __init__(self, pid: int, measured: Measured) -> None:
+        super().__init__(name=f"look at {pid}", daemon=True)
+        self._home = Path(f"/proc/{pid}")
+        self._measured = measured
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(SAMPLE):
+            try:
+                status = (self._home / "status").read_text()
+                count = sum(1 for _ in (self._home / "fd").iterdir())
+            except OSError:
+                continue  # it has ended, or is about to
+            if found := re.search(r"VmHWM:\s+(\d+)", status):
+                self._measured.rss = max(self._measured.rss, int(found[1]) / 1024)
+            self._measured.descriptors = max(self._measured.descriptors, count)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+class Logged(Command):
+    """Be a run whose log goes to a file: a pipe that nobody reads would hold it up."""
+
+    def __init__(self, process: Process, watch: Watch, log: Path) -> None:
+        super().__init__(process, watch)
+        self.log = log
+        self._read = 0
+
+    async def logged(self, event: str, **fields: object) -> Json:
+        """Wait for the next line about an event."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for line in self._whole_lines():
+                    self._read += len(line) + 1
+                    found = json.loads(line) if line.startswith(b"{") else {}
+                    if found.get("event") == event and fields.items() <= found.items():
+                        return dict(found)
+                if self.process.returncode is not None:
+                    raise AssertionError(f"it never said {event}: {self.log.read_text()}")
+                await asyncio.sleep(0.02)
+
+    def _whole_lines(self) -> list[bytes]:
+        return self.log.read_bytes()[self._read :].split(b"\n")[:-1]
+
+    def events(self, event: str) -> list[Json]:
+        """Give what was logged about an event so far."""
+        lines = self.log.read_bytes().split(b"\n")[:-1]
+        found: list[Json] = [json.loads(line) for line in lines if line.startswith(b"{")]
+        return [line for line in found if line.get("event") == event]
+
+    async def ended(self, patience: float = PATIENCE) -> tuple[int, str, str]:
+        """Wait for the end; gives the exit code, nothing, and the log."""
+        async with asyncio.timeout(patience):
+            code = await self.process.wait()
+        return code, "", self.log.read_text()
+
+
+@dataclass
+class Site:
+    """Be the folder, the upstream and the measures of one case."""
+
+    folder: Path
+    simulator: Simulator
+    http: aiohttp.ClientSession
+    ledger: Path
+    proxy: Proxy | None = None
+    measured: Measured = field(default_factory=Measured)
+    config: Path = field(init=False)
+    _runs: int = 0
+
+    def __post_init__(self) -> None:
+        self.configure()
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "calls.db"
+
+    def configure(self, *, more: str = "", profile: str = "") -> None:
+        """Write the configuration anew."""
+        url = self.simulator.base_url
+        if self.proxy is not None:
+            url = url.replace(self.simulator.origin, f"http://127.0.0.1:{self.proxy.port}")
+        self.config = configure(self.folder, url, more=more, profile=profile)
+
+    @asynccontextmanager
+    async def starting(
+        self, *failpoints: str, prefix: Sequence[str] = (), words: Sequence[str] = ("serve",), **environ: str
+    ) -> AsyncIterator[Logged]:
+        """Start a command of rtobserver; it is killed at the end of the block unless it has ended."""
+        self._runs += 1
+        log = self.folder / f"daemon-{self._runs}.log"
+        gap = self.folder / f"daemon-{self._runs}.gap"
+        runner = [sys.executable, "-m", "tests.faults.run", "--loop-gap", str(gap)]
+        runner += [part for order in failpoints for part in ("--failpoint", order)]
+        formatted = ["--log-format", "json"] if words[0] == "serve" else []
+        with log.open("wb") as file:
+            watch = Watch()
+            process = await asyncio.create_subprocess_exec(
+                *prefix,
+                *runner,
+                "--",
+                *words,
+                "--config",
+                str(self.config),
+                *formatted,
+                cwd=self.folder,
+                env=os.environ | {"PYTHONPATH": f"{TOP / 'src'}:{TOP}"} | environ,
+                stdin=DEVNULL,
+                stdout=DEVNULL if words[0] == "serve" else PIPE,
+                stderr=file,
+            )
+        look = Look(process.pid, self.measured)
+        look.start()
+        try:
+            yield Logged(process, watch, log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            await asyncio.to_thread(look.stop)
+            if gap.exists():
+                self.measured.loop_gap = max(self.measured.loop_gap, float(gap.read_text() or 0))
+
+    @asynccontextmanager
+    async def serving(self, *failpoints: str, prefix: Sequence[str] = (), **environ: str) -> AsyncIterator[Daemon]:
+        """Run a daemon, and have a key for it."""
+        now = SystemClock().now_us()
+        scopes: tuple[keys.Scope, ...] = ("admin",)
+        key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=scopes, now_us=now))
+        async with self.starting(*failpoints, prefix=prefix, **environ) as begun:
+            said = await begun.logged("listening")
+            yield Daemon(begun, self.http, said["public"], said["operator"], key, said["adopted"])
+
+    # --- what became of it ----------------------------------------------------------------------
+
+    async def end(self, daemon: Daemon, call_ids: Iterable[str], status: str = "ended") -> None:
+        """Have the callers leave, and wait until their records are whole."""
+        call_ids = list(call_ids)
+        for call_id in call_ids:
+            await self.simulator.end_call(call_id)
+        for call_id in call_ids:
+            await daemon.call_with(call_id, status=status)
+
+    async def figures(self, daemon: Daemon, call_ids: Iterable[str], *, cut: Sequence[Span] = ()) -> Figures:
+        """Compare the ledger with what the daemon gives back of these calls."""
+        call_ids = list(call_ids)
+        records = {call_id: await record(daemon, call_id) for call_id in call_ids}
+        told = await asyncio.to_thread(oracle.read_ledger, self.ledger)
+        return oracle.verify(
+            [told[call_id] for call_id in call_ids],
+            records,
+            rss=self.measured.rss,
+            loop_gap=self.measured_loop_gap(),
+            cut=cut,
+        )
+
+    def measured_loop_gap(self) -> float:
+        """Give the longest gap so far, that of a running daemon included."""
+        running = self.folder / f"daemon-{self._runs}.gap"
+        last = float(running.read_text() or 0) if running.exists() else 0.0
+        return max(self.measured.loop_gap, last)
+
+
+async def record(daemon: Daemon, call_id: str) -> Record:
+    """Read all that the API gives of a call's entries and gaps."""
+    headers = {"Authorization": f"Bearer {daemon.key}", "Accept": "application/x-ndjson"}
+    path = f"{daemon.operator}/api/v1/calls/{call_id}"
+    async with daemon.http.get(f"{path}/entries", headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        entries = [read_entry(line) for line in (await answer.read()).split(b"\n")[:-1]]
+    page = await daemon.get(f"/calls/{call_id}/gaps?limit=1000")
+    assert page["next_cursor"] is None
+    return Record(entries, page["data"])
+
+
+@asynccontextmanager
+async def site(
+    folder: Path, *, faults: Faults | None = None, proxied: bool = False, **options: Any
+) -> AsyncIterator[Site]:
+    """Run an upstream that keeps a ledger, behind a fault proxy if that is wanted."""
+    ledger = folder / "ledger.ndjson"
+    chosen: Json = {"pace": 1.0, "begin": "attached", "scenario": QUIET, **options}
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(
+            Simulator(SimulatorOptions(ledger=ledger, faults=faults or Faults(), **chosen))
+        )
+        proxy = await stack.enter_async_context(between(simulator.origin)) if proxied else None
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        yield Site(folder, simulator, http, ledger, proxy)

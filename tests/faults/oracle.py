@@ -1,0 +1,267 @@
+"""Compare upstream's ledger with what the API gives back, and say what is left in figures.
+
+The ledger is the simulator's (`simulator/ledger.py`): a line for each event before it is sent, whether
+anybody is attached or not, and a line for each attach and detach. Nothing here asks the daemon what it
+believes: what was lost, and when nobody listened, is upstream's word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tests.faults.figures import Figures
+from tests.support.stage import Entry
+
+Json = dict[str, Any]
+Span = tuple[float, float]
+"""From and to, in Unix seconds."""
+
+TOLERANCE = 0.5
+"""Seconds that an event may take from upstream to its receipt on a busy machine."""
+ABRUPT = {1002, 1006, 1007, 1009, 1011}
+"""Codes with which a client leaves a connection that it cannot or will not go on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Hold a ledger line of an event."""
+
+    ordinal: int
+    digest: str
+    event_id: str | None
+    at: float
+    heard: bool
+    """Whether it was written to at least one sideband."""
+
+
+@dataclass
+class Told:
+    """Hold what the ledger says of one call."""
+
+    call_id: str
+    events: list[Sent] = field(default_factory=list)
+    attached: list[Span] = field(default_factory=list)
+    """When each sideband was open, whoever closed it; an open one ends in infinity."""
+    names: list[str] = field(default_factory=list)
+    closes: list[tuple[int | None, str]] = field(default_factory=list)
+    """Code and manner of each end of a sideband; `detached` is that the daemon was first."""
+    ended_at: float | None = None
+
+    @property
+    def away(self) -> list[Span]:
+        """Give the times, from the first attach on, in which no sideband was open."""
+        spans: list[Span] = []
+        reached: float | None = None
+        for begin, end in sorted(self.attached):
+            if reached is not None and begin > reached:
+                spans.append((reached, begin))
+            reached = end if reached is None else max(reached, end)
+        return spans if reached is None or reached == float("inf") else [*spans, (reached, float("inf"))]
+
+
+def read_ledger(path: Path) -> dict[str, Told]:
+    """Read a ledger; gives what it says by call."""
+    calls: dict[str, Told] = {}
+    for text in path.read_bytes().splitlines():
+        line: Json = json.loads(text)
+        told = calls.setdefault(line["call_id"], Told(line["call_id"]))
+        match line["kind"]:
+            case "event":
+                heard = bool(line["sidebands"])
+                told.events.append(Sent(line["ordinal"], line["sha256"], line["event_id"], line["at"], heard))
+            case "attach":
+                told.names.append(line["sideband"])
+                told.attached.append((line["at"], float("inf")))
+            case "detach":
+                index = told.names.index(line["sideband"])
+                told.attached[index] = (told.attached[index][0], line["at"])
+                told.closes.append((line["code"], line["end"]))
+            case "end":
+                told.ended_at = line["at"]
+    return calls
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Hold what the API gives back of one call."""
+
+    entries: Sequence[Entry]
+    gaps: Sequence[Json]
+
+
+def verify(
+    told: Iterable[Told],
+    records: dict[str, Record],
+    *,
+    rss: float,
+    loop_gap: float,
+    cut: Sequence[Span] = (),
+) -> Figures:
+    """Give the figures of some calls.
+
+    `cut` are times in which what was written to a sideband could not arrive, which upstream cannot know.
+    """
+    parts = [_verify(each, records[each.call_id], cut) for each in told]
+    sums: Counter[str] = Counter()
+    for part in parts:
+        sums.update({name: value for name, value in part.items() if name != "gap_overhang_s"})
+    overhang = max((part["gap_overhang_s"] for part in parts), default=0.0)
+    whole = {name: int(sums[name]) for name in Figures.__dataclass_fields__ if name in sums and name != "gap_s"}
+    return Figures(
+        **whole,
+        gap_s=round(sums["gap_s"], 3),
+        gap_overhang_s=round(overhang, 3),
+        rss=round(rss, 1),
+        loop_gap=round(loop_gap, 1),
+    )
+
+
+def seconds(time: str) -> float:
+    """Give a time of the API as Unix seconds."""
+    return datetime.fromisoformat(time).timestamp()
+
+
+def _verify(told: Told, record: Record, cut: Sequence[Span]) -> dict[str, float]:
+    entries, gaps = record.entries, record.gaps
+    placed, order, conflicts, dup = _place(told, entries)
+    missing = [sent for sent in told.events if sent.ordinal not in placed]
+    ended_at = told.ended_at or max((sent.at for sent in told.events), default=0.0)
+    away = [*told.away, *cut]
+    lengths = [_span(gap, ended_at) for gap in gaps if gap["reason"] != "before_attach"]
+    overhangs = [
+        _overhang(_span(gap, ended_at), [*away, *_lost_in(gap, missing)])
+        for gap in gaps
+        if gap["reason"] not in ("before_attach", "paused")
+    ]
+    return {
+        "produced": len(told.events),
+        "stored": len(placed),
+        "missing": len(missing),
+        "missing_unexplained": _unexplained(missing, placed, entries, gaps),
+        "gap_s": sum(end - begin for begin, end in lengths),
+        "gap_overhang_s": max(overhangs, default=0.0),
+        "dup": dup,
+        "holes": _holes(entries, gaps),
+        "conflicts": conflicts,
+        "inversions": sum(later <= earlier for earlier, later in pairwise(order))
+        + sum(later.position <= earlier.position for earlier, later in pairwise(entries)),
+        "closes_by_us": _closes_by_us(told),
+    }
+
+
+def _place(told: Told, entries: Sequence[Entry]) -> tuple[dict[int, int], list[int], int, int]:
+    """Find the event of each entry; gives entries' indexes by ordinal, ordinals in stored order, conflicts, doubles."""
+    by_digest: dict[str, deque[int]] = defaultdict(deque)
+    by_id: dict[str, int] = {}
+    for sent in told.events:
+        by_digest[sent.digest].append(sent.ordinal)
+        if sent.event_id is not None:
+            by_id[sent.event_id] = sent.ordinal
+    placed: dict[int, int] = {}
+    order: list[int] = []
+    conflicts = dup = 0
+    for index, entry in enumerate(entries):
+        if entry.kind != "event":
+            continue
+        same = by_digest.get(hashlib.sha256(entry.payload).hexdigest())
+        if same:
+            ordinal = same.popleft()
+        elif same is not None:
+            dup += 1
+            continue
+        elif entry.fields["event_id"] in by_id:
+            ordinal = by_id[entry.fields["event_id"]]
+            conflicts += not entry.fields["stripped"]
+        else:
+            conflicts += 1
+            continue
+        dup += ordinal in placed
+        placed[ordinal] = index
+        order.append(ordinal)
+    return placed, order, conflicts, dup
+
+
+def _span(gap: Json, ended_at: float) -> Span:
+    """Give a gap's time; one without an end lasts as long as the call."""
+    begin = seconds(gap["from"])
+    return begin, max(begin, seconds(gap["to"]) if gap["to"] is not None else ended_at)
+
+
+def _overhang(gap: Span, excused: Sequence[Span]) -> float:
+    """Give the part of a time that lies in none of the others."""
+    left = gap[1] - gap[0]
+    reached = gap[0]
+    for begin, end in sorted(excused):
+        begin, end = max(begin, reached), min(end, gap[1])
+        if end > begin:
+            left -= end - begin
+            reached = end
+    return max(0.0, left)
+
+
+def _lost_in(gap: Json, missing: Sequence[Sent]) -> list[Span]:
+    """Give the time over which a gap that counts really lost something."""
+    if gap["lost"] is None:
+        return []
+    times = [sent.at for sent in missing if _is_within(sent.at, gap)]
+    return [(min(times) - TOLERANCE, max(times) + TOLERANCE)] if times else []
+
+
+def _is_within(at: float, gap: Json) -> bool:
+    return seconds(gap["from"]) - TOLERANCE <= at and (gap["to"] is None or at <= seconds(gap["to"]) + TOLERANCE)
+
+
+def _unexplained(
+    missing: Sequence[Sent], placed: dict[int, int], entries: Sequence[Entry], gaps: Sequence[Json]
+) -> int:
+    """Count what is missing outside of every gap: one that counts explains so many, others a place in the order."""
+    declared = [index for index, entry in enumerate(entries) if entry.kind == "gap"]
+    ordinals = sorted(placed)
+    outages = [gap for gap in gaps if gap["lost"] is None]
+    left = {index: gap["lost"] for index, gap in enumerate(gaps) if gap["lost"] is not None}
+    unexplained = 0
+    for sent in missing:
+        before = _neighbour(ordinals, placed, sent.ordinal, earlier=True, default=-1)
+        behind = _neighbour(ordinals, placed, sent.ordinal, earlier=False, default=len(entries))
+        if any(before < index < behind for index in declared) and any(_is_within(sent.at, gap) for gap in outages):
+            continue
+        counted = next((index for index in left if left[index] and _is_within(sent.at, gaps[index])), None)
+        if counted is None:
+            unexplained += 1
+        else:
+            left[counted] -= 1
+    return unexplained
+
+
+def _neighbour(ordinals: list[int], placed: dict[int, int], ordinal: int, *, earlier: bool, default: int) -> int:
+    """Give the entry that holds the last stored event before this one, or the first behind it."""
+    low, high = 0, len(ordinals)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if ordinals[middle] < ordinal else (low, middle)
+    index = low - 1 if earlier else low
+    return placed[ordinals[index]] if 0 <= index < len(ordinals) else default
+
+
+def _holes(entries: Sequence[Entry], gaps: Sequence[Json]) -> int:
+    """Count the numbers of each epoch that neither an entry has nor a gap counts."""
+    seqs: dict[int, list[int]] = defaultdict(list)
+    for entry in entries:
+        epoch, seq = entry.position
+        seqs[epoch].append(seq)
+    counted: Counter[int] = Counter()
+    for gap in gaps:
+        counted[gap["epoch"]] += gap["lost"] or 0
+    return sum(max(0, max(found) - len(set(found)) - counted[epoch]) for epoch, found in seqs.items())
+
+
+def _closes_by_us(told: Told) -> int:
+    return sum(end == "detached" and (code is None or code in ABRUPT) for code, end in told.closes)

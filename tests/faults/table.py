@@ -1,0 +1,119 @@
+"""A pytest plugin: a case must give its figures, and the run ends with a table of all of them.
+
+`--figures FILE` keeps them as JSON lines, and fails a run in which a case did not take place.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults.figures import Figures
+
+Json = dict[str, Any]
+
+OVERHANG = 2.0
+"""Seconds that a gap may be longer than what it stands for."""
+EXPECTED = (
+    *("A01", "A02", "A04", "A05", "A06", "A07", "A08", "A09", "A10", "A11", "A13", "A14", "A15", "A16", "A17", "A18"),
+    *("A20", "A22", "A23", "A24", "A25", "D01", "D02", "D04", "D13", "D14", "D16"),
+)
+"""Cases without whose figures a whole run is no run."""
+_PROPERTY = "figures"
+_rows: list[Json] = []
+
+
+class Case:
+    """Take the figures of one case."""
+
+    def __init__(self, request: pytest.FixtureRequest, name: str) -> None:
+        self._node = request.node
+        self._name = name
+        self.rows: list[Json] = []
+
+    def show(self, figures: Figures, *, overhang: float = OVERHANG, **more: object) -> None:
+        """Print figures as one line of JSON and hold them to the law; `more` are the case's own."""
+        row = {"case": self._name, "variant": _variant(self._node.name), **asdict(figures), "more": more}
+        self.rows.append(row)
+        self._node.user_properties.append((_PROPERTY, json.dumps(row)))
+        sys.stdout.write(f"{json.dumps(row)}\n")
+        assert figures.is_lawful, figures
+        assert figures.gap_overhang_s <= overhang, figures
+
+
+def _variant(name: str) -> str:
+    return name.partition("[")[2].removesuffix("]")
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> Case:
+    """Give what takes the figures of a test marked `case(NAME)`; a test that gives none has failed."""
+    [name] = request.node.get_closest_marker("case").args
+    return Case(request, name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", type=Path, help="write the figures of all cases to this file; none may be missing")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("case") is not None:
+            item.add_marker("faults")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    mute = _PROPERTY not in dict(item.user_properties)
+    if report.when == "call" and report.passed and mute and item.get_closest_marker("case") is not None:
+        report.outcome, report.longrepr = "failed", "the case gave no figures"
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name == _PROPERTY:
+                _rows.append({**json.loads(str(value))})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path: Path | None = session.config.getoption("--figures")
+    if path is None or hasattr(session.config, "workerinput"):
+        return
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in sorted(_rows, key=_place)))
+    if missing := _missing():
+        sys.stdout.write(f"\nno figures of {', '.join(missing)}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _rows:
+        return
+    columns = list(Figures.__dataclass_fields__)
+    table = Table(
+        "case", "variant", *columns, title=f"{len(_rows)} rows of {len({row['case'] for row in _rows})} cases"
+    )
+    for row in sorted(_rows, key=_place):
+        table.add_row(row["case"], row["variant"], *(f"{row[name]:g}" for name in columns))
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table)
+    terminalreporter.write_line(captured.get())
+
+
+def _place(row: Json) -> tuple[str, str]:
+    return row["case"], row["variant"]
+
+
+def _missing() -> list[str]:
+    return sorted(set(EXPECTED) - {row["case"] for row in _rows})

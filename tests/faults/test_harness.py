@@ -1,0 +1,285 @@
+"""The harness itself: the oracle sees what is wrong, the proxy does what it is told, failpoints are a test's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import failpoints, oracle
+from tests.faults.oracle import Json, Record
+from tests.faults.proxy import Proxy
+from tests.support.stage import Entry
+
+pytestmark = [pytest.mark.faults, pytest.mark.quarter]
+
+BEGAN = 1_000_000.0
+
+
+def frame(number: int) -> bytes:
+    return json.dumps({"type": "tick", "event_id": f"event_{number}"}).encode()
+
+
+def written(path: Path, count: int = 10) -> Path:
+    """Write the ledger of a call that says something each second, with an outage from 5 to 7."""
+    head = {"call_id": "rtc_1"}
+    lines: list[Json] = [{"kind": "attach", "sideband": "sb1", "at": BEGAN}]
+    for number in range(1, count + 1):
+        if number == 5:
+            lines.append({"kind": "detach", "sideband": "sb1", "at": BEGAN + 4.5, "code": 1006, "end": "aborted"})
+        if number == 8:
+            lines.append({"kind": "attach", "sideband": "sb2", "at": BEGAN + 7.5})
+        digest = hashlib.sha256(frame(number)).hexdigest()
+        event = {"ordinal": number, "sha256": digest, "event_id": f"event_{number}", "at": BEGAN + number}
+        lines.append({"kind": "event", "sidebands": [] if 5 <= number < 8 else ["sb1"], **event})
+    lines.append({"kind": "end", "at": BEGAN + count + 1})
+    path.write_text("".join(json.dumps(head | line) + "\n" for line in lines))
+    return path
+
+
+def time(seconds: float) -> str:
+    return datetime.fromtimestamp(BEGAN + seconds, UTC).isoformat()
+
+
+def entry(seq: int, kind: str, payload: bytes, **fields: Any) -> Entry:
+    known = {"epoch": 1, "seq": seq, "kind": kind, "type": None, "event_id": None, "stripped": False}
+    return Entry(known | fields, payload, embedded=True)
+
+
+def sound() -> tuple[list[Entry], list[Json]]:
+    """Give a good record of that call."""
+    stored = [*range(1, 5), None, *range(8, 11)]
+    entries = [
+        entry(seq, "gap", b"{}") if number is None else entry(seq, "event", frame(number), event_id=f"event_{number}")
+        for seq, number in enumerate(stored, 1)
+    ]
+    gap = {"reason": "reattach", "from": time(4.5), "to": time(7.5), "lost": None, "epoch": 1}
+    return entries, [gap]
+
+
+def spoilt(entries: list[Entry], gaps: list[Json], what: str) -> None:
+    match what:
+        case "missing_unexplained":
+            del entries[6]
+            entries[6:] = [entry(7, "event", each.payload) for each in entries[6:]]
+        case "missing_unexplained in time":
+            gaps[0] |= {"from": time(20), "to": time(21)}
+        case "missing_unexplained in place":
+            entries[4], entries[5] = entry(5, "event", frame(8)), entry(6, "gap", b"{}")
+        case "dup":
+            entries.append(entry(9, "event", frame(10)))
+        case "holes":
+            entries[7] = entry(9, "event", frame(10))
+        case "conflicts":
+            entries[0] = entry(1, "event", b'{"type":"tick","event_id":"event_1","more":1}', event_id="event_1")
+        case "inversions":
+            entries[0], entries[1] = entry(1, "event", frame(2)), entry(2, "event", frame(1))
+        case "gap_overhang_s":
+            gaps[0]["to"] = time(10)
+
+
+def test_a_good_record_is_lawful(tmp_path: Path) -> None:
+    entries, gaps = sound()
+    figures = oracle.verify(
+        oracle.read_ledger(written(tmp_path / "l")).values(), {"rtc_1": Record(entries, gaps)}, rss=1, loop_gap=2
+    )
+    assert figures.is_lawful
+    assert (figures.produced, figures.stored, figures.missing) == (10, 7, 3)
+    assert (figures.gap_s, figures.gap_overhang_s, figures.rss, figures.loop_gap) == (3.0, 0.0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("missing_unexplained", "missing_unexplained in time", "missing_unexplained in place"),
+        *("dup", "holes", "conflicts", "inversions", "gap_overhang_s"),
+    ],
+)
+def test_the_oracle_sees_each_thing_that_can_be_wrong(tmp_path: Path, what: str) -> None:
+    entries, gaps = sound()
+    spoilt(entries, gaps, what)
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    figures = oracle.verify(told, {"rtc_1": Record(entries, gaps)}, rss=0, loop_gap=0)
+    assert getattr(figures, what.partition(" ")[0]) > 0
+
+
+def test_a_gap_that_counts_explains_no_more_than_it_counts(tmp_path: Path) -> None:
+    entries, gaps = sound()
+    gaps.append({"reason": "shed", "from": time(1), "to": time(3), "lost": 1, "epoch": 1})
+    del entries[0:2]
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    figures = oracle.verify(told, {"rtc_1": Record(entries, gaps)}, rss=0, loop_gap=0)
+    assert (figures.missing, figures.missing_unexplained) == (5, 1)
+
+
+# --- the proxy --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[Proxy]:
+    """Run a proxy before a server that sends back what it gets."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(65536):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server, Proxy("127.0.0.1", server.sockets[0].getsockname()[1]) as proxy:
+        yield proxy
+
+
+async def test_without_a_fault_the_proxy_changes_nothing() -> None:
+    async with echoing() as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"x" * 200_000)
+        assert await reader.readexactly(200_000) == b"x" * 200_000
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "least"),
+    [
+        pytest.param({"delay": 0.2}, 0.2, id="delay"),
+        pytest.param({"rate": 500.0}, 0.2, id="rate"),
+        pytest.param({"slices": 7}, 0.0, id="slices"),
+    ],
+)
+async def test_what_is_slow_arrives_whole(fault: Json, least: float) -> None:
+    async with echoing() as proxy:
+        for name, value in fault.items():
+            setattr(proxy.down, name, value)
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        began = asyncio.get_running_loop().time()
+        writer.write(b"0123456789" * 10)
+        assert await reader.readexactly(100) == b"0123456789" * 10
+        # the last piece of a paced message has nothing to wait for
+        assert asyncio.get_running_loop().time() - began >= least * 0.9 or fault == {"rate": 500.0}
+        writer.close()
+
+
+async def test_bytes_are_turned_over_where_they_should_be() -> None:
+    async with echoing() as proxy:
+        proxy.down.flip_every = 10
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(bytes(30))
+        assert await reader.readexactly(30) == (bytes(9) + b"\x10") * 3
+        writer.close()
+
+
+async def test_a_black_hole_swallows_until_it_is_healed() -> None:
+    async with echoing() as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        proxy.down.swallow = True
+        writer.write(b"two")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(3)
+        proxy.down.heal()
+        writer.write(b"three")
+        assert await reader.readexactly(5) == b"three"
+        writer.close()
+
+
+async def test_a_stalled_way_gives_everything_when_it_is_healed() -> None:
+    async with echoing() as proxy:
+        proxy.down.stall = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"waits")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(5)
+        proxy.down.heal()
+        proxy.switched()
+        assert await reader.readexactly(5) == b"waits"
+        writer.close()
+
+
+async def test_a_fault_concerns_those_that_are_picked() -> None:
+    async with echoing() as proxy:
+        proxy.concerns = lambda head: head.startswith(b"bad")
+        proxy.down.swallow = True
+        good, bad = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(2)]
+        bad[1].write(b"bad")
+        good[1].write(b"good")
+        assert await good[0].readexactly(4) == b"good"
+        assert [link.head for link in proxy.picked()] == [b"bad"]
+        good[1].close()
+        bad[1].close()
+
+
+async def test_a_reset_and_a_half_close_are_seen_as_what_they_are() -> None:
+    async with echoing() as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"one")
+        await reader.readexactly(3)
+        proxy.links[0].half_close()
+        assert await reader.read() == b""
+        writer.write(b"still taken")
+        await writer.drain()
+        other, other_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        other_writer.write(b"two")
+        await other.readexactly(3)
+        proxy.links[-1].reset()
+        with pytest.raises(ConnectionResetError):
+            await other.read()
+        writer.close()
+        other_writer.close()
+
+
+# --- failpoints -------------------------------------------------------------------------------------
+
+
+def passes(count: int, install: Callable[[Any], None]) -> int:
+    """Lay a failpoint that raises over a function of this module; gives how many of its passings failed."""
+    failed = 0
+
+    class Holder:
+        def work(self) -> None:
+            pass
+
+    install(Holder)
+    for _ in range(count):
+        try:
+            Holder().work()
+        except failpoints.Failed:
+            failed += 1
+    return failed
+
+
+@pytest.mark.parametrize(("when", "failures"), [("", 1), ("@3", 1), ("@3+", 3), ("@9", 0)])
+def test_a_failpoint_acts_at_its_passing(
+    when: str, failures: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    def install(holder: type) -> None:
+        monkeypatch.setattr(request.module, "Held", holder, raising=False)
+        monkeypatch.setitem(failpoints.OTHERS, "held", failpoints.Place(f"{__name__}:Held.work"))
+        failpoints.install(f"held=raise{when}")
+
+    assert passes(5, install) == failures
+
+
+@pytest.mark.parametrize("order", ["nowhere=kill", "mint.before", "mint.before=explode"])
+def test_a_failpoint_that_makes_no_sense_is_refused(order: str) -> None:
+    with pytest.raises(ValueError, match=r"no failpoint|no action"):
+        failpoints.install(order)
+
+
+def test_a_release_knows_of_no_failpoint() -> None:
+    sources = (Path(__file__).parents[2] / "src").rglob("*.py")
+    assert [path.name for path in sources if "failpoint" in path.read_text().lower()] == []
+
+
+def test_there_are_seventeen_places_of_d02() -> None:
+    assert len(failpoints.PLACES) == 17
