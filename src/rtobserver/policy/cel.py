@@ -8,6 +8,7 @@ long: what could multiply is refused when it is compiled, or bounded by the size
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rtobserver.policy.regexes import PatternError, compile_pattern
@@ -55,14 +56,16 @@ class ConditionFault(Exception):
 class Condition:
     """Be a compiled condition."""
 
-    __slots__ = ("_expression", "_loops", "_regexes", "_terms", "source")
+    __slots__ = ("_expression", "_loops", "_regexes", "_terms", "names", "source")
 
     def __init__(self, source: str, expression: Any, outline: _Outline) -> None:
         self.source = source
         self._expression = expression
         self._loops = outline.loops
         self._regexes = outline.regexes
-        self._terms = 1 + len(source) // 20
+        self._terms = outline.terms
+        self.names = outline.names
+        """Which of event, call and match it speaks of."""
 
     def matches(self, scope: Mapping[str, Json], *, frame: bytes = b"") -> bool:
         """Say whether the condition is true; raise `ConditionFault` when it cannot be evaluated.
@@ -71,14 +74,12 @@ class Condition:
         tell without the field (`a || b`). `frame` is the event as bytes; by its size a condition
         that would take long is not evaluated, which is a fault.
         """
-        if len(frame) > MAX_EVENT:
+        if "event" in self.names and len(frame) > MAX_EVENT:
             raise ConditionFault(f"the event is too large for a condition: {len(frame)} bytes, {MAX_EVENT} are taken")
-        if (self._loops or self._regexes) and self._cost(frame) > MAX_COST:
+        if self.cost(frame) > MAX_COST:
             raise ConditionFault("the event is too large for what the condition does with it")
-        data = {"event": scope.get("event") or {}, "call": scope.get("call") or {}}
-        data["match"] = {name: each for name, each in (scope.get("match") or {}).items() if each is not None}
         try:
-            value = self._expression.eval(data=data)
+            value = self._expression.eval(_shown(scope))
             told = value.value()
         except _PROBLEMS as problem:
             raise ConditionFault(_sentence(problem)) from None
@@ -91,31 +92,61 @@ class Condition:
             return False
         raise ConditionFault(_sentence(told))
 
-    def _cost(self, frame: bytes) -> int:
+    def cost(self, frame: bytes) -> int:
         """Bound from above what an evaluation costs, in nanoseconds or so."""
-        values = frame.count(b",") + frame.count(b"{") + frame.count(b"[") + len(self.source) // 2
-        length = len(frame) + len(self.source) + 4096
-        once = self._terms * (20 * values + length) + 5 * length * self._regexes
+        values = length = 0
+        if "event" in self.names:
+            values = frame.count(b",") + frame.count(b"{") + frame.count(b"[")
+            length = len(frame)
+        values += len(self.source) // 2 + 200
+        length += len(self.source) + 4096
+        once = 20_000 + self._terms * (20 * values + length) + 5 * length * self._regexes
         return once * (min(values, MAX_STEPS) if self._loops else 1)
 
 
-def compile_condition(source: str) -> Condition:
-    """Compile and type-check a condition; raise `ConditionError`, or `CelMissing` without the extra."""
+class Shown(dict[str, Json]):
+    """Be a scope that several conditions look at; it is made ready for the library once."""
+
+    __slots__ = ("activation",)
+
+    def __init__(self, names: Mapping[str, Json]) -> None:
+        super().__init__(names)
+        self.activation: Any = None
+
+
+def _shown(scope: Mapping[str, Json]) -> Any:
+    if isinstance(scope, Shown) and scope.activation is not None:
+        return scope.activation
+    data = {"event": scope.get("event") or {}, "call": scope.get("call") or {}}
+    data["match"] = {name: each for name, each in (scope.get("match") or {}).items() if each is not None}
+    activation = _environment().Activation(data=data)
+    if isinstance(scope, Shown):
+        scope.activation = activation
+    return activation
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
     try:
         from cel_expr_python import cel
     except ImportError:
         raise CelMissing from None
+    return cel.NewEnv(variables=dict.fromkeys(NAMES, cel.Type.DYN))
+
+
+def compile_condition(source: str) -> Condition:
+    """Compile and type-check a condition; raise `ConditionError`, or `CelMissing` without the extra."""
+    environment = _environment()
     if len(source) > MAX_SOURCE:
         raise ConditionError(f"it is longer than {MAX_SOURCE} characters")
     outline = _outline(source)
-    environment = cel.NewEnv(variables=dict.fromkeys(NAMES, cel.Type.DYN))
     try:
         expression = environment.compile(source)
-        kind = expression.return_type()
+        kind = expression.return_type().name()
     except _PROBLEMS as problem:
         raise ConditionError(_sentence(problem)) from None
-    if kind not in (cel.Type.BOOL, cel.Type.DYN):
-        raise ConditionError(f"it gives {kind.name()}, and a condition has to give BOOL")
+    if kind not in ("BOOL", "DYN"):
+        raise ConditionError(f"it gives {kind}, and a condition has to give BOOL")
     return Condition(source, expression, outline)
 
 
@@ -123,6 +154,9 @@ class _Outline(NamedTuple):
     loops: bool
     regexes: int
     """Instructions of all programs."""
+    terms: int
+    """Steps that may take time in proportion to what they look at."""
+    names: frozenset[str]
 
 
 def _outline(source: str) -> _Outline:
@@ -142,7 +176,8 @@ def _outline(source: str) -> _Outline:
             depth -= 1
         elif sign == "matches" and tokens[index + 1 : index + 2] == ["("]:
             regexes += _pattern_size(tokens, index + 2)
-    return _Outline(loops, regexes)
+    terms = 1 + sum(sign in ("=", "!", "+", "in", "(", "[", "{") for sign in tokens)
+    return _Outline(loops, regexes, terms, frozenset(NAMES) & frozenset(tokens))
 
 
 def _pattern_size(tokens: list[str], start: int) -> int:

@@ -143,8 +143,7 @@ class Search:
 
     def end(self) -> list[tuple[int, str]]:
         """Take note that the text is complete; give what that completes."""
-        found = self._feed(self._stream.end())
-        return self._quote(found, " ") if found else []
+        return self.add(SPACE)
 
     def _follow(self, automaton: ahocorasick.Automaton, before: str) -> None:
         """Go on with an automaton, as if it had seen `before`."""

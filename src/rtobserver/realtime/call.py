@@ -210,6 +210,11 @@ class CallState:
         """Say whether an item or response of this id is on record."""
         return self._fold.talk.knows(id_)
 
+    def response_of(self, item_id: str) -> str | None:
+        """Give the response that an item is the output of; None where that is not known."""
+        item = self._items.get(item_id)
+        return None if item is None else item.response_id
+
     def open_ids(self) -> list[str]:
         """List the items and responses that go on: the user's speech, what the model is making."""
         talk = self._fold.talk

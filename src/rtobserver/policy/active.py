@@ -1,0 +1,121 @@
+"""Hold the policies in force in this process, and count what they did. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rtobserver.policy.book import Book, Rule
+from rtobserver.policy.rules import Mode, Policy, PolicySet
+
+MAX_FAULTS_SHOWN = 10
+MAX_PROFILES = 256
+"""Profiles whose rules are kept sorted."""
+
+_MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faulted:
+    """Be one fault of a policy."""
+
+    call_id: str
+    at: int
+    """Microseconds since 1970."""
+    age: float
+    """The call's age in seconds."""
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """Be what a policy did in this process since it was loaded first."""
+
+    policy: Policy
+    matched: int = 0
+    """Times its trigger and its condition were true."""
+    acted: int = 0
+    would: int = 0
+    """Times that it would have acted in enforce mode."""
+    faults: int = 0
+    last_faults: deque[Faulted] = field(default_factory=lambda: deque(maxlen=MAX_FAULTS_SHOWN))
+    demoted_at: int | None = None
+    """When it was demoted to observe, in microseconds since 1970; a reload takes it back."""
+
+    @property
+    def mode(self) -> Mode:
+        """Give the mode that holds now."""
+        return self.policy.mode if self.demoted_at is None else "observe"
+
+
+def _nobody(policy: Policy, at: int) -> None:
+    """Tell nobody."""
+
+
+class Active:
+    """Be the policies in force, for all calls of a process or of a replay."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        self.demoted: Callable[[Policy, int], None] = _nobody
+        """Told once when a policy is demoted: the policy, and when (microseconds since 1970)."""
+        self.generation = 0
+        """Raised by each `replace`."""
+        self._standings: dict[str, Standing] = {}
+        self._minutes: dict[str, deque[int]] = {}
+        self._take(policies)
+
+    def replace(self, policies: PolicySet) -> None:
+        """Put another set in force; counts of policies that stay go on, demotions do not.
+
+        Raises what the compilers of phrases, patterns and conditions raise; then the old set stays.
+        """
+        self._take(policies)
+        self.generation += 1
+
+    def _take(self, policies: PolicySet) -> None:
+        self._rules = [Rule(number, policy) for number, policy in enumerate(policies.policies)]
+        self._books: dict[str, Book] = {}
+        self.policies = policies
+        before, self._standings = self._standings, {}
+        for policy in policies.policies:
+            standing = self._standings[policy.id] = before.get(policy.id) or Standing(policy=policy)
+            standing.policy, standing.demoted_at = policy, None
+        self._minutes = {}
+
+    def book(self, profile: str) -> Book:
+        """Give the rules for calls of a profile."""
+        book = self._books.get(profile)
+        if book is None:
+            if len(self._books) >= MAX_PROFILES:
+                self._books.clear()
+            book = self._books[profile] = Book(self._rules, profile)
+        return book
+
+    def standings(self) -> list[Standing]:
+        """Give what each policy did, in file order."""
+        return list(self._standings.values())
+
+    def standing(self, policy: Policy) -> Standing:
+        """Give what one policy did."""
+        return self._standings.get(policy.id) or Standing(policy=policy)
+
+    def admit(self, policy: Policy, at: int) -> bool:
+        """Count a decision to act against the policy's rate; false once it is demoted."""
+        standing = self.standing(policy)
+        if standing.demoted_at is not None:
+            return False
+        most = policy.limit.per_minute
+        if most <= 0:
+            return True
+        window = self._minutes.setdefault(policy.id, deque())
+        if window and at < window[-1] - _MINUTE_US:
+            window.clear()  # a replay that goes on with an earlier call
+        while window and window[0] <= at - _MINUTE_US:
+            window.popleft()
+        if len(window) < most:
+            window.append(at)
+            return True
+        standing.demoted_at = at
+        self.demoted(policy, at)
+        return False

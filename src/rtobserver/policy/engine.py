@@ -1,0 +1,322 @@
+"""Decide what the policies do about one call. Pure: rules, the call's state, events and ages in, verdicts out."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from rtobserver.policy import rules
+from rtobserver.policy.active import Active
+from rtobserver.policy.book import Plan, Rule
+from rtobserver.policy.deciding import Hit, Moment, Scales
+from rtobserver.policy.rules import Json
+from rtobserver.policy.spoken import Speech
+from rtobserver.policy.timers import TOLERANCE, Timers
+from rtobserver.policy.tools import Called, Tools
+from rtobserver.policy.verdicts import Match, Past, Verdict
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.events import Event
+from rtobserver.realtime.heard import AUDIO_TOKEN_MS
+from rtobserver.realtime.values import identifier
+
+
+class Engine:
+    """Decide for one call, in one epoch.
+
+    `view` gives what conditions and templates see as `call`, at an age. `state` has already taken in
+    an event when the engine is shown it.
+    """
+
+    def __init__(
+        self,
+        active: Active,
+        *,
+        call_id: str,
+        profile: str,
+        started_at: int,
+        state: CallState,
+        view: Callable[[float], Mapping[str, Json]],
+    ) -> None:
+        self.started_at = started_at
+        self._active = active
+        self._profile = profile
+        self._state = state
+        self._generation = active.generation
+        self._book = active.book(profile)
+        self._plans = self._book.plans
+        self._scales = Scales(active, call_id, view)
+        self._speech = Speech(self._book)
+        self._timers = Timers()
+        self._tools = Tools()
+        self._windows: dict[str, list[float]] = {}
+        """For policies that count, the ages of what they counted."""
+        self._spent: set[str] = set()
+        """Policies that are true once in a call, and were."""
+        self._turn_ages: list[float] = []
+        """When turns began, as far as they were recalled."""
+
+    def owes(self) -> bool:
+        """Say whether any policy is for this call."""
+        if self._generation != self._active.generation:
+            self._renew()
+        return bool(self._book.rules)
+
+    def heard(
+        self, event: Event, frame: bytes, *, at: int, age: float, causes: frozenset[str] = frozenset()
+    ) -> list[Verdict]:
+        """Take in an event; give what the policies decide about it, in file order."""
+        if self._generation != self._active.generation:
+            self._renew()
+        self._timers.heard_age = age
+        plan = self._plans.get(event.type, _UNSEEN)
+        if plan is _UNSEEN:
+            plan = self._book.plan(event.type or "")
+        if plan is None:
+            return []
+        hits = self._look(plan, event, frame, age)
+        return self._decide(hits, Moment(event, frame, at, age, causes)) if hits else []
+
+    def tampered(
+        self,
+        keys: tuple[str, ...],
+        event: Event,
+        frame: bytes,
+        *,
+        at: int,
+        age: float,
+        causes: frozenset[str] = frozenset(),
+    ) -> list[Verdict]:
+        """Take in that an event shows that somebody else changed these keys; give what the policies decide."""
+        if self._generation != self._active.generation:
+            self._renew()
+        hits = []
+        for rule in self._book.tampered:
+            named = rule.what.keys if isinstance(rule.what, rules.Tampered) else None
+            touched = tuple(key for key in keys if named is None or key.split(".")[0] in named)
+            if touched:
+                hits.append(Hit(rule, self._match(event, frame, keys=touched)))
+        return self._decide(hits, Moment(event, frame, at, age, causes)) if hits else []
+
+    def wake_at(self) -> float | None:
+        """Give the age at which `woken` may decide something; None where nothing waits for time."""
+        if self._generation != self._active.generation:
+            self._renew()
+        soonest: float | None = None
+        for rule in self._book.timed:
+            if rule.policy.id not in self._spent and (due := self._timers.due(rule)) is not None:
+                soonest = due[0] if soonest is None else min(soonest, due[0])
+        return soonest
+
+    def woken(self, *, at: int, age: float) -> list[Verdict]:
+        """Take in that time passed; give what the policies decide about it, in file order."""
+        if self._generation != self._active.generation:
+            self._renew()
+        hits = []
+        for rule in self._book.timed:
+            due = self._timers.due(rule)
+            if rule.policy.id in self._spent or due is None or due[0] > age + TOLERANCE:
+                continue
+            # the match is made first: the mark forgets which function call it was
+            match = Match(
+                function_call_id=due[1],
+                item_id=None if due[1] is None else self._timers.item_of(due[1]),
+                response_id=self._state.active_response_id,
+            )
+            self._timers.mark(rule, due[1])
+            if not self._scales.is_past(rule.policy.id, due[0]):
+                hits.append(Hit(rule, match))
+        return self._decide(hits, Moment(Event(), b"", at, age, frozenset())) if hits else []
+
+    def recall(self, event: Event, frame: bytes, *, age: float) -> None:
+        """Take in an event that an earlier epoch decided about: texts, windows and timers go on from it."""
+        if self._generation != self._active.generation:
+            self._renew()
+        for rule in self._book.timed:
+            self._timers.lapse(rule, age)
+        self._timers.heard_age = age
+        turns = self._state.turn_count
+        self._turn_ages += [age] * (turns - len(self._turn_ages))
+        plan = self._plans.get(event.type, _UNSEEN)
+        if plan is _UNSEEN:
+            plan = self._book.plan(event.type or "")
+        if plan is None:
+            return
+        hits = self._look(plan, event, frame, age)
+        self._scales.recall(hits, Moment(event, frame, 0, age, frozenset()), turns)
+
+    def restore(self, past: Iterable[Past]) -> None:
+        """Let limits go on from decisions of earlier epochs."""
+        once = (rules.After, rules.Absent, rules.Usage, rules.Turns)
+        policies = {rule.policy.id: rule.policy for rule in self._book.rules.values()}
+        for each in past:
+            policy = policies.get(each.policy)
+            self._scales.restore(each, policy, bisect_right(self._turn_ages, each.age) if self._turn_ages else None)
+            if policy is not None and isinstance(policy.trigger, once):
+                self._spent.add(policy.id)
+
+    # --- what is true -----------------------------------------------------------------------------
+
+    def _look(self, plan: Plan, event: Event, frame: bytes, age: float) -> list[Hit]:
+        """Give the triggers that an event makes true, in file order."""
+        hits: list[Hit] = []
+        if self._speech.is_owed:
+            self._listen(hits, self._speech.settle(), event, frame)
+        if plan.speaker is not None:
+            self._listen(hits, self._speech.take(event, frame, plan.speaker), event, frame)
+        if plan.on:
+            match = self._match(event, frame)
+            hits += [Hit(rule, match) for rule in plan.on if self._counts(rule, age)]
+        if plan.tools:
+            called = self._tools.take(event, frame)
+            if called is not None:
+                match = self._match(event, frame, called)
+                hits += [Hit(rule, match) for rule in plan.tools if called.suits(rule)]
+        if plan.usage:
+            hits += [Hit(rule, self._match(event, frame)) for rule in plan.usage if self._is_used(rule)]
+        if plan.turns:
+            hits += [Hit(rule, self._match(event, frame)) for rule in plan.turns if self._is_turn(rule)]
+        if plan.waits:
+            self._timers.look_at_tools(self._state.waiting_tools, age)
+        if plan.sounds:
+            self._timers.look_at_sound(self._state.quiet_since, age)
+        if len(hits) > 1:
+            hits.sort(key=lambda hit: hit.rule.number)
+        return [hit for hit in hits if not self._is_absent(hit.rule, age)] if hits else hits
+
+    def _listen(self, hits: list[Hit], found: Iterable[tuple[int, str, str]], event: Event, frame: bytes) -> None:
+        for number, text, item_id in found:
+            rule = self._book.rules.get(number)
+            if rule is not None:
+                hits.append(Hit(rule, self._match(event, frame, text=text, item_id=item_id)))
+
+    def _is_absent(self, rule: Rule, age: float) -> bool:
+        """Note that what was to be absent happened, where a rule is about that."""
+        trigger = rule.policy.trigger
+        if not isinstance(trigger, rules.Absent):
+            return False
+        if age <= trigger.within + TOLERANCE:
+            self._spent.add(rule.policy.id)
+        return True
+
+    def _counts(self, rule: Rule, age: float) -> bool:
+        what = rule.what
+        if not isinstance(what, rules.Count):
+            return True
+        ages = self._windows.setdefault(rule.policy.id, [])
+        ages.append(age)
+        while ages and ages[0] < age - what.within - TOLERANCE:
+            del ages[0]
+        if len(ages) < what.at_least:
+            return False
+        ages.clear()
+        return True
+
+    def _is_used(self, rule: Rule) -> bool:
+        what, usage = rule.what, self._state.usage
+        if not isinstance(what, rules.Usage) or rule.policy.id in self._spent:
+            return False
+        if what.meter == "cost_usd":
+            cost = self._state.cost_usd
+            reached = cost is not None and cost >= what.at_least
+        elif what.meter == "total_tokens":
+            reached = usage.total_tokens >= what.at_least
+        else:
+            reached = usage.output_audio * AUDIO_TOKEN_MS >= what.at_least * 1000
+        if reached:
+            self._spent.add(rule.policy.id)
+        return reached
+
+    def _is_turn(self, rule: Rule) -> bool:
+        what = rule.what
+        if not isinstance(what, rules.Turns) or rule.policy.id in self._spent:
+            return False
+        reached = self._state.turn_count >= what.at_least
+        if reached:
+            self._spent.add(rule.policy.id)
+        return reached
+
+    def _match(
+        self,
+        event: Event,
+        frame: bytes,
+        called: Called | None = None,
+        *,
+        text: str | None = None,
+        item_id: str | None = None,
+        keys: tuple[str, ...] = (),
+    ) -> Match:
+        item_id = item_id or event.item_id
+        response_id = event.response_id
+        if response_id is None and item_id is None and event.type is not None:
+            item_id, response_id = _named(frame)
+        if response_id is None and item_id is not None:
+            response_id = self._state.response_of(item_id)
+        return Match(
+            text=text,
+            item_id=item_id,
+            response_id=response_id or self._state.active_response_id,
+            function_call_id=None if called is None else called.id,
+            name=None if called is None else called.name,
+            arguments=None if called is None else called.arguments,
+            keys=keys,
+        )
+
+    # --- what is decided --------------------------------------------------------------------------
+
+    def _decide(self, hits: list[Hit], moment: Moment) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        decided: set[str] = set()
+        turn = self._state.turn_count
+        for rule, match in hits:
+            if rule.policy.id not in decided:
+                verdict = self._scales.weigh(rule, match, moment, turn)
+                if verdict is not None:
+                    decided.add(rule.policy.id)
+                    verdicts.append(verdict)
+        return verdicts
+
+    def _renew(self) -> None:
+        """Go on with the set that is in force now; policies with the same trigger keep what they wait for."""
+        before = {rule.policy.id: rule.policy.trigger for rule in self._book.rules.values()}
+        self._generation = self._active.generation
+        self._book = self._active.book(self._profile)
+        self._plans = self._book.plans
+        after = {rule.policy.id: rule.policy for rule in self._book.rules.values()}
+        kept = {policy_id for policy_id, policy in after.items() if before.get(policy_id) == policy.trigger}
+        self._speech.move(self._book, kept)
+        for policy_id in (before.keys() | after.keys()) - kept:
+            self._timers.forget(policy_id)
+            self._windows.pop(policy_id, None)
+            self._spent.discard(policy_id)
+            policy = after.get(policy_id)
+            if policy is not None and isinstance(policy.trigger, rules.Absent):
+                # it was not there from the start, so it cannot say what was absent
+                self._spent.add(policy_id)
+
+
+class _Id(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
+class _Ids(msgspec.Struct, gc=False):
+    item: _Id | None = None
+    response: _Id | None = None
+
+
+_decode_ids = msgspec.json.Decoder(_Ids).decode
+
+
+def _named(frame: bytes) -> tuple[str | None, str | None]:
+    """Give the ids of the item and the response that a frame holds."""
+    try:
+        ids = _decode_ids(frame)
+    except (ValueError, RecursionError):
+        return None, None
+    item_id = None if ids.item is None else identifier(ids.item.id)
+    return item_id, None if ids.response is None else identifier(ids.response.id)
+
+
+_UNSEEN = Plan()
+"""A type of event that was not looked up before."""

@@ -1,0 +1,97 @@
+"""Say when rules about time are due in one call. Pure; all times are the call's age in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rtobserver.policy import rules
+from rtobserver.policy.book import Rule
+
+TOLERANCE = 1e-6
+"""Ages are made of whole microseconds."""
+MAX_TOOLS = 1_000
+"""Function calls that are remembered as answered or told of."""
+
+
+class Timers:
+    """Keep what rules about time wait for. What was told once is marked, by the policy's id."""
+
+    __slots__ = ("_done", "_quiet_since", "_told_tools", "_tools", "heard_age", "quiet_age")
+
+    def __init__(self) -> None:
+        self.heard_age = 0.0
+        """Age at the latest event."""
+        self.quiet_age: float | None = None
+        """Since when nobody speaks and nothing plays; None before the first sound."""
+        self._quiet_since: int | None = None
+        self._done: dict[str, float] = {}
+        """For policies, the beginning of what they last told of."""
+        self._tools: dict[str, tuple[float, str]] = {}
+        """Function calls without output: since when, and their items."""
+        self._told_tools: dict[str, dict[str, None]] = {}
+
+    def look_at_tools(self, waiting: Mapping[str, tuple[str, int]], age: float) -> None:
+        """Take in which function calls wait for an output."""
+        for call_id in [each for each in self._tools if each not in waiting]:
+            del self._tools[call_id]
+        for call_id, (item_id, _) in waiting.items():
+            self._tools.setdefault(call_id, (age, item_id))
+
+    def look_at_sound(self, quiet_since: int | None, age: float) -> None:
+        """Take in since when nobody speaks and nothing plays, by any clock; None while somebody does."""
+        if quiet_since != self._quiet_since:
+            self._quiet_since = quiet_since
+            self.quiet_age = None if quiet_since is None else age
+
+    def due(self, rule: Rule) -> tuple[float, str | None] | None:
+        """Give the age at which a rule is due, and the function call that it is about; None for never."""
+        trigger, policy_id = rule.policy.trigger, rule.policy.id
+        start: float | None
+        if isinstance(trigger, rules.UnansweredTool):
+            told = self._told_tools.get(policy_id, {})
+            for call_id, (since, _) in self._tools.items():
+                if call_id not in told:
+                    return since + trigger.seconds, call_id
+            return None
+        if isinstance(trigger, rules.After):
+            start, seconds = 0.0, trigger.seconds
+        elif isinstance(trigger, rules.Absent):
+            start, seconds = 0.0, trigger.within
+        elif isinstance(trigger, rules.Idle):
+            start, seconds = self.heard_age, trigger.seconds
+        elif isinstance(trigger, rules.DeadAir):
+            start, seconds = self.quiet_age, trigger.seconds
+        else:
+            return None
+        if start is None or self._done.get(policy_id, -1.0) >= start:
+            return None
+        return start + seconds, None
+
+    def item_of(self, function_call_id: str) -> str | None:
+        """Give the item of a function call that waits."""
+        return self._tools.get(function_call_id, (0.0, None))[1]
+
+    def mark(self, rule: Rule, function_call_id: str | None) -> None:
+        """Note that a rule told of what it is due for."""
+        trigger, policy_id = rule.policy.trigger, rule.policy.id
+        if function_call_id is not None:
+            told = self._told_tools.setdefault(policy_id, {})
+            told[function_call_id] = None
+            if len(told) > MAX_TOOLS:
+                del told[next(iter(told))]
+        elif isinstance(trigger, rules.Idle):
+            self._done[policy_id] = self.heard_age
+        elif isinstance(trigger, rules.DeadAir):
+            self._done[policy_id] = self.quiet_age or 0.0
+        else:
+            self._done[policy_id] = 0.0
+
+    def lapse(self, rule: Rule, age: float) -> None:
+        """Note that whatever was due by then was told of."""
+        while (due := self.due(rule)) is not None and due[0] <= age + TOLERANCE:
+            self.mark(rule, due[1])
+
+    def forget(self, policy_id: str) -> None:
+        """Begin anew for a policy."""
+        self._done.pop(policy_id, None)
+        self._told_tools.pop(policy_id, None)
