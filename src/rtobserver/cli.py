@@ -23,11 +23,13 @@ from rtobserver import __version__, logs
 from rtobserver.clock import SystemClock
 from rtobserver.errors import ConfigError, Mistake, RtobserverError, SchemaMismatch
 from rtobserver.terminal.calls import calls
+from rtobserver.terminal.policies import policies
 from rtobserver.terminal.running import followed, progress, run
 
 if TYPE_CHECKING:
     # each command imports what it needs: `keys list` should not wait for a web server to load
     from rtobserver.config.sections import Config
+    from rtobserver.settings import Settings
 
 DEFAULT_CONFIG = Path("config.toml")
 
@@ -87,13 +89,13 @@ def commands() -> None:
 def serve(config_path: Path, log_format: str | None) -> int:
     """Run the daemon until SIGTERM or Ctrl-C."""
     logs.set_up(_format(log_format))
-    return run(_serve(_usable(config_path)))
+    return run(_serve(config_path, _usable_settings(config_path)))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(path: Path, settings: Settings) -> int:
     from rtobserver.daemon import running
 
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def stopping() -> None:
         # the first signal drains, the second does not wait for anything
@@ -102,7 +104,13 @@ async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping)
-    async with running(config) as daemon, asyncio.TaskGroup() as tasks:
+    # one that comes before the daemon runs is heard when it does, and ends nothing
+    loop.add_signal_handler(signal.SIGHUP, again.set)
+    daemons = running(settings.config, settings.policies, files=settings.files, read=lambda: _usable_settings(path))
+    async with daemons as daemon, asyncio.TaskGroup() as tasks:
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+        if again.is_set():
+            daemon.reload()
         stopped = tasks.create_task(stop.wait(), name="wait for a signal")
         awaited: list[asyncio.Future[Any]] = [stopped, daemon.failed]
         await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
@@ -138,15 +146,15 @@ def check_config(config_path: Path, show: bool) -> int:
     from rtobserver.config.advice import warnings
     from rtobserver.config.display import redacted
 
-    config = _usable(config_path)
+    settings = _usable_settings(config_path)
+    config = settings.config
     for warning in warnings(config, datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC).date()):
         click.echo(f"warning: {warning}", err=True)
     if show:
         click.echo(json.dumps(redacted(config), indent=2))
     else:
-        click.echo(
-            f"{config_path} is good: {len(config.profiles)} profile(s), store {redacted(config)['store']['url']}"
-        )
+        counted = f"{len(config.profiles)} profile(s), {len(settings.policies.policies)} policies"
+        click.echo(f"{config_path} is good: {counted}, store {redacted(config)['store']['url']}")
     return 0
 
 
@@ -305,6 +313,7 @@ def _has_display() -> bool:
 
 
 commands.add_command(calls)
+commands.add_command(policies)
 
 
 @commands.group()
@@ -383,8 +392,19 @@ def keys_revoke(config_path: Path, key_id: str) -> int:
 # --- how commands are run -------------------------------------------------------------------------
 
 
+def _usable_settings(path: Path) -> Settings:
+    """Load a configuration that this release can do, and its policies."""
+    from rtobserver.config.release import unsupported
+    from rtobserver.settings import load
+
+    settings = load(path, os.environ)
+    if mistakes := unsupported(settings.config):
+        raise ConfigError(mistakes)
+    return settings
+
+
 def _usable(path: Path) -> Config:
-    """Load a configuration that this release can do."""
+    """Load a configuration that this release can do, for commands that have no use for policies."""
     from rtobserver.config.load import load
     from rtobserver.config.release import unsupported
 

@@ -26,11 +26,16 @@ from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
 from rtobserver.observation.supervisor import Supervisor
+from rtobserver.outbound import Outbound
+from rtobserver.policy.active import Active
+from rtobserver.policy.rules import Policy, PolicySet
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, FlushReport, Recorder
+from rtobserver.reloading import Reloading, reloading
+from rtobserver.settings import Settings
 from rtobserver.store import database, orders, schema, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
@@ -57,9 +62,10 @@ log = structlog.get_logger()
 class Daemon:
     """Be a running daemon; made by `running`."""
 
-    def __init__(self, supervisor: Supervisor, negotiation: Negotiation, writer: Writer) -> None:
+    def __init__(self, supervisor: Supervisor, negotiation: Negotiation, writer: Writer, reloads: Reloading) -> None:
         self._supervisor = supervisor
         self._negotiation = negotiation
+        self._reloads = reloads
         self.failed = writer.done
         """Is done when the daemon can no longer record; carries the reason."""
         self.public_url = ""
@@ -82,6 +88,10 @@ class Daemon:
             self._negotiation.leave()
             self._supervisor.leave()
 
+    def reload(self) -> None:
+        """Have the configuration read again soon; where it was read from no file, it does nothing."""
+        self._reloads.ask()
+
     def hurry(self) -> None:
         """Have a `drain` that goes on wait for nothing more: calls that should have been hung up are left."""
         if not self._patience.expired():
@@ -89,8 +99,17 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterator[Daemon]:
+async def running(
+    config: Config,
+    policies: PolicySet = PolicySet(),  # noqa: B008 - it is frozen
+    *,
+    files: tuple[Path, ...] = (),
+    read: Callable[[], Settings] | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Daemon]:
     """Run a daemon for the length of the block; leaving the block drains it.
+
+    With `read`, which runs in a thread, policies and webhooks are read again when one of the `files` changes.
 
     Raises:
         StoreBusy: another daemon runs on the same file.
@@ -137,6 +156,9 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         rest = await stack.enter_async_context(Rest(endpoints, credentials, config.upstream, clock))
         quota = Quota(config.limits)
         recorder = Recorder(writer, bounds=Bounds())
+        active = Active(policies)
+        active.demoted = _alarm(metrics)
+        outbound = await stack.enter_async_context(Outbound(config.webhooks, clock, metrics))
         supervisor = Supervisor(
             attach=Attach(endpoints, credentials, config.upstream, config.observer.max_frame),
             rest=rest,
@@ -152,6 +174,8 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
             audio_key=audio_key if config.recording.audio == "strip" else None,
             new_state=lambda profile, model: new_state(profile, model, prices),
             replica_id=replica_id,
+            active=active,
+            outbound=outbound,
         )
         observers.append(supervisor)
         await stack.enter_async_context(supervisor)
@@ -167,7 +191,15 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
                 secret_ttl=config.upstream.secret_ttl,
             )
         )
-        daemon = Daemon(supervisor, negotiation, writer)
+        settings = Settings(config, policies, files)
+        reloads = Reloading(
+            settings,
+            read=read or (lambda: settings),
+            adopt=_adopting(active, outbound, supervisor),
+            clock=clock,
+            metrics=metrics,
+        )
+        daemon = Daemon(supervisor, negotiation, writer, reloads)
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: ["the recorder has stopped"] if writer.done.done() else [],
@@ -191,6 +223,8 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
                     metrics=metrics,
                     health=health,
                     clock=clock,
+                    active=active,
+                    reloading=reloads,
                 ),
                 host=config.operator.host,
                 port=config.operator.port,
@@ -217,6 +251,8 @@ async def running(config: Config, *, clock: Clock | None = None) -> AsyncIterato
         )
         daemon.public_url, daemon.operator_url = public.url, operator.url
         log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
+        if read is not None and files:
+            await stack.enter_async_context(reloading(reloads))
         stack.enter_context(_calm_collector())
         yield daemon
 
@@ -234,6 +270,27 @@ def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
     return CallState(
         model=model, transcription_model=transcriber if isinstance(transcriber, str) else None, prices=prices
     )
+
+
+def _alarm(metrics: Metrics) -> Callable[[Policy, int], None]:
+    """Tell people of policies that are demoted."""
+
+    def demoted(policy: Policy, _at: int) -> None:
+        metrics.policy_demotions.labels(policy.id).inc()
+        log.warning("policy_demoted", policy=policy.id, per_minute=policy.limit.per_minute)
+
+    return demoted
+
+
+def _adopting(active: Active, outbound: Outbound, supervisor: Supervisor) -> Callable[[Settings], None]:
+    """Put other policies and webhooks in force, for calls that go on too."""
+
+    def adopt(settings: Settings) -> None:
+        active.replace(settings.policies)
+        outbound.replace(settings.config.webhooks)
+        supervisor.policies_changed()
+
+    return adopt
 
 
 def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transaction], tuple[bytes, bytes]]:

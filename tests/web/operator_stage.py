@@ -13,9 +13,13 @@ import aiohttp
 import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
-from rtobserver.config.sections import Operator, Retention
+from rtobserver.config.sections import Config, Operator, Profile, Retention, Upstream
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
+from rtobserver.policy.active import Active
+from rtobserver.policy.rules import PolicySet
+from rtobserver.reloading import Reloading
+from rtobserver.settings import Settings
 from rtobserver.store import database as store
 from rtobserver.store import keys
 from rtobserver.store.audit import Audit
@@ -47,6 +51,23 @@ class Facts:
 
 
 @dataclass
+class Files:
+    """What a reload finds; raised if it is an error."""
+
+    found: Settings | Exception
+
+    def read(self) -> Settings:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+def settings(policies: PolicySet) -> Settings:
+    upstream = Upstream(provider="azure", base_url="https://example.com/openai/v1", auth="entra")
+    return Settings(Config(upstream=upstream, profiles=(Profile(name="default"),)), policies, ())
+
+
+@dataclass
 class Answer:
     status: int
     headers: Any
@@ -74,6 +95,9 @@ class Stage:
     metrics: Metrics
     housekeeping: Housekeeping
     key: str
+    active: Active
+    reloads: Reloading
+    files: Files
 
     def make_key(self, *scopes: keys.Scope, expires_at: int | None = None) -> str:
         return keys.create(self.path, name="test", scopes=scopes, expires_at=expires_at, now_us=self.clock.now_us())
@@ -110,9 +134,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def stage(folder: Path, policies: PolicySet | None = None) -> AsyncIterator[Stage]:
     path = stored.fresh(folder)
     clock, facts, metrics = Clock(), Facts(), Metrics()
+    begun = settings(policies or PolicySet())
+    active, files = Active(begun.policies), Files(begun)
+    reloads = Reloading(
+        begun, read=files.read, adopt=lambda found: active.replace(found.policies), clock=clock, metrics=metrics
+    )
     writer = stored.writer_of(path)
     await writer.open()
     try:
@@ -132,10 +161,26 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
                     draining=lambda: facts.draining, broken=lambda: facts.broken, degraded=lambda: facts.degraded
                 ),
                 clock=clock,
+                active=active,
+                reloading=reloads,
             )
             key = keys.create(path, name="reader", now_us=clock.now_us())
             async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:
-                yield Stage(path, listener.url, client, writer, database, clock, facts, metrics, housekeeping, key)
+                yield Stage(
+                    path,
+                    listener.url,
+                    client,
+                    writer,
+                    database,
+                    clock,
+                    facts,
+                    metrics,
+                    housekeeping,
+                    key,
+                    active,
+                    reloads,
+                    files,
+                )
     finally:
         if not writer.done.done():
             await writer.close()

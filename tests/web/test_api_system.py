@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -74,11 +73,3 @@ async def test_the_system_says_how_it_is_doing(api: Stage) -> None:
     assert found["journal"] is None
     assert found["config"] == {"public": {"port": 8080}}
     assert (await api.get("/api/v1/system?since=7d")).json["shed"] == 112
-
-
-async def test_the_active_set_of_policies_is_empty_and_says_so(api: Stage) -> None:
-    assert (await api.get("/api/v1/policies")).json == {
-        "policy_set": hashlib.sha256(b"").hexdigest(),
-        "policies": [],
-        "faults": [],
-    }

@@ -1,8 +1,7 @@
-"""Answer for the daemon as a whole: how it is doing, how it is set, which policies are active."""
+"""Answer for the daemon as a whole: how it is doing, how it is set."""
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from rtobserver.clock import Clock
 from rtobserver.store import facts
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
-from rtobserver.web import queries, shapes
+from rtobserver.web import shapes
 from rtobserver.web.queries import MOMENT
 from rtobserver.web.routes import Answer, Ask, Route
 
@@ -78,35 +77,6 @@ class System(Struct, frozen=True):
     config: Annotated[dict[str, Any], Meta(description="The settings in force, without what is secret.")]
 
 
-class Policy(Struct, frozen=True):
-    """Be one active policy."""
-
-    id: str
-    mode: Literal["observe", "canary", "enforce"]
-    trigger: str
-    actions: list[str]
-    profiles: Annotated[list[str], Meta(description="Empty: all of them.")]
-    decisions: int
-    acted: int
-    faults: int
-
-
-class PolicyFault(Struct, frozen=True):
-    """Be one fault of a policy: what of it could not be done, and why."""
-
-    policy: str
-    at: shapes.Time
-    problem: str
-
-
-class PolicySet(Struct, frozen=True):
-    """Be the active set of policies."""
-
-    policy_set: Annotated[str, Meta(description="The set's hash, which its decisions carry.")]
-    policies: list[Policy]
-    faults: list[PolicyFault]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskSystem:
     """Ask how the daemon is doing."""
@@ -148,11 +118,6 @@ def routes(*, database: Database, writer: Writer, settings: Mapping[str, Any], c
             config=dict(settings),
         )
 
-    async def policies(ask: Ask[queries.Nothing, None]) -> PolicySet:
-        await ask.record("")
-        # this release has no policies: the set is empty, as its hash says
-        return PolicySet(policy_set=hashlib.sha256(b"").hexdigest(), policies=[], faults=[])
-
     return [
         Route(
             name="system.get",
@@ -161,13 +126,5 @@ def routes(*, database: Database, writer: Writer, settings: Mapping[str, Any], c
             query=AskSystem,
             answers=(Answer(description="Replicas, losses, queue, store, versions, settings.", body=System),),
             answer=system,
-        ),
-        Route(
-            name="policies.get",
-            path="/api/v1/policies",
-            summary="Give the active set of policies, with counts and faults.",
-            query=queries.Nothing,
-            answers=(Answer(description="The set.", body=PolicySet),),
-            answer=policies,
         ),
     ]

@@ -16,6 +16,8 @@ from rtobserver.clock import Clock
 from rtobserver.config.sections import Operator
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import CONTENT_TYPE, Metrics
+from rtobserver.policy.active import Active
+from rtobserver.reloading import Reloading
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
@@ -27,6 +29,7 @@ from rtobserver.web import (
     api_erasure,
     api_export,
     api_orders,
+    api_policies,
     api_search,
     api_system,
     codings,
@@ -56,6 +59,8 @@ def operator_app(
     metrics: Metrics,
     health: Health,
     clock: Clock,
+    active: Active,
+    reloading: Reloading,
 ) -> web.Application:
     """Build the application of the operator listener; `settings` are shown and must hold no secrets."""
     app = web.Application()
@@ -76,6 +81,7 @@ def operator_app(
         *api_erasure.routes(housekeeping),
         *api_audit.routes(database),
         *api_system.routes(database=database, writer=writer, settings=settings, clock=clock),
+        *api_policies.routes(database=database, active=active, reloading=reloading, clock=clock),
         _figures(metrics),
         *health_routes(health),
     ]
