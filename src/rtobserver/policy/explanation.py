@@ -1,0 +1,337 @@
+"""Explain why policies did or did not decide anything at one entry of a recorded call. Pure.
+
+Beside the policies as they are, the call is replayed with their triggers alone: without condition, limits,
+profiles and loop breaker. So each term is known by itself, whatever stopped the policy first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import NamedTuple
+
+from rtobserver.config.sections import Secret
+from rtobserver.policy import conditions, rules, wording
+from rtobserver.policy.active import Active
+from rtobserver.policy.difference import Decided, Place
+from rtobserver.policy.recordings import Line
+from rtobserver.policy.replay import Replay, Ruling, decided, uncapped
+from rtobserver.policy.rules import ACTION_NAMES, Json, Limit, Policy, PolicySet
+from rtobserver.policy.sights import Sight, sight
+from rtobserver.policy.templates import TemplateFault, fill
+from rtobserver.policy.verdicts import Match
+from rtobserver.realtime import events
+from rtobserver.realtime.entries import OVERLAP
+
+_WHAT = " what"
+"""Ends the ids of shadows that look for the inner part of a trigger."""
+
+
+class NoSuchEntry(ValueError):
+    """Say that the call has no entry at that position."""
+
+
+class Term(NamedTuple):
+    """Be one thing that a policy depends on."""
+
+    name: str
+    holds: bool | None
+    """None where it stops nothing and proves nothing."""
+    says: str
+    values: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Be why one policy decided what it did."""
+
+    policy: Policy
+    decided: Decided | None
+    verdict: str
+    """In a few words."""
+    terms: tuple[Term, ...]
+    actions: tuple[Mapping[str, Json], ...]
+    """Filled in, as far as that can be done."""
+
+
+class Explainer:
+    """Replay a call up to an entry, and explain."""
+
+    def __init__(self, policies: PolicySet, begin: Callable[[Active], Replay], at: Place) -> None:
+        self._policies = policies.policies
+        self._at = at
+        self._real = begin(Active(uncapped(policies)))
+        self._bare = begin(Active(PolicySet(policies=tuple(_shadows(policies)))))
+        self._bare.is_blind = True
+        self._history: dict[str, list[Ruling]] = {}
+        """Decisions before the entry."""
+        self._hits: dict[str, list[_Hit]] = {}
+        """Triggers that were true, up to the entry and in the time that follows it."""
+        self._found: list[Ruling] = []
+        self._snapshot: _Snapshot | None = None
+        self._conditions = {policy.id: policy.when for policy in self._policies}
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether no further line is needed."""
+        return self._snapshot is not None and self._snapshot.until is not None
+
+    def take(self, line: Line) -> None:
+        """Take in the next entry."""
+        if line.flags & OVERLAP or self.is_done:
+            return
+        if self._snapshot is not None:
+            self._end(line.offset_us / 1e6)
+            return
+        age = line.offset_us / 1e6
+        self._note(self._real.pass_time(age), self._bare.pass_time(age))
+        self._note(self._real.take(line), self._bare.take(line))
+        if self._real.place == self._at:
+            self._snapshot = _Snapshot(
+                event=events.fields(self._real.frame),
+                frame=self._real.frame,
+                call=self._real.view(self._real.age),
+                age=self._real.age,
+                turn=self._real.state.turn_count,
+                causes=self._real.causes,
+                sights={policy.id: sight(policy.trigger, self._real) for policy in self._policies},
+            )
+
+    def finish(self, age: float | None = None) -> list[Explanation]:
+        """Explain; `age` is the call's when it ended, where no further line came.
+
+        Raises:
+            NoSuchEntry: there is none at that position.
+
+        """
+        if self._snapshot is None:
+            raise NoSuchEntry(f"there is no entry at {self._at}")
+        if not self.is_done:
+            self._end(max(age or 0.0, self._snapshot.age))
+        return [self._explain(policy, self._snapshot) for policy in self._policies]
+
+    def _end(self, until: float) -> None:
+        """Let time pass until the next entry: what timers decide meanwhile, they decide at this one."""
+        self._note(self._real.pass_time(until), self._bare.pass_time(until))
+        if self._snapshot is not None:
+            self._snapshot.until = until
+
+    def _note(self, real: Iterable[Ruling], bare: Iterable[Ruling]) -> None:
+        for ruling in bare:
+            id_ = ruling.verdict.policy.id
+            when = self._conditions.get(id_)
+            replay = self._bare
+            scope = _scope(events.fields(replay.frame), replay.view(ruling.age), ruling.verdict.match)
+            part = None if when is None else conditions.evaluate(when, scope, replay.frame)
+            hit = _Hit(ruling, replay.state.turn_count, part is None or part.holds)
+            self._hits.setdefault(id_, []).append(hit)
+        for ruling in real:
+            if ruling.place == self._at:
+                self._found.append(ruling)
+            else:
+                self._history.setdefault(ruling.verdict.policy.id, []).append(ruling)
+
+    # --- one policy -------------------------------------------------------------------------------
+
+    def _explain(self, policy: Policy, at: _Snapshot) -> Explanation:
+        hits = self._hits.get(policy.id, [])
+        hit = next((each for each in hits if each.ruling.place == self._at), None)
+        ruling = next((each for each in self._found if each.verdict.policy.id == policy.id), None)
+        match = Match() if hit is None else hit.ruling.verdict.match
+        age = at.age if hit is None else hit.ruling.age
+        scope = _scope(at.event, {**at.call, "age_seconds": age}, None if hit is None else match)
+        terms = [
+            self._profile(policy),
+            self._trigger(policy, at, hit, hits),
+            *self._condition(policy, at, scope),
+            *self._loop(policy, at),
+            *self._limits(policy, age, at.turn, hits),
+            *self._canary(policy),
+            Term("mode", None, wording.mode(policy), {}),
+        ]
+        filled = () if hit is None else _filled(policy, scope)
+        return Explanation(
+            policy, None if ruling is None else decided(ruling), _verdict(ruling, terms), tuple(terms), filled
+        )
+
+    def _profile(self, policy: Policy) -> Term:
+        profile = self._real.subject.profile
+        holds = policy.profiles is None or profile in policy.profiles
+        return Term("profile", holds, f"{wording.profiles(policy)}; the call's is {profile}", {"call.profile": profile})
+
+    def _trigger(self, policy: Policy, at: _Snapshot, hit: _Hit | None, hits: list[_Hit]) -> Term:
+        seen = at.sights[policy.id]
+        says, values = [wording.trigger(policy), seen.says], dict(seen.values)
+        if hit is not None:
+            match = hit.ruling.verdict.match
+            said = {field.name: getattr(match, field.name) for field in fields(match)}
+            values |= {f"match.{name}": list(v) if isinstance(v, tuple) else v for name, v in said.items() if v}
+            if match.text is not None:
+                says.append(f"matched {match.text!r}")
+        else:
+            earlier = [each for each in hits if each.ruling.place < self._at]
+            if earlier:
+                says.append(f"it matched {len(earlier)} times before, last at {earlier[-1].ruling.place}")
+        says += self._inner(policy, at)
+        return Term("trigger", hit is not None, "; ".join(each for each in says if each), values)
+
+    def _inner(self, policy: Policy, at: _Snapshot) -> list[str]:
+        """Say what came of the inner part of a trigger: what should not be absent, what is counted."""
+        happened = [each.ruling for each in self._hits.get(policy.id + _WHAT, []) if each.ruling.place <= self._at]
+        match policy.trigger:
+            case rules.Absent(within=within):
+                in_time = [each for each in happened if each.age <= within]
+                if in_time:
+                    return [f"it happened at {in_time[0].place}, {in_time[0].age:.3f} s into the call"]
+                return ["it has not happened" if not happened else f"it happened too late, at {happened[0].place}"]
+            case rules.Count(within=within, at_least=least):
+                recent = sum(each.age >= at.age - within for each in happened)
+                return [f"{recent} of {least} came in the last {within:g} s, those counted before among them"]
+        return []
+
+    def _condition(self, policy: Policy, at: _Snapshot, scope: Mapping[str, Json]) -> list[Term]:
+        if policy.when is None:
+            return []
+        whole = conditions.evaluate(policy.when, scope, at.frame)
+        terms = [_term("when", whole, conditions.values(policy.when, scope))]
+        for source in conditions.parts(policy.when):
+            part = conditions.evaluate(source, scope, at.frame)
+            terms.append(_term("  part", part, {}))
+        return terms
+
+    def _loop(self, policy: Policy, at: _Snapshot) -> list[Term]:
+        if not at.causes:
+            return []
+        own = policy.id in at.causes
+        last = self._history.get(policy.id, [])
+        says = f"the entry came of {', '.join(sorted(at.causes))}"
+        if own:
+            says += ", so the policy does not match again in the same turn"
+        return [Term("loop", None if not own or not last else False, says, {"causes": sorted(at.causes)})]
+
+    def _limits(self, policy: Policy, age: float, turn: int, hits: list[_Hit]) -> list[Term]:
+        limit, before = policy.limit, self._history.get(policy.id, [])
+        terms = []
+        if limit.per_call:
+            used = len(before)
+            says = f"{used} of {limit.per_call} in this call are used"
+            terms.append(Term("per_call", used < limit.per_call, says, {"used": used, "left": limit.per_call - used}))
+        if limit.cooldown:
+            left = max(0.0, before[-1].age + limit.cooldown - age) if before else 0.0
+            says = f"{left:.3f} s of {limit.cooldown:g} s are left" if left else "over, or not begun"
+            terms.append(Term("cooldown", not left, says, {"left_seconds": round(left, 6)}))
+        if limit.consecutive > 1:
+            row = _row([each.turn for each in hits if each.holds and each.ruling.place <= self._at], turn)
+            row = (row - 1) % limit.consecutive + 1 if row else 0
+            says = f"{row} of {limit.consecutive} turns in a row matched"
+            terms.append(Term("consecutive", row >= limit.consecutive, says, {"turns": row, "call.turn_count": turn}))
+        return terms
+
+    def _canary(self, policy: Policy) -> list[Term]:
+        if policy.mode != "canary":
+            return []
+        number = canary_number(self._real.subject.call_id)
+        holds = number < policy.canary_percent
+        says = f"the call's number is {number}, {'below' if holds else 'not below'} {policy.canary_percent}"
+        return [Term("canary", None, says, {"number": number, "canary_percent": policy.canary_percent})]
+
+
+def canary_number(call_id: str) -> int:
+    """Give the number from 0 to 99 by which canaries choose calls."""
+    return int.from_bytes(hashlib.sha256(call_id.encode("utf-8", "replace")).digest()[:8], "big") % 100
+
+
+@dataclass(slots=True)
+class _Hit:
+    ruling: Ruling
+    turn: int
+    holds: bool
+    """Whether the condition was true."""
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    event: Mapping[str, Json]
+    frame: bytes
+    call: Mapping[str, Json]
+    age: float
+    turn: int
+    causes: frozenset[str]
+    sights: Mapping[str, Sight]
+    until: float | None = None
+    """Age at the next entry."""
+
+
+def _shadows(policies: PolicySet) -> Iterable[Policy]:
+    for policy in policies.policies:
+        bare = replace(policy, mode="observe", profiles=None, when=None, limit=Limit(per_minute=0), actions=())
+        yield bare
+        match policy.trigger:
+            case rules.Absent(what=inner):
+                yield replace(bare, id=policy.id + _WHAT, trigger=inner)
+            case rules.Count(on=inner):
+                yield replace(bare, id=policy.id + _WHAT, trigger=inner)
+
+
+def _verdict(ruling: Ruling | None, terms: list[Term]) -> str:
+    if ruling is not None:
+        verdict = ruling.verdict
+        if verdict.fault is not None:
+            return f"fault: {verdict.fault}"
+        if verdict.acts:
+            return "acts"
+        return "would act, outside the canary" if verdict.mode == "canary" else "would act, but only observes"
+    for term in terms:
+        if term.holds is False and not term.name.startswith(" "):
+            return f"does nothing: {term.name}"
+    return "does nothing: it had matched before, or the call's budget of actions is used up"
+
+
+def _term(name: str, part: conditions.Part, values: Mapping[str, Json]) -> Term:
+    says = part.source if part.fault is None else f"{part.source}; fault: {part.fault}"
+    return Term(name, part.holds, says, values)
+
+
+def _scope(event: Mapping[str, Json], call: Mapping[str, Json], match: Match | None) -> dict[str, Json]:
+    seen = None
+    if match is not None:
+        seen = {
+            "text": match.text,
+            "item_id": match.item_id,
+            "response_id": match.response_id,
+            "name": match.name,
+            "arguments": match.arguments,
+            "keys": list(match.keys),
+        }
+    return {"event": event, "call": call, "match": seen}
+
+
+def _row(turns: list[int], turn: int) -> int:
+    """Count the turns in a row, up to this one, that matched."""
+    matched = set(turns)
+    row = 0
+    while turn - row in matched:
+        row += 1
+    return row
+
+
+def _filled(policy: Policy, scope: Mapping[str, Json]) -> tuple[Mapping[str, Json], ...]:
+    filled: list[Mapping[str, Json]] = []
+    for action in policy.actions:
+        name = ACTION_NAMES[type(action)]
+        try:
+            filled.append({"action": name, **_plain(fill(action, scope))})
+        except TemplateFault as exc:
+            filled.append({"action": name, "fault": str(exc)})
+    return tuple(filled)
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, Secret):
+        return "***"
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

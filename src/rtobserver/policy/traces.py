@@ -1,0 +1,149 @@
+"""Tell from recorded commands which policies an event came of, as `observation/causes.py` tells it live. Pure.
+
+A command's answer names no cause (protocol.md 2.7), so it is tied by what it is about, and failing that to
+the oldest command of its type. It is upstream's answer to a command that counts, and not what a response
+says of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rtobserver.policy.rules import Json
+from rtobserver.policy.tampering import reflects
+from rtobserver.realtime.events import Event, fields
+from rtobserver.realtime.names import canonical
+from rtobserver.realtime.values import identifier, mapping
+
+PATIENCE = 10.0
+"""Seconds after which an answer is no longer waited for."""
+MAX_IDS = 2_000
+"""Responses and items that are remembered."""
+NOBODY: frozenset[str] = frozenset()
+
+_OF_RESPONSES = frozenset({"response.created", "response.done"})
+_OF_ITEMS = frozenset({"conversation.item.added", "conversation.item.done", "response.output_item.added"})
+
+
+class Traces:
+    """Follow the recorded commands of one call; `policies` names those of commands by their event ids."""
+
+    __slots__ = ("_ids", "_outstanding", "_policies")
+
+    def __init__(self, policies: Mapping[str, str]) -> None:
+        self._policies = policies
+        self._outstanding: dict[str, tuple[float, Mapping[str, Json], frozenset[str]]] = {}
+        self._ids: dict[str, frozenset[str]] = {}
+
+    def policy_of(self, command: Mapping[str, Json]) -> str | None:
+        """Name the policy that a command is of; a file without a store tells it of responses only."""
+        event_id = command.get("event_id")
+        if isinstance(event_id, str) and event_id in self._policies:
+            return self._policies[event_id]
+        named = mapping(mapping(command.get("response")).get("metadata")).get("rtobserver")
+        return named if isinstance(named, str) and named != "operator" else None
+
+    def issued(self, command: Mapping[str, Json], causes: frozenset[str], age: float) -> None:
+        """Take note of a command that went to upstream."""
+        event_id = command.get("event_id")
+        if not isinstance(event_id, str):
+            return
+        self._outstanding[event_id] = (age + PATIENCE, command, causes)
+        if causes and command.get("type") == "conversation.item.create":
+            self._remember(mapping(command.get("item")).get("id"), causes)
+
+    def lost(self) -> None:
+        """Take note that the sideband was lost: nothing that is outstanding will be answered."""
+        self._outstanding.clear()
+
+    def of(self, event: Event, frame: bytes, age: float) -> frozenset[str]:
+        """Name the policies that an event came of."""
+        if not self._outstanding and not self._ids:
+            return NOBODY
+        type_ = canonical(event.type or "")
+        found = self._answered(type_, frame, age) if self._outstanding else NOBODY
+        if not self._ids:
+            return found
+        ids = [event.response_id, event.item_id]
+        if type_ in _OF_RESPONSES:
+            ids.append(identifier(mapping(fields(frame).get("response")).get("id")))
+        elif type_ in _OF_ITEMS:
+            ids.append(identifier(mapping(fields(frame).get("item")).get("id")))
+        for id_ in ids:
+            if id_ is not None:
+                found |= self._ids.get(id_, NOBODY)
+        if found and type_ == "response.output_item.added":
+            self._remember(ids[-1], found)
+        return found
+
+    def _answered(self, type_: str, frame: bytes, age: float) -> frozenset[str]:
+        for event_id in [event_id for event_id, (due, _, _) in self._outstanding.items() if due <= age]:
+            del self._outstanding[event_id]
+        if type_ == "error":
+            refused = mapping(fields(frame).get("error")).get("event_id")
+            if isinstance(refused, str) and refused in self._outstanding:
+                return self._outstanding.pop(refused)[2]
+            return NOBODY
+        wanted = ANSWERS.get(type_)
+        if wanted is None:
+            return NOBODY
+        command_type, answers = wanted
+        asked = [(id_, each) for id_, each in self._outstanding.items() if each[1].get("type") == command_type]
+        answer = fields(frame) if asked else {}
+        for event_id, (_, command, causes) in asked:
+            if answers(command, answer):
+                del self._outstanding[event_id]
+                if causes:
+                    self._remember(mapping(answer.get("response")).get("id"), causes)
+                return causes
+        return NOBODY
+
+    def _remember(self, id_: object, causes: frozenset[str]) -> None:
+        name = identifier(id_)
+        if name is not None:
+            self._ids[name] = self._ids.get(name, NOBODY) | causes
+            if len(self._ids) > MAX_IDS:
+                del self._ids[next(iter(self._ids))]
+
+
+def _always(_asked: Mapping[str, Json], _answer: Mapping[str, Json]) -> bool:
+    return True
+
+
+def _same_response(asked: Mapping[str, Json], answer: Mapping[str, Json]) -> bool:
+    response = mapping(answer.get("response"))
+    wanted = mapping(asked.get("response"))
+    apart = wanted.get("conversation") == "none"
+    if "conversation_id" in response and apart != (response["conversation_id"] is None):
+        return False
+    return (response.get("metadata") or {}) == (wanted.get("metadata") or {})
+
+
+def _cancelled(asked: Mapping[str, Json], answer: Mapping[str, Json]) -> bool:
+    response = mapping(answer.get("response"))
+    return response.get("status") == "cancelled" and asked.get("response_id") in (None, response.get("id"))
+
+
+def _shown(asked: Mapping[str, Json], answer: Mapping[str, Json]) -> bool:
+    # another's update may be answered while ours is under way
+    return reflects(mapping(asked.get("session")), mapping(answer.get("session")))
+
+
+def _same_item(asked: Mapping[str, Json], answer: Mapping[str, Json]) -> bool:
+    wanted = asked.get("item_id") or mapping(asked.get("item")).get("id")
+    return wanted in (answer.get("item_id"), mapping(answer.get("item")).get("id"))
+
+
+ANSWERS: Mapping[str, tuple[str, Callable[[Mapping[str, Json], Mapping[str, Json]], bool]]] = {
+    "session.updated": ("session.update", _shown),
+    "response.created": ("response.create", _same_response),
+    "response.done": ("response.cancel", _cancelled),
+    "output_audio_buffer.cleared": ("output_audio_buffer.clear", _always),
+    "input_audio_buffer.cleared": ("input_audio_buffer.clear", _always),
+    "input_audio_buffer.committed": ("input_audio_buffer.commit", _always),
+    "conversation.item.added": ("conversation.item.create", _same_item),
+    "conversation.item.deleted": ("conversation.item.delete", _same_item),
+    "conversation.item.truncated": ("conversation.item.truncate", _same_item),
+    "conversation.item.retrieved": ("conversation.item.retrieve", _same_item),
+}
+"""What acknowledges which client event, and whether it can be about this one."""
