@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from rtobserver.observation.effects import Effect
-from rtobserver.observation.machine import Machine, Plan
+from rtobserver.observation.machine import Machine
+from rtobserver.observation.plan import Plan
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.entries import Recordable

@@ -10,14 +10,44 @@ import msgspec
 
 from rtobserver.observation.control import Order
 from rtobserver.observation.effects import Effect, Finish, Send
-from rtobserver.observation.machine import Machine, Plan, Resumption
+from rtobserver.observation.machine import Machine
+from rtobserver.observation.plan import Plan, Resumption
+from rtobserver.observation.watch import Watch
+from rtobserver.policy.active import Active
+from rtobserver.policy.rules import Policy, PolicySet
+from rtobserver.policy.view import Subject
 from rtobserver.realtime.call import CallState
-from rtobserver.realtime.entries import Changed, CommandRow, GapRow, OrderRow, Record
+from rtobserver.realtime.entries import Changed, CommandRow, DecisionRow, GapRow, OrderRow, Record
 
 START = 1_800_000_000_000_000
 KEY = b"k" * 32
 
+SUBJECT = Subject(
+    call_id="rtc_1", profile="default", model="gpt-realtime", started_at=START, user="ann", labels={"team": "a"}
+)
+
 T = TypeVar("T")
+
+
+def answers(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give what upstream says to a client event."""
+    match event["type"]:
+        case "session.update":
+            return [{"type": "session.updated", "session": {"object": "realtime.session", **event["session"]}}]
+        case "conversation.item.create":
+            return [{"type": "conversation.item.added", "item": {"status": "completed", **event["item"]}}]
+        case "conversation.item.delete":
+            return [{"type": "conversation.item.deleted", "item_id": event["item_id"]}]
+        case "output_audio_buffer.clear":
+            return [{"type": "output_audio_buffer.cleared"}]
+        case "response.cancel":
+            response = {"id": event["response_id"], "status": "cancelled", "conversation_id": "conv_1", "output": []}
+            return [{"type": "response.done", "response": response}]
+        case "response.create":
+            asked = event.get("response", {})
+            response = {"id": f"resp_{event['event_id']}", "status": "in_progress", "conversation_id": "conv_1"}
+            return [{"type": "response.created", "response": response | {"metadata": asked.get("metadata")}}]
+    raise AssertionError(event)
 
 
 def plan(**changes: object) -> Plan:
@@ -36,11 +66,29 @@ def plan(**changes: object) -> Plan:
 class Play:
     """Feed a machine and keep all that it wanted."""
 
-    def __init__(self, setting: Plan | None = None, *, epoch: int = 1, resumption: Resumption | None = None) -> None:
+    def __init__(
+        self,
+        setting: Plan | None = None,
+        *,
+        epoch: int = 1,
+        resumption: Resumption | None = None,
+        policies: Sequence[Policy] = (),
+        session: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self.now = 100.0
         self.at = START
+        self.active = Active(PolicySet(policies=tuple(policies), hash="0123456789abcdef"))
+        if watch is None:
+            watch = Watch(CallState(), active=self.active, subject=SUBJECT, session=session)
         self.machine = Machine(
-            setting or plan(), CallState(), epoch=epoch, at=START, mono=self.now, resumption=resumption
+            setting or plan(),
+            watch.state,
+            epoch=epoch,
+            at=START,
+            mono=self.now,
+            resumption=resumption,
+            watch=watch,
         )
         self.all: list[Effect] = []
         self._do(self.machine.started(*self.time))
@@ -86,6 +134,15 @@ class Play:
         order = Order(order_id, dict(command), self.at - int(age * 1e6))
         return self._do(self.machine.ordered(order, *self.time))
 
+    def answer_tool(self, key: str, output: str | None, problem: str | None = None) -> list[Effect]:
+        return self._do(self.machine.tool_answered(key, output, problem, *self.time))
+
+    def acknowledge(self, event_id: str) -> None:
+        """Play what upstream says to a client event that was sent."""
+        event = next(event for event in self.sent if event["event_id"] == event_id)
+        for answer in answers(event):
+            self.frame(answer)
+
     def unsent(self, event_id: str) -> list[Effect]:
         return self._do(self.machine.unsent(event_id, "gone", *self.time))
 
@@ -93,6 +150,12 @@ class Play:
     def sent(self) -> list[dict[str, Any]]:
         """Give the client events that were to be sent, in order."""
         return [json.loads(send.text) for send in self.of(Send)]
+
+    @property
+    def decisions(self) -> list[DecisionRow]:
+        """Give what was decided, as it stands at last, in order."""
+        found = {(row.epoch, row.seq, row.policy): row for row in self.of(DecisionRow)}
+        return list(found.values())
 
     @property
     def orders(self) -> dict[str, OrderRow]:

@@ -8,7 +8,7 @@ import pytest
 
 from rtobserver.observation import commands, speech
 from rtobserver.observation.effects import HangUp, Send
-from rtobserver.observation.machine import Resumption
+from rtobserver.observation.plan import Resumption
 from rtobserver.realtime.entries import COMMAND, CommandRow, OrderRow, Record
 from tests.observation.play import START, Play, plan
 

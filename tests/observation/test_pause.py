@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rtobserver.observation.machine import Resumption
 from rtobserver.observation.pause import Pause
+from rtobserver.observation.plan import Resumption
 from rtobserver.realtime.entries import EVENT, GAP, Record
 from tests.observation.play import START, Play
 

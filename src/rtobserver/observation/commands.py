@@ -11,13 +11,15 @@ a response, its metadata; failing that, to the oldest command of that type.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from rtobserver.observation.effects import Effect, Send
 from rtobserver.observation.ledger import Ledger
-from rtobserver.realtime.entries import CommandRow
+from rtobserver.observation.pause import placeholder
+from rtobserver.policy.tampering import reflects
+from rtobserver.realtime.entries import CommandRow, DecisionRow
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.names import canonical
 from rtobserver.realtime.redaction import strip_audio
@@ -32,6 +34,22 @@ Json = dict[str, Any]
 Source = Literal["policy", "operator", "system"]
 HungUpBy = Literal["browser", "operator", "policy", "max_duration", "undelivered", "shutdown", "given_up"]
 """Who or what had a call hung up."""
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Say who or what a command is for."""
+
+    source: Source
+    policy: str | None = None
+    decision: DecisionRow | None = None
+    """What the command carries out."""
+    causes: frozenset[str] = frozenset()
+    """Policies that led to it."""
+    conceals: bool = False
+    """Whether it may repeat what must not be stored: then a placeholder is recorded in its stead."""
+
+
+OPERATOR = Author("operator")
 
 
 class Told(msgspec.Struct):
@@ -50,8 +68,19 @@ class Told(msgspec.Struct):
 Tell = Callable[[Told], list[Effect]]
 
 
+class Follows(Protocol):
+    """Follow what is sent, and what comes of it."""
+
+    def issued(self, event: Json, author: Author) -> None:
+        """Take note of a client event that is sent now, with its ids."""
+
+    def answered(self, event: Json, author: Author, told: Told) -> None:
+        """Take note that it was acknowledged or refused."""
+
+
 class _Outstanding(msgspec.Struct):
     row: CommandRow
+    author: Author
     event: Json
     due: float
     tell: Tell
@@ -60,12 +89,13 @@ class _Outstanding(msgspec.Struct):
 class Commands:
     """Keep the commands of one epoch that are outstanding."""
 
-    __slots__ = ("_audio_key", "_ledger", "_outstanding")
+    __slots__ = ("_audio_key", "_ledger", "_outstanding", "follower")
 
     def __init__(self, ledger: Ledger, audio_key: bytes | None) -> None:
         self._ledger = ledger
         self._audio_key = audio_key
         self._outstanding: dict[str, _Outstanding] = {}
+        self.follower: Follows | None = None
 
     @property
     def due(self) -> float | None:
@@ -75,9 +105,7 @@ class Commands:
     def __bool__(self) -> bool:
         return bool(self._outstanding)
 
-    def issue(
-        self, event: Json, source: Source, tell: Tell, at: int, mono: float, policy: str | None = None
-    ) -> list[Effect]:
+    def issue(self, event: Json, author: Author, tell: Tell, at: int, mono: float) -> list[Effect]:
         """Record and send a client event, under an `event_id` of ours; an item of ours gets such an id too."""
         effects: list[Effect] = []
         if len(self._outstanding) >= MAX_OUTSTANDING:
@@ -86,22 +114,37 @@ class Commands:
         event = {**event, "event_id": event_id}
         if event.get("type") == "conversation.item.create" and isinstance(event.get("item"), dict):
             event["item"] = {"id": event_id, **event["item"]}
-        row = CommandRow(
-            self._ledger.epoch, self._ledger.seq, event_id, str(event.get("type")), source, "sent", at, policy=policy
-        )
+        row = self._row(event_id, str(event.get("type")), author, "sent", at)
         body = msgspec.json.encode(event)
-        kept = body if self._audio_key is None else strip_audio(body, None, self._audio_key)[0]
-        self._outstanding[event_id] = _Outstanding(row, event, mono + PATIENCE, tell)
-        effects += [self._ledger.command(row, kept, at, mono), row, Send(event_id, body.decode())]
+        if author.conceals:
+            kept = placeholder(body, [text for text in (_item_id(event),) if text])
+        else:
+            kept = body if self._audio_key is None else strip_audio(body, None, self._audio_key)[0]
+        self._outstanding[event_id] = _Outstanding(row, author, event, mono + PATIENCE, tell)
+        if self.follower is not None:
+            self.follower.issued(event, author)
+        record = self._ledger.command(row, kept, at, mono)
+        effects += [record, row, Send(event_id, body.decode(), row, author.decision)]
         return effects + tell(Told("sent", at, mono, event_id))
 
-    def note(self, body: Json, source: Source, at: int, mono: float) -> tuple[str, list[Effect]]:
+    def note(self, body: Json, author: Author, at: int, mono: float) -> tuple[str, list[Effect]]:
         """Record something that was done to the recording itself, and that upstream never hears of; gives its id."""
         event_id = self._ledger.next_command_id()
-        row = CommandRow(
-            self._ledger.epoch, self._ledger.seq, event_id, str(body["type"]), source, "acknowledged", at, at
-        )
+        row = self._row(event_id, str(body["type"]), author, "acknowledged", at)
+        row.acknowledged_at = at
         return event_id, [self._ledger.command(row, msgspec.json.encode({**body, "event_id": event_id}), at, mono), row]
+
+    def hang_up(self, body: Json, author: Author, at: int, mono: float) -> tuple[CommandRow, list[Effect]]:
+        """Record that the call is to be ended; upstream is asked for that by other means than a client event."""
+        event_id = self._ledger.next_command_id()
+        row = self._row(event_id, str(body["type"]), author, "sent", at)
+        return row, [self._ledger.command(row, msgspec.json.encode({**body, "event_id": event_id}), at, mono), row]
+
+    def _row(
+        self, event_id: str, type_: str, author: Author, state: Literal["sent", "acknowledged"], at: int
+    ) -> CommandRow:
+        epoch, seq = self._ledger.epoch, self._ledger.seq
+        return CommandRow(epoch, seq, event_id, type_, author.source, state, at, policy=author.policy)
 
     def heard(self, event: Event, frame: bytes, at: int, mono: float) -> list[Effect]:
         """Take in a server event: it may say what became of a command."""
@@ -149,7 +192,10 @@ class Commands:
             return []
         each.row.state, each.row.error = state, error
         each.row.acknowledged_at = at if state == "acknowledged" else None
-        return [each.row, *each.tell(Told(state, at, mono, event_id, error, answer or {}))]
+        told = Told(state, at, mono, event_id, error, answer or {})
+        if self.follower is not None and state != "unknown":
+            self.follower.answered(each.event, each.author, told)
+        return [each.row, *each.tell(told)]
 
 
 def _always(_asked: Json, _answer: Json) -> bool:
@@ -171,13 +217,23 @@ def _cancelled(asked: Json, answer: Json) -> bool:
     return response.get("status") == "cancelled" and wanted in (None, response.get("id"))
 
 
+def _shown(asked: Json, answer: Json) -> bool:
+    # another's update may be answered while ours is under way
+    return reflects(mapping(asked.get("session")), mapping(answer.get("session")))
+
+
+def _item_id(event: Json) -> str | None:
+    found = mapping(event.get("item")).get("id") or event.get("item_id")
+    return found if isinstance(found, str) else None
+
+
 def _same_item(asked: Json, answer: Json) -> bool:
     wanted = asked.get("item_id") or mapping(asked.get("item")).get("id")
     return wanted in (answer.get("item_id"), mapping(answer.get("item")).get("id"))
 
 
 _ANSWERS: dict[str, tuple[str, Callable[[Json, Json], bool]]] = {
-    "session.updated": ("session.update", _always),
+    "session.updated": ("session.update", _shown),
     "response.created": ("response.create", _same_response),
     "response.done": ("response.cancel", _cancelled),
     "output_audio_buffer.cleared": ("output_audio_buffer.clear", _always),

@@ -8,11 +8,11 @@ drain gives back what was not sent, so that the next run of the daemon does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Protocol
 
 import msgspec
 
-from rtobserver.observation.commands import Commands, HungUpBy, Json, Source, Tell, Told
+from rtobserver.observation.commands import OPERATOR, Author, Commands, HungUpBy, Json, Tell, Told
 from rtobserver.observation.effects import Effect
 from rtobserver.observation.farewell import Farewell
 from rtobserver.observation.ledger import Ledger
@@ -26,7 +26,7 @@ ORDER_SECONDS = 10.0
 """An order that was not sent by then is not sent any more (design, section 8)."""
 GOODBYE_SECONDS = 5.0
 """How long a goodbye may take, unless the order says otherwise."""
-OPERATOR = {"rtobserver": "operator"}
+METADATA = {"rtobserver": "operator"}
 """Metadata of responses that an operator ordered."""
 
 
@@ -38,9 +38,22 @@ class Order(msgspec.Struct, frozen=True):
     ordered_at: int
 
 
+class HangsUp(Protocol):
+    """Have the call ended (`machine.py`)."""
+
+    def __call__(self, by: HungUpBy, at: int, mono: float, author: Author | None = None) -> list[Effect]:
+        """Begin to end it; a second time changes nothing."""
+
+
 class _Waiting(msgspec.Struct):
-    order: Order
+    event: Json
+    author: Author
+    tell: Tell
     due: float
+
+
+Ended = Callable[[int, str | None], list[Effect]]
+"""Is told, with the time, that the call was ended, or why it was not."""
 
 
 class Control:
@@ -49,6 +62,7 @@ class Control:
     __slots__ = (
         "_doubtful_id",
         "_farewell",
+        "_follows",
         "_hang_up",
         "_hang_ups",
         "_ledger",
@@ -69,7 +83,7 @@ class Control:
         state: CallState,
         *,
         audio_key: bytes | None,
-        hang_up: Callable[[HungUpBy, int, float], list[Effect]],
+        hang_up: HangsUp,
         tags: Iterable[str] = (),
         pause: Pause | None = None,
     ) -> None:
@@ -84,8 +98,9 @@ class Control:
         self.speech = Speech(self.commands)
         self._farewell: Farewell | None = None
         self._waiting: list[_Waiting] = []
-        self._hang_ups: list[str] = []
+        self._hang_ups: list[Ended] = []
         self._doubtful_id: str | None = None
+        self._follows = False
         self._refusal: Told | None = None
         """What orders are told that come when nothing can be done any more."""
         self.is_attentive = self.pause.is_engaged
@@ -106,63 +121,90 @@ class Control:
         if self._refusal is not None:
             return _tell(order)(self._refusal)
         if not self.is_attentive:
-            active_id = self._state.active_response_id
-            self.speech.active_id = None if active_id == self._doubtful_id else active_id
+            self._learn_speech()
         due = mono + ORDER_SECONDS - max(0, at - order.ordered_at) / 1e6
         command = order.command
         match command.get("type"):
             case "say":
-                event = spoken(str(command.get("text", "")), OPERATOR)
-                effects = self.speech.wish(event, "operator", _tell(order), at, mono, due=due)
-            case "hangup" if command.get("goodbye"):
-                effects = self._say_goodbye(order, at, mono)
+                event = spoken(str(command.get("text", "")), METADATA)
+                effects = self.speech.wish(event, OPERATOR, _tell(order), at, mono, due=due)
             case "hangup":
                 effects = self._end_call(order, at, mono)
             case "pause" | "resume" | "tags":
                 effects = self._change_recording(order, at, mono)
-            case _ if not self.speech.is_open:
-                self._waiting.append(_Waiting(order, due))
-                effects = []
             case _:
-                effects = self.commands.issue(command, "operator", _tell(order), at, mono)
+                effects = self.issue(command, OPERATOR, _tell(order), at, mono, due=due)
         return self._looked(effects)
 
     def _end_call(self, order: Order, at: int, mono: float) -> list[Effect]:
-        self._hang_ups.append(order.order_id)
-        return [*self._hang_up("operator", at, mono), OrderRow(order.order_id, "sent", sent_at=at)]
-
-    def _say_goodbye(self, order: Order, at: int, mono: float) -> list[Effect]:
-        if self._farewell is not None:
-            return self._end_call(order, at, mono)
-        after = order.command.get("after")
+        words, after = order.command.get("goodbye"), order.command.get("after")
         seconds = float(after) if isinstance(after, int | float) else GOODBYE_SECONDS
-        event = spoken(str(order.command["goodbye"]), OPERATOR)
-        effects = self.say_goodbye(event, "operator", seconds, at, mono)
-        self._hang_ups.append(order.order_id)
+        # a second goodbye is not waited for
+        goodbye = spoken(str(words), METADATA) if words and self._farewell is None else None
+        effects = self.end_call(goodbye, OPERATOR, seconds, _ended(order), at, mono)
         return [*effects, OrderRow(order.order_id, "sent", sent_at=at)]
 
-    def say_goodbye(
-        self, event: Json, by: Literal["operator", "policy"], seconds: float, at: int, mono: float
+    # --- what orders and policies ask for -------------------------------------------------------
+
+    def issue(
+        self, event: Json, author: Author, tell: Tell, at: int, mono: float, *, due: float | None = None
     ) -> list[Effect]:
-        """Have something said and then end the call, after so many seconds at the latest."""
-        farewell = self._farewell = Farewell(by, seconds, mono)
+        """Send a client event, or as soon as there is a sideband, or not at all after `due`."""
+        if self._refusal is not None:
+            return tell(self._refusal)
+        if self.speech.is_open:
+            return self.commands.issue(event, author, tell, at, mono)
+        self._waiting.append(_Waiting(event, author, tell, mono + ORDER_SECONDS if due is None else due))
+        return []
+
+    def say(self, event: Json, author: Author, tell: Tell, at: int, mono: float, *, due: float) -> list[Effect]:
+        """Send a `response.create` as soon as no response is active, or not at all after `due`."""
+        if self._refusal is not None:
+            return tell(self._refusal)
+        return self.speech.wish(event, author, tell, at, mono, due=due)
+
+    def end_call(
+        self, goodbye: Json | None, author: Author, seconds: float, ended: Ended, at: int, mono: float
+    ) -> list[Effect]:
+        """End the call; with a goodbye, after that was said, or after so many seconds at the latest.
+
+        One goodbye is enough: a second waits for the first.
+        """
+        self._hang_ups.append(ended)
+        by: HungUpBy = "policy" if author.source == "policy" else "operator"
+        if goodbye is None:
+            return self._hang_up(by, at, mono, author)
+        if self._farewell is not None:
+            return []
+        farewell = self._farewell = Farewell(author, seconds, mono)
 
         def tell(told: Told) -> list[Effect]:
             farewell.told(told)
             return []
 
-        return self.speech.wish(event, by, tell, at, mono, due=farewell.due)
+        return self.speech.wish(goodbye, author, tell, at, mono, due=farewell.due)
+
+    def follow(self, *, follows: bool) -> None:
+        """Be shown every frame, or only those that something waits for."""
+        if follows and not self.is_attentive:
+            self._learn_speech()
+        self._follows = follows
+        self._looked([])
+
+    def _learn_speech(self) -> None:
+        active_id = self._state.active_response_id
+        self.speech.active_id = None if active_id == self._doubtful_id else active_id
 
     def _change_recording(self, order: Order, at: int, mono: float) -> list[Effect]:
         command = order.command
         match command["type"]:
             case "pause":
-                event_id, effects = self.begin_pause("operator", at, mono)
+                event_id, effects = self.begin_pause(OPERATOR, at, mono)
             case "resume":
-                event_id, effects = self.end_pause("operator", at, mono)
+                event_id, effects = self.end_pause(OPERATOR, at, mono)
             case _:
                 body = {"type": "tags", "add": command.get("add", []), "remove": command.get("remove", [])}
-                event_id, effects = self.commands.note(body, "operator", at, mono)
+                event_id, effects = self.commands.note(body, OPERATOR, at, mono)
                 effects += self.change_tags(body["add"], body["remove"])
         row = OrderRow(order.order_id, "acknowledged", event_id, at, at)
         return [*effects, row]
@@ -176,19 +218,19 @@ class Control:
         self.tags = tags
         return [Changed({"tags": list(tags)})]
 
-    def begin_pause(self, source: Source, at: int, mono: float) -> tuple[str, list[Effect]]:
+    def begin_pause(self, author: Author, at: int, mono: float) -> tuple[str, list[Effect]]:
         """Pause the recording; a second time it changes nothing. Gives the command's id."""
         if self.pause.is_active:
-            return self.commands.note({"type": "pause", "ids": []}, source, at, mono)
+            return self.commands.note({"type": "pause", "ids": []}, author, at, mono)
         ids = self.pause.begin(self._state.open_ids())
-        event_id, effects = self.commands.note({"type": "pause", "ids": ids}, source, at, mono)
+        event_id, effects = self.commands.note({"type": "pause", "ids": ids}, author, at, mono)
         record, gap = self._ledger.open_gap("paused", at, at, mono)
         self.gap = gap
         return event_id, [*effects, record, gap]
 
-    def end_pause(self, source: Source, at: int, mono: float) -> tuple[str, list[Effect]]:
+    def end_pause(self, author: Author, at: int, mono: float) -> tuple[str, list[Effect]]:
         """Go on recording. Gives the command's id."""
-        event_id, effects = self.commands.note({"type": "resume"}, source, at, mono)
+        event_id, effects = self.commands.note({"type": "resume"}, author, at, mono)
         self.pause.end()
         return event_id, effects + self._close_gap(at)
 
@@ -226,10 +268,10 @@ class Control:
         # its end may have been missed; where it goes on after all, upstream refuses once and says so
         self._doubtful_id = self._state.active_response_id
         waiting, self._waiting = self._waiting, []
-        effects = self._expire(waiting, mono)
+        effects = self._expire(waiting, at, mono)
         for each in waiting:
             if each.due > mono:
-                effects += self.commands.issue(each.order.command, "operator", _tell(each.order), at, mono)
+                effects += self.commands.issue(each.event, each.author, each.tell, at, mono)
         return self._looked(effects + self.speech.pump(at, mono))
 
     def detached(self, at: int, mono: float) -> list[Effect]:
@@ -256,7 +298,7 @@ class Control:
 
     def woken(self, at: int, mono: float) -> list[Effect]:
         """Do what has become due."""
-        effects = self._expire([each for each in self._waiting if each.due <= mono], mono)
+        effects = self._expire(self._waiting, at, mono)
         self._waiting = [each for each in self._waiting if each.due > mono]
         effects += self.commands.give_up("no acknowledgement came", at, mono, until=mono)
         effects += self.speech.woken(at, mono)
@@ -266,10 +308,8 @@ class Control:
 
     def hung_up(self, at: int, error: str | None) -> list[Effect]:
         """Take note of what became of the hang-up that was ordered."""
-        orders, self._hang_ups = self._hang_ups, []
-        if error is not None:
-            return [OrderRow(order_id, "failed", sent_at=at, error=error) for order_id in orders]
-        return [OrderRow(order_id, "acknowledged", sent_at=at, acknowledged_at=at) for order_id in orders]
+        told, self._hang_ups = self._hang_ups, []
+        return [effect for ended in told for effect in ended(at, error)]
 
     def given_up(self, at: int, mono: float) -> list[Effect]:
         """Refuse what waits, because nobody can send it; the call itself can still be hung up."""
@@ -289,25 +329,42 @@ class Control:
 
     def _release(self, told: Told) -> list[Effect]:
         waiting, self._waiting = self._waiting, []
-        effects = [effect for each in waiting for effect in _tell(each.order)(told)]
+        effects = [effect for each in waiting for effect in each.tell(told)]
         effects += self.speech.close(told)
         return effects + self.commands.give_up("the observer left the call", told.at, told.mono)
 
-    def _expire(self, waiting: Iterable[_Waiting], mono: float) -> list[Effect]:
-        return [OrderRow(each.order.order_id, "expired") for each in waiting if each.due <= mono]
+    def _expire(self, waiting: Iterable[_Waiting], at: int, mono: float) -> list[Effect]:
+        told = Told("expired", at, mono)
+        return [effect for each in waiting if each.due <= mono for effect in each.tell(told)]
 
     def _farewell_over(self, at: int, mono: float) -> list[Effect]:
         farewell = self._farewell
         if farewell is None or not farewell.is_over:
             return []
         self._farewell = None
-        return self._hang_up(farewell.by, at, mono)
+        by: HungUpBy = "policy" if farewell.author.source == "policy" else "operator"
+        return self._hang_up(by, at, mono, farewell.author)
 
     def _looked(self, effects: list[Effect]) -> list[Effect]:
         self.is_attentive = (
-            self.pause.is_engaged or bool(self.commands) or bool(self.speech) or self._farewell is not None
+            self._follows
+            or self.pause.is_engaged
+            or bool(self.commands)
+            or bool(self.speech)
+            or self._farewell is not None
         )
         return effects
+
+
+def _ended(order: Order) -> Ended:
+    """Turn what becomes of a hang-up into what becomes of its order."""
+
+    def ended(at: int, error: str | None) -> list[Effect]:
+        if error is not None:
+            return [OrderRow(order.order_id, "failed", sent_at=at, error=error)]
+        return [OrderRow(order.order_id, "acknowledged", sent_at=at, acknowledged_at=at)]
+
+    return ended
 
 
 def _tell(order: Order) -> Tell:

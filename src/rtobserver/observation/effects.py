@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from rtobserver.config.sections import Secret
-from rtobserver.realtime.entries import Recordable
+from rtobserver.realtime.entries import CommandRow, DecisionRow, Recordable
 
 
 class RefreshCredential(msgspec.Struct):
@@ -24,12 +24,20 @@ class Probe(msgspec.Struct):
 class HangUp(msgspec.Struct):
     """Ask upstream to end the call."""
 
+    row: CommandRow
+    """Takes the time at which it was asked."""
+    decision: DecisionRow | None = None
+
 
 class Send(msgspec.Struct):
     """Send a client event on the call's sideband; its record came before it."""
 
     event_id: str
     text: str
+    row: CommandRow
+    """Takes the time at which it left."""
+    decision: DecisionRow | None = None
+    """The decision that it carries out; takes the time of its first command."""
 
 
 class AskTool(msgspec.Struct):

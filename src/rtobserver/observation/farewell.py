@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from rtobserver.observation.commands import Told
+from rtobserver.observation.commands import Author, Told
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.values import identifier, mapping
 
@@ -12,8 +10,8 @@ from rtobserver.realtime.values import identifier, mapping
 class Farewell:
     """Follow one goodbye."""
 
-    def __init__(self, by: Literal["operator", "policy"], seconds: float, mono: float) -> None:
-        self.by = by
+    def __init__(self, author: Author, seconds: float, mono: float) -> None:
+        self.author = author
         self._seconds = seconds
         self.due = mono + seconds
         """Monotonic time at which the call is hung up whatever became of the words."""

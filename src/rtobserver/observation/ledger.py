@@ -43,6 +43,10 @@ class Ledger:
         """Give the call's age in seconds."""
         return self._offset0 / 1e6 + mono - self._mono0
 
+    def offset_us(self, mono: float) -> int:
+        """Give the call's age in microseconds, as entries have it."""
+        return self._offset0 + int((mono - self._mono0) * 1e6)
+
     def due(self, age: float) -> float:
         """Give the monotonic time at which the call will be so many seconds old."""
         return self._mono0 + age - self._offset0 / 1e6
@@ -55,8 +59,7 @@ class Ledger:
         if name not in counts and len(counts) >= MAX_TYPES:
             name = "(other)"
         counts[name] = counts.get(name, 0) + 1
-        offset = self._offset0 + int((mono - self._mono0) * 1e6)
-        return Record(self.epoch, self.seq, EVENT, at, offset, type_, event_id, frame, flags)
+        return Record(self.epoch, self.seq, EVENT, at, self.offset_us(mono), type_, event_id, frame, flags)
 
     def command(self, row: CommandRow, body: bytes, at: int, mono: float) -> Record:
         """Enter a command whose row was made with `next_command_id`."""
@@ -115,8 +118,7 @@ class Ledger:
 
     def _entry(self, kind: int, type_: str | None, event_id: str | None, body: bytes, at: int, mono: float) -> Record:
         self.entry_count += 1
-        offset = self._offset0 + int((mono - self._mono0) * 1e6)
-        return Record(self.epoch, self.seq, kind, at, offset, type_, event_id, body, JSON)
+        return Record(self.epoch, self.seq, kind, at, self.offset_us(mono), type_, event_id, body, JSON)
 
 
 def _count(gap: GapRow, type_: str | None) -> None:

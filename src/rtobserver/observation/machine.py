@@ -14,27 +14,37 @@ order in which they must be done, so that the record of a frame precedes whateve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from rtobserver.observation import verdict
-from rtobserver.observation.commands import HungUpBy
+from rtobserver.observation.commands import Author, HungUpBy
 from rtobserver.observation.control import Control, Order
 from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
+from rtobserver.observation.enforcement import Enforcement
 from rtobserver.observation.ledger import Ledger
-from rtobserver.observation.pause import Pause, plain_type
+from rtobserver.observation.pause import plain_type
+from rtobserver.observation.plan import Plan, Resumption
+from rtobserver.observation.probing import Probing
+from rtobserver.observation.watch import Watch
+from rtobserver.policy.tampering import WATCHED
 from rtobserver.realtime.call import CallState
-from rtobserver.realtime.entries import JSON, STRIPPED, Changed, CommandRow, GapReason, GapRow, Recordable, Rows, Sums
+from rtobserver.realtime.entries import (
+    JSON,
+    STRIPPED,
+    Changed,
+    CommandRow,
+    GapReason,
+    GapRow,
+    Recordable,
+    Rows,
+    Sums,
+)
 from rtobserver.realtime.events import Event, fields, read
 from rtobserver.realtime.redaction import AUDIO_DELTAS, MIN_AUDIO_CHARS, strip_audio
 from rtobserver.realtime.shedding import shed_class
 from rtobserver.upstream import backoff
 
-PROBE_CEILING = 300.0
-"""A quiet call is probed at least this often, in seconds."""
 SUMS_EVERY = 1.0
 """Seconds between writes of one call's sums."""
 HANG_UP_RETRY = 30.0
@@ -68,47 +78,19 @@ class Phase(Enum):
 _GONE = (Phase.DETACHED, Phase.ENDED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Say what is to be observed, and how patiently; durations in seconds."""
-
-    started_at: int
-    """When upstream's answer was here."""
-    asked_at: int
-    """When the offer was sent: from then on the call may have been producing events."""
-    attach_timeout: float
-    idle_probe: float
-    max_duration: float
-    """0 is no limit."""
-    hang_up_unobserved: bool
-    audio_key: bytes | None
-    """Key of the hashes that stand for stripped audio; None keeps the audio."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
-    """Say what an earlier epoch left of the call."""
-
-    watermark: int
-    """Time up to which everything received is stored."""
-    last_position: str | None
-    was_live: bool
-    """False where the earlier epoch never attached."""
-    given_up: str | None = None
-    """Status (`unobserved`, `lost`) where only a hang-up at the maximal duration is left to do."""
-    entry_count: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    gaps: tuple[GapRow, ...] = ()
-    tags: tuple[str, ...] = ()
-    pause: Pause | None = None
-    """What earlier epochs left of pauses of the recording."""
-
-
 class Machine:
     """Observe one call for one epoch."""
 
     def __init__(
-        self, plan: Plan, state: CallState, *, epoch: int, at: int, mono: float, resumption: Resumption | None = None
+        self,
+        plan: Plan,
+        state: CallState,
+        *,
+        epoch: int,
+        at: int,
+        mono: float,
+        resumption: Resumption | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._plan = plan
         self.state = state
@@ -135,6 +117,7 @@ class Machine:
             tags=earlier.tags,
             pause=earlier.pause,
         )
+        self.enforcement = Enforcement(watch or Watch(state), self.ledger, state, self.control)
         self._deadline = mono + plan.attach_timeout
         self._attempts = 0
         self._refreshed = False
@@ -145,12 +128,12 @@ class Machine:
         self._absence: GapRow | None = None
         self._sums_due = False
         self._sums_mono = mono - SUMS_EVERY
-        self._frame_mono = self._probe_mono = self._looked_mono = mono
-        self._probe_every = plan.idle_probe
-        self._probing = False
+        self._probing = Probing(plan.idle_probe, mono)
         self._expired = False
         self._hung_up_by: HungUpBy | None = None
         self._found_over = self._hang_up_failed = False
+        self._author = Author("system")
+        """Who has the call hung up."""
         self._hanging_up: CommandRow | None = None
         self._hang_up_due: float | None = None
         self._close_due: float | None = None
@@ -186,8 +169,8 @@ class Machine:
                 values["attach_latency_ms"] = max(0, at - self._plan.started_at) // 1000
             effects.append(Changed(values))
         self.phase, self.attach_due = Phase.ATTACHED, None
-        self._attached_mono = self._frame_mono = self._probe_mono = mono
-        self._probe_every = self._plan.idle_probe
+        self._attached_mono = mono
+        self._probing.attached(mono)
         self._refreshed = False
         return effects + self.control.attached(at, mono)
 
@@ -224,6 +207,7 @@ class Machine:
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
         self.phase = Phase.REATTACHING
         effects += self.control.detached(at, mono)
+        self.enforcement.detached()
         if self._close_due is not None:
             return effects + self._end(at, mono)
         self._deadline = mono + self._plan.attach_timeout
@@ -255,41 +239,48 @@ class Machine:
         """Record a frame; classes up to `pressure` (`realtime/shedding.py`) are shed instead."""
         event, embeddable = read(frame)
         type_ = event.type
-        ledger = self.ledger
-        self._frame_mono = mono
+        ledger, enforcement = self.ledger, self.enforcement
+        effects: list[Effect] = []
+        if enforcement.wake is not None:
+            effects += enforcement.woken(at, mono)
+        self._probing.frame_mono = mono
         ledger.seq += 1
-        seen = frame
+        seq = ledger.seq
+        came, seen, conceals = event, frame, False
+        watched = enforcement.engine is not None or type_ in WATCHED
         if attentive := self.control.is_attentive:
-            came, hidden = event, self.control.conceal(event, frame)
+            hidden = self.control.conceal(event, frame)
             if hidden is not None:
                 # from here on there is only the placeholder, for the fold too
-                event, frame, embeddable, type_ = Event(), hidden, True, plain_type(type_)
+                event, frame, embeddable, type_, conceals = Event(), hidden, True, plain_type(type_), True
         if pressure and shed_class(type_) <= pressure:
-            lost = ledger.shed(type_, at, mono)
-            return [*lost, *self.control.heard(came, seen, at, mono)] if attentive else lost  # type: ignore[return-value]
-        flags = JSON if embeddable else 0
-        key = self._plan.audio_key
-        if key is not None and (len(frame) > MIN_AUDIO_CHARS or type_ in AUDIO_DELTAS):
-            frame, stripped = strip_audio(frame, type_, key)
-            if stripped:
-                flags |= STRIPPED
-                event, _ = read(frame)
-        record = ledger.event(type_, event.event_id, frame, flags, at, mono)
-        changes = self.state.apply(event, frame, at, ledger.epoch, ledger.seq)
-        if changes is None and not (self._sums_due or ledger.shedding or attentive) and type_ != "error":
-            return [record]
-        effects: list[Effect] = [record]
-        if ledger.shedding and not pressure:
-            effects += ledger.end_shedding(at)
-        if type_ == "error" and _error_code(seen) == "session_expired":
-            self._expired = True
-        if changes is not None:
-            if changes.items or changes.responses:
-                effects.append(Rows(changes.items, changes.responses))
-            self._sums_due = self._sums_due or changes.settled
-        if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
-            effects.append(self._sums(mono))
-        return effects + self.control.heard(came, seen, at, mono) if attentive else effects
+            effects += ledger.shed(type_, at, mono)
+        else:
+            flags = JSON if embeddable else 0
+            key = self._plan.audio_key
+            if key is not None and (len(frame) > MIN_AUDIO_CHARS or type_ in AUDIO_DELTAS):
+                frame, stripped = strip_audio(frame, type_, key)
+                if stripped:
+                    flags |= STRIPPED
+                    event, _ = read(frame)
+            effects.append(ledger.event(type_, event.event_id, frame, flags, at, mono))
+            changes = self.state.apply(event, frame, at, ledger.epoch, seq)
+            if ledger.shedding and not pressure:
+                effects += ledger.end_shedding(at)
+            if type_ == "error" and _error_code(seen) == "session_expired":
+                self._expired = True
+            if changes is not None:
+                if changes.items or changes.responses:
+                    effects.append(Rows(changes.items, changes.responses))
+                self._sums_due = self._sums_due or changes.settled
+            if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
+                effects.append(self._sums(mono))
+        if attentive:
+            effects += self.control.heard(came, seen, at, mono)
+        if watched:
+            # told last: an acknowledgement of ours has told its causes by now
+            effects += enforcement.heard(came, seen, seq, at, mono, conceals=conceals)
+        return effects
 
     def refused(self, lost: list[tuple[int, str | None, int]], at: int, mono: float) -> list[Recordable]:
         """Take note of entries, as (seq, type, at), that the database would not store for what they hold."""
@@ -310,7 +301,12 @@ class Machine:
 
     def tool_answered(self, key: str, output: str | None, problem: str | None, at: int, mono: float) -> list[Effect]:
         """Take note of what a tool's endpoint said, or why it said nothing."""
-        return []
+        return [] if self.phase in _GONE else self.enforcement.tool_answered(key, output, problem, at, mono)
+
+    def policies_changed(self) -> None:
+        """Take note that other policies may be in force."""
+        if self.phase not in _GONE:
+            self.enforcement.policies_changed()
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -322,10 +318,10 @@ class Machine:
         due = [moment for moment in moments if moment is not None]
         if self._plan.max_duration and self._hung_up_by is None:
             due.append(self.ledger.due(self._plan.max_duration))
+        if self.enforcement.wake is not None:
+            due.append(self.ledger.due(self.enforcement.wake))
         if self._probes():
-            # looked at often, since a frame brings the next probe forward without a word
-            looked = max(self._frame_mono, self._probe_mono, self._looked_mono)
-            due.append(min(self._probe_due(), looked + self._plan.idle_probe))
+            due.append(self._probing.look_at())
         if self._sums_due:
             due.append(self._sums_mono + SUMS_EVERY)
         return min(due, default=None)
@@ -336,61 +332,46 @@ class Machine:
             return []
         if self._close_due is not None and mono >= self._close_due:
             return self._end(at, mono)
-        effects: list[Effect] = self.control.woken(at, mono)
+        effects: list[Effect] = [*self.control.woken(at, mono), *self.enforcement.woken(at, mono)]
         if self._hang_up_due is not None and mono >= self._hang_up_due:
             effects += self._hang_up(at, mono)
         elif self._plan.max_duration and self.ledger.age(mono) >= self._plan.max_duration:
             effects += self.hang_up_ordered("max_duration", at, mono)
-        self._looked_mono = mono
-        if self._probes() and mono >= self._probe_due():
-            self._probing = True
+        if self._probes() and self._probing.is_due(mono):
             effects.append(Probe())
         if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
             effects.append(self._sums(mono))
         return effects
 
     def _probes(self) -> bool:
-        return self.phase is Phase.ATTACHED and not self._probing and self._plan.idle_probe > 0
-
-    def _probe_due(self) -> float:
-        if self._frame_mono >= self._probe_mono:
-            return self._frame_mono + self._plan.idle_probe
-        return self._probe_mono + self._probe_every
+        return self.phase is Phase.ATTACHED and not self._probing.is_asking and self._plan.idle_probe > 0
 
     def probed(self, alive: bool | None, at: int, mono: float) -> list[Effect]:
         """Take note of what a probe found; None where it found nothing out."""
-        self._probing = False
+        self._probing.is_asking = False
         if self.phase is not Phase.ATTACHED:
             return []
         if alive is False:
             return self._end(at, mono)
-        if alive:
-            quiet_since_last = self._frame_mono < self._probe_mono
-            self._probe_every = (
-                min(PROBE_CEILING, self._probe_every * 2) if quiet_since_last else self._plan.idle_probe * 2
-            )
-        self._probe_mono = mono
+        self._probing.answered(mono, alive=bool(alive))
         return []
 
     # --- ending ---------------------------------------------------------------------------------
 
-    def hang_up_ordered(self, by: HungUpBy, at: int, mono: float) -> list[Effect]:
+    def hang_up_ordered(self, by: HungUpBy, at: int, mono: float, author: Author | None = None) -> list[Effect]:
         """Begin to end the call; a second order changes nothing."""
         if self.phase in _GONE or self._hung_up_by is not None:
             return []
-        self._hung_up_by = by
+        self._hung_up_by, self._author = by, author or self._author
         return self._hang_up(at, mono)
 
     def _hang_up(self, at: int, mono: float) -> list[Effect]:
         self._hang_up_due = None
-        event_id = self.ledger.next_command_id()
-        source: Literal["operator", "policy", "system"] = (
-            "operator" if self._hung_up_by == "operator" else "policy" if self._hung_up_by == "policy" else "system"
-        )
-        row = CommandRow(self.ledger.epoch, self.ledger.seq, event_id, "hangup", source, "sent", at)
-        body = msgspec.json.encode({"type": "hangup", "event_id": event_id, "reason": self._hung_up_by})
-        self._hanging_up, self._hang_up_failed = row, False
-        return [self.ledger.command(row, body, at, mono), row, HangUp()]
+        self._hang_up_failed = False
+        body = {"type": "hangup", "reason": self._hung_up_by}
+        row, effects = self.control.commands.hang_up(body, self._author, at, mono)
+        self._hanging_up = row
+        return [*effects, HangUp(row, self._author.decision)]
 
     def hung_up(self, ended: bool | None, at: int, mono: float, problem: str = "") -> list[Effect]:
         """Take note of upstream's answer to a hang-up: ended now, over already (False), or no answer (None)."""
@@ -424,6 +405,7 @@ class Machine:
         if self.phase in _GONE:
             return []
         effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.drained(at, mono)]
+        effects += self.enforcement.ended("the observer left the call before the tool answered")
         if self._given_up is None:
             effects.append(self._sums(mono))
         self.phase, self.attach_due = Phase.DETACHED, None
@@ -443,6 +425,7 @@ class Machine:
             outcome = _OUTCOMES[self._hung_up_by]
         ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
         effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.ended(at, mono)]
+        effects += self.enforcement.ended("the call ended before the tool answered")
         if self._absence is not None:
             effects += self._be_present(at)
         effects += self._settle("ended", outcome, mono, ended_at)

@@ -34,7 +34,7 @@ from rtobserver.observation.effects import (
 )
 from rtobserver.observation.machine import Machine, Phase
 from rtobserver.realtime import shedding
-from rtobserver.realtime.entries import GapRow, Record, Rows, Sums
+from rtobserver.realtime.entries import DecisionRow, GapRow, Record, Rows, Sums
 from rtobserver.recorder import Recorder
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import EntryRow
@@ -91,6 +91,8 @@ class Observer:
         """Questions to upstream that are under way; with their repetitions they may take minutes."""
         self._asking_tools: set[asyncio.Task[None]] = set()
         """Tools that are being asked; nobody needs their answers when the call is over or left."""
+        self._unsent = 0
+        """Commands that wait for the socket; none overtakes them."""
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
@@ -120,6 +122,12 @@ class Observer:
 
     def policies_changed(self) -> None:
         """Take note that other policies are in force."""
+
+        def changed() -> Sequence[Effect]:
+            self.machine.policies_changed()
+            return ()
+
+        self._tell(changed)
 
     def refused(self, rows: list[EntryRow]) -> None:
         """Take note that the database would not store these entries for what they hold."""
@@ -205,6 +213,7 @@ class Observer:
     async def _receive(self, sideband: Sideband) -> None:
         frame_received, record, pressure = self.machine.frame_received, self._recorder.record, self._recorder.pressure
         call, now_us, mono = self.call, self._clock.now_us, self._clock.mono
+        enforcement = self.machine.enforcement
 
         def take(frame: bytes) -> None:
             effects = frame_received(frame, now_us(), mono(), pressure(call))
@@ -212,6 +221,10 @@ class Observer:
                 record(call, effects[0])
             elif effects:
                 self._perform(effects)
+            if enforcement.is_sooner:
+                # a lone record rearms nothing
+                enforcement.is_sooner = False
+                self._arm()
 
         try:
             await sideband.deliver(take)
@@ -220,6 +233,8 @@ class Observer:
             self._perform(self.machine.detached(exc.code, exc.reason, oversize=exc.oversize, at=now_us(), mono=mono()))
 
     def _perform(self, effects: Sequence[Effect]) -> None:
+        acts = any(isinstance(effect, Send | HangUp | DecisionRow) for effect in effects)
+        unsent = self._act(effects) if acts else []
         for effect in effects:
             match effect:
                 case Record() | Rows() | Sums():
@@ -231,9 +246,11 @@ class Observer:
                 case HangUp():
                     self._ask(self._hang_up(), "hang up")
                 case Send():
-                    self._start(self._send(effect), "send")
+                    pass  # it has left
                 case AskTool():
-                    self._asking_tools.add(self._start(self._ask_tool(effect), "ask a tool"))
+                    task = self._start(self._ask_tool(effect), "ask a tool")
+                    self._asking_tools.add(task)
+                    task.add_done_callback(self._asking_tools.discard)
                 case Notify():
                     if self._outbound is not None:
                         self._outbound.notify(effect.webhook, effect.body)
@@ -248,8 +265,37 @@ class Observer:
                     if isinstance(effect, GapRow):
                         self._count(effect)
                     self._recorder.record(self.call, effect)
+        for command in unsent:
+            self._perform(self.machine.unsent(command.event_id, "the sideband was closed", *self._now()))
         self._arm()
         self._changed.set()
+
+    def _act(self, effects: Sequence[Effect]) -> list[Send]:
+        """Send what is to be sent before anything is recorded, and take the times; gives what had nowhere to go."""
+        matched_at = self._clock.now_us()
+        unsent = []
+        for effect in effects:
+            match effect:
+                case DecisionRow() if not effect.matched_at:
+                    effect.matched_at = matched_at
+                case Send():
+                    if self._sideband is None:
+                        unsent.append(effect)
+                        continue
+                    if self._unsent or not self._sideband.send_now(effect.text):
+                        self._unsent += 1
+                        self._start(self._send(self._sideband, effect), "send")
+                    self._left(effect)
+                case HangUp():
+                    self._left(effect)
+                case _:
+                    pass
+        return unsent
+
+    def _left(self, effect: Send | HangUp) -> None:
+        sent_at = effect.row.sent_at = self._clock.now_us()
+        if effect.decision is not None and effect.decision.sent_at is None:
+            effect.decision.sent_at = sent_at
 
     def _count(self, gap: GapRow) -> None:
         if gap.state == "open":
@@ -294,15 +340,14 @@ class Observer:
             self.machine.tool_answered(ask.key, output, None if output is not None else problem, *self._now())
         )
 
-    async def _send(self, command: Send) -> None:
-        problem = "the sideband was closed"
-        if self._sideband is not None:
-            try:
-                await self._sideband.send(command.text)
-                return
-            except Detached as exc:
-                problem = str(exc)
-        self._perform(self.machine.unsent(command.event_id, problem, *self._now()))
+    async def _send(self, sideband: Sideband, command: Send) -> None:
+        """Send what could not leave at once."""
+        try:
+            await sideband.send(command.text)
+        except Detached as exc:
+            self._perform(self.machine.unsent(command.event_id, str(exc), *self._now()))
+        finally:
+            self._unsent -= 1
 
     async def _hang_up(self) -> None:
         try:

@@ -96,8 +96,11 @@ class Pause:
         if not (self.is_active or self._belongs(event.type or "", ids, knows)):
             return None
         self._touch(ids)
-        size = next((name for limit, name in SIZES if len(frame) < limit), LARGEST)
-        return msgspec.json.encode({"paused": True, "size_class": size, "ids": ids})
+        return placeholder(frame, ids)
+
+    def touch(self, ids: Iterable[str]) -> None:
+        """Take note of items that say again what was said in a pause."""
+        self._touch(ids)
 
     def recall(self, kind: int, type_: str | None, payload: bytes) -> None:
         """Take in a stored entry, in order, to be as before a restart."""
@@ -109,7 +112,7 @@ class Pause:
         elif kind == GAP:
             if fields(payload).get("reason") != "paused":
                 self.miss()
-        elif kind == EVENT and payload.startswith(_MARK):
+        elif kind in (EVENT, COMMAND) and payload.startswith(_MARK):
             told = fields(payload).get("ids")
             self._touch([each for each in told if isinstance(each, str)] if isinstance(told, list) else [])
         elif kind == EVENT and self._is_dirty and not self.is_active:
@@ -142,6 +145,12 @@ class Pause:
                 self._is_unsure = True
                 return
             self._touched[each] = None
+
+
+def placeholder(frame: bytes, ids: list[str]) -> bytes:
+    """Write what is stored in the place of a frame, or of a client event, that names these items and responses."""
+    size = next((name for limit, name in SIZES if len(frame) < limit), LARGEST)
+    return msgspec.json.encode({"paused": True, "size_class": size, "ids": ids})
 
 
 def plain_type(type_: str | None) -> str | None:

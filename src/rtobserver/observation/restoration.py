@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rtobserver.observation.pause import Pause
+from rtobserver.observation.watch import Watch
 from rtobserver.realtime.call import CallState, Changes
-from rtobserver.realtime.entries import EVENT, OVERLAP, GapRow
-from rtobserver.realtime.events import read
-from rtobserver.store import entries, gaps
+from rtobserver.realtime.entries import COMMAND, EVENT, OVERLAP, GapRow
+from rtobserver.realtime.events import Event, read
+from rtobserver.store import commands, decisions, entries, gaps
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position
 
@@ -28,9 +29,15 @@ class Restored:
 
 
 async def restore(
-    database: Database, call: CallKey, state: CallState, changed: Callable[[Changes], None] = lambda _: None
+    database: Database,
+    call: CallKey,
+    state: CallState,
+    changed: Callable[[Changes], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> Restored:
     """Fold all entries of a call into `state`, which must be new; `changed` is given each change of a row.
+
+    `watch` is told of the entries and decisions too, to go on where the policies were.
 
     Raises:
         StoreUnavailable: the database cannot be read now.
@@ -40,6 +47,7 @@ async def restore(
     counts = restored.counts
     holes: Counter[int] = Counter()
     last = Position(0, 0)
+    policies = {} if watch is None else await commands.policies(database, call)
     async for entry in entries.read(database, call, entries.Filter(overlap=True)):
         holes[entry.epoch] += entry.seq - 1 - (last.seq if entry.epoch == last.epoch else 0)
         last = entry.position
@@ -49,6 +57,9 @@ async def restore(
         if entry.kind != EVENT or restored.pause.is_engaged:
             restored.pause.recall(entry.kind, entry.type, entry.payload)
         if entry.kind != EVENT:
+            if watch is not None and entry.kind == COMMAND:
+                policy = policies.get(entry.event_id or "")
+                watch.recall(COMMAND, entry.type, Event(), entry.payload, entry.offset_us, policy)
             continue
         name = entry.type or "(none)"
         counts[name] = counts.get(name, 0) + 1
@@ -56,6 +67,10 @@ async def restore(
         changes = state.apply(event, entry.payload, entry.at, entry.epoch, entry.seq)
         if changes is not None:
             changed(changes)
+        if watch is not None:
+            watch.recall(EVENT, entry.type, event, entry.payload, entry.offset_us, None)
+    if watch is not None:
+        watch.recall_decisions(await decisions.rows(database, call))
     restored.gaps = tuple([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
     for gap in restored.gaps:
         if gap.reason == "shed" and gap.state == "open":

@@ -13,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from rtobserver.observation.commands import Commands, Json, Source, Tell, Told
+from rtobserver.observation.commands import Author, Commands, Json, Tell, Told
 from rtobserver.observation.effects import Effect
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.values import identifier, mapping
@@ -36,8 +36,7 @@ def spoken(words: str, metadata: Json) -> Json:
 
 class _Wish(msgspec.Struct):
     event: Json
-    source: Source
-    policy: str | None
+    author: Author
     tell: Tell
     due: float
     """Monotonic time until which it must be sent for the first time."""
@@ -70,13 +69,11 @@ class Speech:
             due.append(self._retry_due)
         return min(due, default=None)
 
-    def wish(
-        self, event: Json, source: Source, tell: Tell, at: int, mono: float, *, due: float, policy: str | None = None
-    ) -> list[Effect]:
+    def wish(self, event: Json, author: Author, tell: Tell, at: int, mono: float, *, due: float) -> list[Effect]:
         """Have a `response.create` sent as soon as no response is active, or not at all after `due`."""
         if len(self._waiting) >= MAX_WAITING:
             return tell(Told("failed", at, mono, error="too much waits to be said"))
-        self._waiting.append(_Wish(event, source, policy, tell, due))
+        self._waiting.append(_Wish(event, author, tell, due))
         return self.pump(at, mono)
 
     def heard(self, event: Event, frame: bytes) -> None:
@@ -102,7 +99,7 @@ class Speech:
             self._sent = wish
             wish.tries += 1
             tell = partial(self._told, wish)
-            effects += self._commands.issue(wish.event, wish.source, tell, at, mono, wish.policy)
+            effects += self._commands.issue(wish.event, wish.author, tell, at, mono)
         return effects
 
     def woken(self, at: int, mono: float) -> list[Effect]:

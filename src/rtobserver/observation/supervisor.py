@@ -20,10 +20,14 @@ from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
-from rtobserver.observation.machine import Machine, Plan, Resumption
+from rtobserver.observation.machine import Machine
 from rtobserver.observation.observer import HangsUp, Observer, Reaches
 from rtobserver.observation.pause import Pause
+from rtobserver.observation.plan import Plan, Resumption
 from rtobserver.observation.restoration import Restored, restore
+from rtobserver.observation.watch import Watch
+from rtobserver.policy.active import Active
+from rtobserver.policy.view import Subject
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
 from rtobserver.recorder import Recorder
@@ -89,7 +93,7 @@ class Supervisor:
         audio_key: bytes | None,
         new_state: Callable[[sections.Profile, str], CallState],
         replica_id: str,
-        active: Any = None,
+        active: Active | None = None,
         outbound: Reaches | None = None,
     ) -> None:
         self._attach, self._rest, self._recorder = attach, rest, recorder
@@ -150,7 +154,17 @@ class Supervisor:
         plan = self._plan(
             accepted.profile, accepted.started_at, accepted.profile.max_duration, asked_at=accepted.asked_at
         )
-        machine = Machine(plan, self._new_state(accepted.profile, accepted.profile.model), epoch=1, at=at, mono=mono)
+        state = self._new_state(accepted.profile, accepted.profile.model)
+        subject = Subject(
+            call_id=accepted.ref.call_id,
+            profile=accepted.profile.name,
+            model=accepted.profile.model,
+            started_at=accepted.started_at,
+            user=accepted.user,
+            labels=accepted.labels,
+        )
+        watch = Watch(state, active=self._active, subject=subject, session=accepted.session)
+        machine = Machine(plan, state, epoch=1, at=at, mono=mono, watch=watch)
         kept = self._keep(accepted.ref, machine, accepted.profile, accepted.user)
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
@@ -303,7 +317,7 @@ class Supervisor:
     async def _taken_up(self, call: Unfinished, mark: int, failures: int) -> _Kept:
         profile = self._profiles.get(call.profile, self._default)
         epoch = await self._writer.run(registration.next_epoch(call.ref))
-        restored = await self._restored(call, profile)
+        restored, watch = await self._restored(call, profile)
         resumption = Resumption(
             watermark=max(call.started_at, call.last_at or 0, mark),
             last_position=call.last_position,
@@ -317,19 +331,32 @@ class Supervisor:
         )
         plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
         at, mono = self._clock.now_us(), self._clock.mono()
-        machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption)
+        machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption, watch=watch)
         self._quota.resumed(call.user)
         log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
         return self._keep(call.ref, machine, profile, call.user, failures)
 
-    async def _restored(self, call: Unfinished, profile: sections.Profile) -> Restored:
+    async def _restored(self, call: Unfinished, profile: sections.Profile) -> tuple[Restored, Watch]:
         """Fold what is stored of a call; a record that cannot be folded is no reason not to go on with it."""
+        watch = self._watch(call, self._new_state(profile, call.model))
         try:
-            return await restore(self._database, call.ref, self._new_state(profile, call.model))
+            return await restore(self._database, call.ref, watch.state, watch=watch), watch
         except Exception:
             log.exception("call_not_restored", call_id=call.ref.call_id)
             pause = Pause.unknown() if await self._may_be_paused(call.ref) else Pause()
-            return Restored(self._new_state(profile, call.model), entry_count=call.entry_count, pause=pause)
+            watch = self._watch(call, self._new_state(profile, call.model))
+            return Restored(watch.state, entry_count=call.entry_count, pause=pause), watch
+
+    def _watch(self, call: Unfinished, state: CallState) -> Watch:
+        subject = Subject(
+            call_id=call.ref.call_id,
+            profile=call.profile,
+            model=call.model,
+            started_at=call.started_at,
+            user=call.user,
+            labels=call.labels,
+        )
+        return Watch(state, active=self._active, subject=subject, session=call.session, tampered=call.tampered)
 
     async def _may_be_paused(self, call: CallRef) -> bool:
         try:

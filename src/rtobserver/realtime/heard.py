@@ -36,3 +36,14 @@ def cut(text: str, played_ms: int, total_ms: int | None) -> tuple[str, Literal["
 def spoken_ms(text: str) -> int:
     """Estimate how long it takes to speak a text."""
     return len(text) * 1000 // CHARACTERS_PER_SECOND
+
+
+def played_ms(before: int, length: int, elapsed_ms: int) -> int:
+    """Estimate how much of some words was heard, in milliseconds.
+
+    `before` characters were spoken before them, they are `length` characters long, and the sound has
+    played for so long.
+    """
+    begin = before * 1000 // CHARACTERS_PER_SECOND
+    end = (before + length) * 1000 // CHARACTERS_PER_SECOND
+    return min(max(elapsed_ms, begin), end) - begin

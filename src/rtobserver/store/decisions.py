@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from rtobserver.realtime.entries import DecisionRow
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position
+
+MAX_ROWS = 100_000
+"""Decisions of one call that are read at a take-over."""
 
 _decision = tables.decision
 
@@ -68,11 +73,24 @@ async def page(database: Database, call: CallKey, *, after: Place | None = None,
     return [
         Decision(
             position=Position(row["epoch"], row["seq"]),
-            actions=tuple(json.loads(row["actions"])),
+            actions=_actions(row),
             **{name: row[name] for name in Decision.__slots__ if name not in ("position", "actions")},
         )
         for row in rows
     ]
+
+
+async def rows(database: Database, call: CallKey) -> list[DecisionRow]:
+    """Read all that was decided in a call, in order, as it was written.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    names = DecisionRow.__struct_fields__
+    async with database.reading() as connection:
+        found = (await connection.execute(page_statement(call, None, MAX_ROWS))).mappings().all()
+    return [DecisionRow(**{**{name: row[name] for name in names}, "actions": _actions(row)}) for row in found]
 
 
 def page_statement(call: CallKey, after: Place | None, limit: int) -> sa.Select[Any]:
@@ -82,3 +100,7 @@ def page_statement(call: CallKey, after: Place | None, limit: int) -> sa.Select[
     if after is not None:
         statement = statement.where(sa.tuple_(*order) > sa.tuple_(*after))
     return statement.order_by(*order).limit(limit)
+
+
+def _actions(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(json.loads(row["actions"]))

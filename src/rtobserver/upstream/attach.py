@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, PayloadTooBig
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Event
+from websockets.protocol import Event, State
 
 from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Upstream
@@ -139,6 +139,18 @@ class Sideband:
             self._fail(exc)
         finally:
             connection.take = None
+
+    def send_now(self, text: str) -> bool:
+        """Write one text frame to the socket, and wait for nothing.
+
+        False where only `send` can tell what becomes of it: the connection is not open, or a lot waits to be sent.
+        """
+        connection = self._connection
+        if connection.protocol.state is not State.OPEN or connection.paused or connection.transport.is_closing():
+            return False
+        connection.protocol.send_text(text.encode())
+        connection.send_data()
+        return True
 
     async def send(self, text: str) -> None:
         """Send one text frame.

@@ -1,0 +1,44 @@
+"""Say what is to be observed, and what is left of it from before. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rtobserver.observation.pause import Pause
+from rtobserver.realtime.entries import GapRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Say what is to be observed, and how patiently; durations in seconds."""
+
+    started_at: int
+    """When upstream's answer was here."""
+    asked_at: int
+    """When the offer was sent: from then on the call may have been producing events."""
+    attach_timeout: float
+    idle_probe: float
+    max_duration: float
+    """0 is no limit."""
+    hang_up_unobserved: bool
+    audio_key: bytes | None
+    """Key of the hashes that stand for stripped audio; None keeps the audio."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """Say what an earlier epoch left of the call."""
+
+    watermark: int
+    """Time up to which everything received is stored."""
+    last_position: str | None
+    was_live: bool
+    """False where the earlier epoch never attached."""
+    given_up: str | None = None
+    """Status (`unobserved`, `lost`) where only a hang-up at the maximal duration is left to do."""
+    entry_count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    gaps: tuple[GapRow, ...] = ()
+    tags: tuple[str, ...] = ()
+    pause: Pause | None = None
+    """What earlier epochs left of pauses of the recording."""

@@ -1,0 +1,96 @@
+"""Know what policies go by in one call: their engine, the expected session, and what came of whom. Pure.
+
+It is made before the machine, so that a take-over can put into it what is stored of the call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from rtobserver.observation.causes import Causes
+from rtobserver.policy.active import Active
+from rtobserver.policy.engine import Engine
+from rtobserver.policy.rules import Json
+from rtobserver.policy.tampering import Tampering
+from rtobserver.policy.verdicts import Past
+from rtobserver.policy.view import Subject
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.entries import COMMAND, EVENT, DecisionRow
+from rtobserver.realtime.events import Event, fields
+
+UNKNOWN = Subject(call_id="", profile="", model="", started_at=0)
+
+
+class Watch:
+    """Watch one call for one epoch."""
+
+    def __init__(
+        self,
+        state: CallState,
+        *,
+        active: Active | None = None,
+        subject: Subject = UNKNOWN,
+        session: Mapping[str, Json] | None = None,
+        tampered: bool = False,
+    ) -> None:
+        self.state = state
+        self.subject = subject
+        self.is_tampered = tampered
+        """What the call's row says."""
+        self.tampering = Tampering(session or {})
+        self.causes = Causes()
+        self.restored: Counter[str] = Counter()
+        """How often each policy restored the session."""
+        self.answered: dict[str, str] = {}
+        """Function calls that policies answered in earlier epochs."""
+        self.view: Callable[[float], Mapping[str, Json]] = lambda _: {}
+        """Shows the call at an age; whoever has the figures sets it."""
+        self.engine: Engine | None = None
+        if active is not None:
+            from rtobserver.policy.engine import Engine
+
+            self.engine = Engine(
+                active,
+                call_id=subject.call_id,
+                profile=subject.profile,
+                started_at=subject.started_at,
+                state=state,
+                view=self._shown,
+            )
+
+    def _shown(self, age: float) -> Mapping[str, Json]:
+        return self.view(age)
+
+    def recall(
+        self, kind: int, type_: str | None, event: Event, payload: bytes, offset_us: int, policy: str | None
+    ) -> None:
+        """Take in a stored entry, in order; `policy` is who had a command sent."""
+        if kind == EVENT:
+            self.tampering.heard(event, payload)
+            if self.engine is not None and self.engine.owes():
+                self.engine.recall(event, payload, age=offset_us / 1e6)
+        elif kind == COMMAND:
+            self._recall_command(type_, fields(payload), policy)
+
+    def _recall_command(self, type_: str | None, command: dict[str, Json], policy: str | None) -> None:
+        if type_ == "session.update" and "session" not in command:
+            # it was sent in a pause, so that nobody can know what is expected since
+            self.tampering.forget()
+        self.tampering.sent(command)
+        if policy is not None:
+            self.causes.recall(command, policy)
+            item = command.get("item")
+            if isinstance(item, dict) and item.get("type") == "function_call_output":
+                self.answered[str(item.get("call_id"))] = policy
+
+    def recall_decisions(self, rows: Iterable[DecisionRow]) -> None:
+        """Take in what was decided in earlier epochs."""
+        past = []
+        for row in rows:
+            age = max(0, row.received_at - self.subject.started_at) / 1e6
+            past.append(Past(policy=row.policy, age=age, is_fault=row.outcome == "fault"))
+            if row.acted and "restore_session" in row.actions:
+                self.restored[row.policy] += 1
+        if self.engine is not None:
+            self.engine.restore(past)
