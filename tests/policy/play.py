@@ -65,16 +65,21 @@ class Play:
         active: Active | None = None,
         state: CallState | None = None,
         prices: Prices | None = None,
+        start: int = START,
     ) -> None:
+        self.start = start
         self.active = active or Active(PolicySet(policies=policies, hash="0123456789abcdef"))
         self.state = state or CallState(model="gpt-realtime", prices=prices)
         self.age = 0.0
         self.seq = 0
         self.views: list[float] = []
         self.engine = Engine(
-            self.active, call_id=call_id, profile=profile, started_at=START, state=self.state, view=self.view
+            self.active, call_id=call_id, profile=profile, started_at=start, state=self.state, view=self.view
         )
         self.all: list[Verdict] = []
+        self.ages: dict[int, float] = {}
+        """When each of these verdicts was made, by its identity."""
+        self.frames: list[tuple[float, bytes]] = []
 
     def view(self, age: float) -> Mapping[str, Any]:
         self.views.append(age)
@@ -82,7 +87,7 @@ class Play:
 
     @property
     def at(self) -> int:
-        return START + round(self.age * 1e6)
+        return self.start + round(self.age * 1e6)
 
     def hear(
         self, event: Mapping[str, Any] | bytes, *, after: float = 0.02, causes: Iterable[str] = ()
@@ -91,16 +96,20 @@ class Play:
         told = self.wait(after)
         frame = event if isinstance(event, bytes) else json.dumps(event).encode()
         known, _ = read(frame)
+        self.frames.append((self.age, frame))
         self.seq += 1
         self.state.apply(known, frame, self.at, 1, self.seq)
         verdicts = self.engine.heard(known, frame, at=self.at, age=self.age, causes=frozenset(causes))
-        self.all += verdicts
+        self._keep(verdicts)
         return told + verdicts
 
-    def recall(self, event: Mapping[str, Any], *, after: float = 0.02) -> None:
+    def _keep(self, verdicts: list[Verdict]) -> None:
+        self.all += verdicts
+        self.ages.update((id(verdict), self.age) for verdict in verdicts)
+
+    def recall(self, frame: bytes, *, age: float) -> None:
         """Show a stored event to the engine of a later epoch."""
-        self.age = round(self.age + after, 6)
-        frame = json.dumps(event).encode()
+        self.age = age
         known, _ = read(frame)
         self.seq += 1
         self.state.apply(known, frame, self.at, 1, self.seq)
@@ -110,7 +119,7 @@ class Play:
         frame = b'{"type":"session.updated"}'
         event, _ = read(frame)
         verdicts = self.engine.tampered(keys, event, frame, at=self.at, age=self.age, causes=frozenset(causes))
-        self.all += verdicts
+        self._keep(verdicts)
         return verdicts
 
     def wait(self, seconds: float) -> list[Verdict]:
@@ -122,11 +131,12 @@ class Play:
             if due is None or due > until:
                 break
             self.age = max(due, self.age)
-            told += self.engine.woken(at=self.at, age=self.age)
+            woken = self.engine.woken(at=self.at, age=self.age)
+            self._keep(woken)
+            told += woken
         else:
             raise AssertionError("the engine wants to be woken for ever")
         self.age = until
-        self.all += told
         return told
 
     # --- what happens in a call -------------------------------------------------------------------

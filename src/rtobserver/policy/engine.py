@@ -17,9 +17,11 @@ from rtobserver.policy.timers import TOLERANCE, Timers
 from rtobserver.policy.tools import Called, Tools
 from rtobserver.policy.verdicts import Match, Past, Verdict
 from rtobserver.realtime.call import CallState
-from rtobserver.realtime.events import Event
+from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.heard import AUDIO_TOKEN_MS
-from rtobserver.realtime.values import identifier
+from rtobserver.realtime.values import identifier, mapping
+
+_ADDED = ("conversation.item.added", "conversation.item.created")
 
 
 class Engine:
@@ -54,6 +56,8 @@ class Engine:
         """For policies that count, the ages of what they counted."""
         self._spent: set[str] = set()
         """Policies that are true once in a call, and were."""
+        self._own_turns = 0
+        """User items that policies made: they begin no turn, or a policy could give itself one."""
         self._turn_ages: list[float] = []
         """When turns began, as far as they were recalled."""
 
@@ -73,6 +77,8 @@ class Engine:
         plan = self._plans.get(event.type, _UNSEEN)
         if plan is _UNSEEN:
             plan = self._book.plan(event.type or "")
+        if causes and event.type in _ADDED and mapping(fields(frame).get("item")).get("role") == "user":
+            self._own_turns += 1
         if plan is None:
             return []
         hits = self._look(plan, event, frame, age)
@@ -133,18 +139,19 @@ class Engine:
         """Take in an event that an earlier epoch decided about: texts, windows and timers go on from it."""
         if self._generation != self._active.generation:
             self._renew()
+        hits: list[Hit] = []
         for rule in self._book.timed:
-            self._timers.lapse(rule, age)
-        self._timers.heard_age = age
+            hits += [Hit(rule, Match())] * self._timers.lapse(rule, age)
         turns = self._state.turn_count
+        self._scales.recall(hits, Moment(Event(), b"", 0, age, frozenset()), len(self._turn_ages))
         self._turn_ages += [age] * (turns - len(self._turn_ages))
+        self._timers.heard_age = age
         plan = self._plans.get(event.type, _UNSEEN)
         if plan is _UNSEEN:
             plan = self._book.plan(event.type or "")
-        if plan is None:
-            return
-        hits = self._look(plan, event, frame, age)
-        self._scales.recall(hits, Moment(event, frame, 0, age, frozenset()), turns)
+        if plan is not None:
+            hits = self._look(plan, event, frame, age)
+            self._scales.recall(hits, Moment(event, frame, 0, age, frozenset()), turns)
 
     def restore(self, past: Iterable[Past]) -> None:
         """Let limits go on from decisions of earlier epochs."""
@@ -268,7 +275,7 @@ class Engine:
     def _decide(self, hits: list[Hit], moment: Moment) -> list[Verdict]:
         verdicts: list[Verdict] = []
         decided: set[str] = set()
-        turn = self._state.turn_count
+        turn = self._state.turn_count - self._own_turns
         for rule, match in hits:
             if rule.policy.id not in decided:
                 verdict = self._scales.weigh(rule, match, moment, turn)

@@ -86,7 +86,7 @@ class Speech:
     def move(self, book: Book, kept: set[str]) -> None:
         """Go on with other rules; patterns of policies that are not among those kept begin anew."""
         self._book = book
-        self._owed.clear()
+        self._owed = dict.fromkeys(self._owed, 0)
         for said in self._items.values():
             lexicon = book.lexicons.get(said.speaker)
             said.found &= kept

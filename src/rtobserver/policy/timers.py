@@ -86,10 +86,13 @@ class Timers:
         else:
             self._done[policy_id] = 0.0
 
-    def lapse(self, rule: Rule, age: float) -> None:
-        """Note that whatever was due by then was told of."""
+    def lapse(self, rule: Rule, age: float) -> int:
+        """Note that whatever was due by then was told of; say how often."""
+        times = 0
         while (due := self.due(rule)) is not None and due[0] <= age + TOLERANCE:
             self.mark(rule, due[1])
+            times += 1
+        return times
 
     def forget(self, policy_id: str) -> None:
         """Begin anew for a policy."""

@@ -1,0 +1,149 @@
+"""Limits, modes and the loop breaker: what keeps a policy from acting."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from rtobserver.policy.active import Active
+from rtobserver.policy.limits import ACTIONS_PER_CALL
+from rtobserver.policy.rules import After, On, Policy, PolicySet, Tag
+from tests.policy.play import Play, ids, phrase, policy
+
+ERROR = {"type": "error", "error": {}}
+ON_ERROR = On(types=("error",))
+
+
+def test_a_policy_acts_so_often_in_a_call_and_no_more() -> None:
+    play = Play(policy(ON_ERROR, per_call=2))
+    assert [len(play.hear(ERROR)) for _ in range(4)] == [1, 1, 0, 0]
+    other = Play(active=play.active)
+    assert other.hear(ERROR)
+    assert play.active.standings()[0].matched == 5
+    assert play.active.standings()[0].acted == 3
+
+
+def test_a_policy_that_acted_cools_down() -> None:
+    play = Play(policy(ON_ERROR, cooldown=20.0))
+    assert [len(play.hear(ERROR, after=after)) for after in (1, 19, 1, 19, 2)] == [1, 0, 1, 0, 1]
+
+
+def test_limits_hold_in_observe_mode_too() -> None:
+    play = Play(policy(ON_ERROR, mode="observe", per_call=1))
+    (verdict,) = play.hear(ERROR)
+    assert (verdict.acts, verdict.mode) == (False, "observe")
+    assert play.hear(ERROR) == []
+    assert (play.active.standings()[0].matched, play.active.standings()[0].would) == (2, 1)
+
+
+def test_a_policy_acts_at_the_nth_turn_in_a_row_that_matches() -> None:
+    play = Play(policy(phrase("no", speaker="user"), consecutive=3))
+    acted = []
+    for turn, text in enumerate(["no", "no", "yes", "no", "no", "no", "no", "no", "no"]):
+        play.turn(f"u{turn}")
+        acted.append(len(play.transcribe(f"u{turn}", text, " no no")) if text == "no" else 0)
+    assert acted == [0, 0, 0, 0, 0, 1, 0, 0, 1]
+
+
+def test_two_matches_in_one_turn_are_one_turn() -> None:
+    play = Play(policy(ON_ERROR, consecutive=2))
+    play.turn("u1")
+    assert play.hear(ERROR) + play.hear(ERROR) + play.hear(ERROR) == []
+    play.turn("u2")
+    assert len(play.hear(ERROR) + play.hear(ERROR)) == 1
+
+
+def test_a_canary_acts_in_its_part_of_the_calls_only() -> None:
+    rule = policy(ON_ERROR, mode="canary", canary_percent=30)
+    names = [f"rtc_{number}" for number in range(300)]
+    acts = {}
+    for name in names:
+        (verdict,) = Play(rule, call_id=name).hear(ERROR)
+        assert verdict.mode == "canary"
+        acts[name] = verdict.acts
+    chosen = {name: int(sha256(name.encode()).hexdigest()[:16], 16) % 100 < 30 for name in names}
+    assert acts == chosen
+    assert 60 <= sum(acts.values()) <= 120
+
+
+@pytest.mark.parametrize(("percent", "acts"), [(0, False), (100, True)])
+def test_a_canary_may_be_nobody_or_all(percent: int, acts: bool) -> None:
+    assert Play(policy(ON_ERROR, mode="canary", canary_percent=percent)).hear(ERROR)[0].acts is acts
+
+
+def test_a_policy_that_exceeds_its_rate_is_demoted_until_the_next_reload() -> None:
+    rule = policy(ON_ERROR, per_minute=3)
+    active = Active(PolicySet(policies=(rule,)))
+    told: list[tuple[Policy, int]] = []
+    active.demoted = lambda demoted, at: told.append((demoted, at))
+    one, two = Play(active=active), Play(active=active)
+    assert [each.acts for play in (one, two, one, two, one) for each in play.hear(ERROR)] == [True] * 3 + [False] * 2
+    assert [verdict.mode for verdict in one.all] == ["enforce", "enforce", "observe"]
+    assert told == [(rule, two.at)]
+    assert (active.standings()[0].mode, active.standings()[0].demoted_at) == ("observe", two.at)
+    active.replace(PolicySet(policies=(rule,)))
+    assert one.hear(ERROR)[0].acts
+    assert active.standings()[0].mode == "enforce"
+    assert active.standings()[0].acted == 4
+
+
+def test_a_slow_policy_is_not_demoted() -> None:
+    play = Play(policy(ON_ERROR, per_minute=3))
+    assert all(verdict.acts for _ in range(20) for verdict in play.hear(ERROR, after=20))
+
+
+def test_an_observing_policy_has_no_rate_and_no_rate_is_no_bound() -> None:
+    play = Play(policy(ON_ERROR, mode="observe", per_minute=1), policy(ON_ERROR, id="b", per_minute=0))
+    for _ in range(100):
+        assert len(play.hear(ERROR)) == 2
+    assert [each.demoted_at for each in play.active.standings()] == [None, None]
+
+
+def test_the_actions_of_a_call_are_budgeted() -> None:
+    two = (Tag(tag="a"), Tag(tag="b"))
+    play = Play(policy(ON_ERROR, *two, per_minute=0), policy(ON_ERROR, id="other", per_minute=0))
+    verdicts = [verdict for _ in range(ACTIONS_PER_CALL) for verdict in play.hear(ERROR)]
+    assert sum(len(verdict.actions) for verdict in verdicts if verdict.acts) == ACTIONS_PER_CALL
+    refused = [verdict for verdict in verdicts if not verdict.acts]
+    assert sorted(ids(refused)) == ["other", "rule"]
+    assert {verdict.fault for verdict in refused} == {"the call's budget of 200 actions is used up"}
+
+
+def test_what_a_policy_caused_does_not_trigger_it_in_the_same_turn() -> None:
+    play = Play(policy(phrase("sorry"), id="a"))
+    assert play.say("sorry", item_id="i1")
+    assert play.say("sorry", item_id="i2", causes=["a"]) == []
+    assert play.say("sorry", item_id="i3")
+    play.turn("u1")
+    (verdict,) = play.say("sorry", item_id="i4", causes=["a", "b"])
+    assert verdict.causes == {"a", "b"}
+    assert play.say("sorry", item_id="i5", causes=["a"]) == []
+
+
+def test_two_policies_do_not_trigger_each_other_for_ever() -> None:
+    play = Play(policy(phrase("ping"), id="a"), policy(phrase("pong"), id="b"))
+    causes: frozenset[str] = frozenset()
+    acted = []
+    for number in range(20):
+        verdicts = play.say("ping" if number % 2 == 0 else "pong", item_id=f"i{number}", causes=causes)
+        if not verdicts:
+            break
+        acted += ids(verdicts)
+        causes = verdicts[0].causes
+    assert acted == ["a", "b"]
+
+
+def test_a_policy_does_not_give_itself_a_turn() -> None:
+    play = Play(policy(On(types=("conversation.item.added",)), id="a"))
+    item = {"id": "u", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+    added = {"type": "conversation.item.added", "item": item}
+    assert play.hear(added)
+    for number in range(5):
+        assert play.hear({**added, "item": {**item, "id": f"rto_{number}"}}, causes=["a"]) == []
+    assert play.hear({**added, "item": {**item, "id": "v"}})
+
+
+def test_timers_of_two_policies_decide_in_file_order() -> None:
+    play = Play(policy(After(seconds=5), id="a"), policy(After(seconds=3), id="b"), policy(After(seconds=5), id="c"))
+    assert ids(play.wait(10)) == ["b", "a", "c"]
