@@ -156,8 +156,7 @@ async def running(
         rest = await stack.enter_async_context(Rest(endpoints, credentials, config.upstream, clock))
         quota = Quota(config.limits)
         recorder = Recorder(writer, bounds=Bounds())
-        active = Active(policies)
-        active.demoted = _alarm(metrics)
+        active = _watched(Active(policies), metrics)
         outbound = await stack.enter_async_context(Outbound(config.webhooks, clock, metrics))
         supervisor = Supervisor(
             attach=Attach(endpoints, credentials, config.upstream, config.observer.max_frame),
@@ -192,13 +191,8 @@ async def running(
             )
         )
         settings = Settings(config, policies, files)
-        reloads = Reloading(
-            settings,
-            read=read or (lambda: settings),
-            adopt=_adopting(active, outbound, supervisor),
-            clock=clock,
-            metrics=metrics,
-        )
+        adopt = _adopting(active, outbound, supervisor)
+        reloads = Reloading(settings, read=read or (lambda: settings), adopt=adopt, clock=clock, metrics=metrics)
         daemon = Daemon(supervisor, negotiation, writer, reloads)
         health = Health(
             draining=lambda: daemon.draining,
@@ -272,14 +266,15 @@ def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
     )
 
 
-def _alarm(metrics: Metrics) -> Callable[[Policy, int], None]:
+def _watched(active: Active, metrics: Metrics) -> Active:
     """Tell people of policies that are demoted."""
 
     def demoted(policy: Policy, _at: int) -> None:
         metrics.policy_demotions.labels(policy.id).inc()
         log.warning("policy_demoted", policy=policy.id, per_minute=policy.limit.per_minute)
 
-    return demoted
+    active.demoted = demoted
+    return active
 
 
 def _adopting(active: Active, outbound: Outbound, supervisor: Supervisor) -> Callable[[Settings], None]:
