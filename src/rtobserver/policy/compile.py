@@ -32,7 +32,7 @@ _CANARY_PERCENT = 10
 _ONCE = (rules.After, rules.Absent, rules.Usage, rules.Turns)
 """Triggers that match once in a call."""
 _WITHOUT_ITEM = (rules.After, rules.Idle, rules.DeadAir, rules.Absent, rules.Usage)
-_WITH_FUNCTION_CALL = (rules.Tool, rules.UnansweredTool, rules.On, rules.Count)
+_WITH_FUNCTION_CALL = (rules.Tool, rules.UnansweredTool)
 
 
 def compile_policies(config: Config, tables: PolicyTables) -> tuple[PolicySet, list[Mistake]]:

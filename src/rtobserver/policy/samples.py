@@ -104,6 +104,11 @@ def events() -> Mapping[str, tuple[Mapping[str, Json], ...]]:
     return {type_: tuple(samples) for type_, samples in found.items()}
 
 
+def every() -> Iterable[Mapping[str, Json]]:
+    """Give all samples."""
+    return (sample for samples in events().values() for sample in samples)
+
+
 def types(trigger: Trigger) -> tuple[str, ...] | None:
     """Give the types of events at which a trigger can match, which may be globs; None for all, () for none."""
     match trigger:
@@ -146,7 +151,7 @@ def match_of(trigger: Trigger) -> Mapping[str, Json]:
         absent.add("text")
     if not isinstance(trigger, rules.Tampered):
         absent.add("keys")
-    if isinstance(trigger, rules.Phrase | rules.Regex | rules.After | rules.Idle | rules.DeadAir | rules.Absent):
+    if not isinstance(trigger, rules.Tool):
         absent |= {"name", "arguments"}
     if isinstance(trigger, rules.After | rules.Idle | rules.DeadAir | rules.Absent):
         absent.add("item_id")

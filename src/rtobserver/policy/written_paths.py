@@ -89,6 +89,8 @@ def unknown(trigger: Trigger, steps: Sequence[str]) -> tuple[str, str] | None:
     events = samples.of(trigger)
     if not events or any(samples.has(event, rest) for event in events):
         return None
+    if isinstance(trigger, rules.Phrase | rules.Regex) and any(samples.has(event, rest) for event in samples.every()):
+        return None  # the end of an item can show in another item's event
     meant = samples.nearest(events, rest)
     if not meant and not samples.are_complete(trigger):
         return None

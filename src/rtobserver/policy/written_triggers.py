@@ -22,17 +22,12 @@ NAMES = tuple(TRIGGER_NAMES.values())
 SPEAKERS: tuple[str, ...] = get_args(rules.Speaker)
 METERS: tuple[str, ...] = get_args(rules.Meter)
 TAMPERED_KEYS = (
-    "instructions",
-    "tools",
-    "tool_choice",
-    "voice",
-    "turn_detection",
-    "transcription",
-    "output_modalities",
-    "items",
-    "outputs",
+    *("instructions", "tools", "tool_choice", "voice", "turn_detection", "transcription", "output_modalities"),
+    *("noise_reduction", "format", "speed", "max_output_tokens", "truncation", "tracing", "include", "prompt"),
+    *("reasoning", "parallel_tool_calls"),
+    *("items", "outputs"),
 )
-"""What a `tampered` trigger can name."""
+"""What a `tampered` trigger can name; within `audio` what is set for input or output."""
 
 _PHRASE = '{ speaker = "assistant", any = ["refund"] }'
 _REGEX = '{ speaker = "user", pattern = "account [0-9]+" }'
