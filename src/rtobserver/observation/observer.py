@@ -273,11 +273,12 @@ class Observer:
     def _act(self, effects: Sequence[Effect]) -> list[Send]:
         """Send what is to be sent before anything is recorded, and take the times; gives what had nowhere to go."""
         matched_at = self._clock.now_us()
-        unsent = []
+        unsent, new = [], []
         for effect in effects:
             match effect:
                 case DecisionRow() if not effect.matched_at:
                     effect.matched_at = matched_at
+                    new.append(effect)
                 case Send():
                     if self._sideband is None:
                         unsent.append(effect)
@@ -290,12 +291,22 @@ class Observer:
                     self._left(effect)
                 case _:
                     pass
+        for decision in new:
+            self._count_decision(decision)
         return unsent
 
     def _left(self, effect: Send | HangUp) -> None:
         sent_at = effect.row.sent_at = self._clock.now_us()
         if effect.decision is not None and effect.decision.sent_at is None:
             effect.decision.sent_at = sent_at
+
+    def _count_decision(self, decision: DecisionRow) -> None:
+        self._metrics.policy_decisions.labels(decision.policy, decision.mode, "yes" if decision.acted else "no").inc()
+        if decision.outcome == "fault":
+            self._metrics.policy_faults.labels(decision.policy).inc()
+        if decision.sent_at is not None:
+            # what has to wait for something else, as `say` does for a response, left later and is no reaction
+            self._metrics.reaction_seconds.observe((decision.sent_at - decision.received_at) / 1e6)
 
     def _count(self, gap: GapRow) -> None:
         if gap.state == "open":
