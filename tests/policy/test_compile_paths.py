@@ -84,7 +84,7 @@ def test_a_condition_that_may_be_true_is_accepted(trigger: str, when: str) -> No
 
 def test_a_condition_that_compares_what_cannot_be_compared_is_refused_with_the_reason() -> None:
     (found,) = refused(
-        policy('when = "event.audio_start_ms.startsWith('a')"', trigger='on = "input_audio_buffer.speech_started"')
+        policy("when = \"event.audio_start_ms.startsWith('a')\"", trigger='on = "input_audio_buffer.speech_started"')
     )
     assert found.startswith("policy[0].when: can never be evaluated: ")
 
