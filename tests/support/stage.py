@@ -29,8 +29,10 @@ from rtobserver.config.sections import (
     Secret,
     Store,
     Upstream,
+    Webhook,
 )
 from rtobserver.daemon import Daemon, running
+from rtobserver.policy.rules import PolicySet
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.options import SimulatorOptions
 from rtobserver.simulator.server import Simulator
@@ -209,6 +211,10 @@ class Stage:
         """Read the stored frames of a call."""
         return [entry.payload for entry in await self.entries(call_id, "?kind=event")]
 
+    async def decisions(self, call_id: str) -> list[Json]:
+        """Read what policies decided in a call."""
+        return await self._all(f"/api/v1/calls/{call_id}/decisions?limit=1000")
+
     async def gaps(self, call_id: str) -> list[Json]:
         """Read the gaps of a call."""
         return await self._all(f"/api/v1/calls/{call_id}/gaps?limit=1000")
@@ -270,6 +276,8 @@ class Setting:
     limits: Limits = field(default_factory=Limits)
     recording: Recording = field(default_factory=Recording)
     upstream: Json = field(default_factory=dict)
+    policies: PolicySet = field(default_factory=PolicySet)
+    webhooks: tuple[Webhook, ...] = ()
 
 
 def config_for(simulator: Simulator, path: Path, setting: Setting) -> Config:
@@ -290,6 +298,7 @@ def config_for(simulator: Simulator, path: Path, setting: Setting) -> Config:
         observer=setting.observer,
         limits=setting.limits,
         recording=setting.recording,
+        webhooks=setting.webhooks,
     )
 
 
@@ -328,10 +337,14 @@ async def serving(
     simulator: Simulator, path: Path, setting: Setting | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Stage]:
     """Run a daemon in front of a simulator, on the SQLite file `path`; a second one may follow on the same file."""
-    config = config_for(simulator, path, setting or Setting())
+    setting = setting or Setting()
+    config = config_for(simulator, path, setting)
     key = await asyncio.to_thread(_prepare, path)
     connector = aiohttp.TCPConnector(limit=0)
-    async with running(config, clock=clock) as daemon, aiohttp.ClientSession(connector=connector) as http:
+    async with (
+        running(config, setting.policies, clock=clock) as daemon,
+        aiohttp.ClientSession(connector=connector) as http,
+    ):
         yield Stage(simulator, daemon, http, key, path, config)
 
 
