@@ -28,7 +28,10 @@ from rtobserver.policy.wording import action_names
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP, OVERLAP
 from rtobserver.realtime.events import Event, fields, read
+from rtobserver.realtime.values import mapping, text
 
+LONGEST_MATCH = 1_000
+"""Characters of the matched words that are kept."""
 MAX_TIMERS = 10_000
 """Timers that may decide between two entries."""
 _LOSING = ("reattach", "takeover", "oversize", "protocol")
@@ -91,7 +94,12 @@ class Replay:
         self.tampering = Tampering(session or {})
         self._traces = Traces(commands or {})
         self._latest: dict[str, frozenset[str]] = {}
+        self._placed: dict[str, Place] = {}
+        """Where each policy decided last."""
+        self._owned: set[str] = set()
+        """Function calls whose output is ours to give."""
         self._answered: set[str] = set()
+        """Function calls that somebody else answered."""
 
     def view(self, age: float) -> dict[str, Json]:
         """Show the call as it was at an age."""
@@ -134,7 +142,7 @@ class Replay:
                 break
             self.age = max(self.age, due)
             at = self.subject.started_at + round(self.age * 1e6)
-            found += self._rulings(self.engine.woken(at=at, age=self.age))
+            found += self._rulings(self.engine.woken(at=at, age=self.age), by_timer=True)
         return found
 
     def _hear(self, line: Line) -> list[Ruling]:
@@ -146,7 +154,8 @@ class Replay:
         if not self.is_blind:
             self.causes = self._traces.of(event, frame, self.age)
         if event.type in WATCHED:
-            self.keys = self.tampering.heard(event, frame, self._answered.__contains__)
+            self.keys = self.tampering.heard(event, frame, self._owned.__contains__)
+            self._look_at_output(frame)
         verdicts = self.engine.heard(event, frame, at=line.at, age=self.age, causes=self.causes)
         if self.keys:
             self.is_tampered = True
@@ -160,6 +169,9 @@ class Replay:
             policy = self._traces.policy_of(command)
             causes = NOBODY if policy is None else self._latest.get(policy, frozenset({policy}))
             self._traces.issued(command, causes, self.age)
+            if type_ == "session.update" and "session" not in command:
+                # it was sent in a pause: what should be is not known any more
+                self.tampering.forget()
             self.tampering.sent(command)
 
     def _tag(self, command: Mapping[str, Json]) -> None:
@@ -174,18 +186,40 @@ class Replay:
         if reason in _LOSING:
             self._traces.lost()
 
-    def _rulings(self, verdicts: list[Verdict]) -> list[Ruling]:
+    def _look_at_output(self, frame: bytes) -> None:
+        item = mapping(fields(frame).get("item"))
+        call, item_id = item.get("call_id"), item.get("id")
+        if item.get("type") == "function_call_output" and isinstance(call, str) and call not in self._owned:
+            if not (isinstance(item_id, str) and self.tampering.is_ours(item_id)):
+                self._answered.add(call)
+
+    def _rulings(self, verdicts: list[Verdict], *, by_timer: bool = False) -> list[Ruling]:
+        found: list[Ruling] = []
         for verdict in verdicts:
-            self._latest[verdict.policy.id] = verdict.causes
-            answers = any(isinstance(action, rules.AnswerTool) for action in verdict.actions)
-            if verdict.acts and answers and verdict.match.function_call_id is not None:
-                self._answered.add(verdict.match.function_call_id)
-        return [Ruling(self.place, verdict, self.age) for verdict in verdicts]
+            policy, place = verdict.policy.id, self.place
+            if by_timer and self._placed.get(policy) == place:
+                # live, such a decision gets an entry of its own
+                place = Place(place.epoch, place.seq + 1)
+            self._placed[policy] = place
+            self._latest[policy] = verdict.causes
+            if verdict.acts:
+                self._do(verdict)
+            found.append(Ruling(place, verdict, self.age))
+        return found
+
+    def _do(self, verdict: Verdict) -> None:
+        """Take note of what an action changes without an entry of its own."""
+        for action in verdict.actions:
+            if isinstance(action, rules.Tag):
+                self.tags += [action.tag] if action.tag not in self.tags else []
+            elif isinstance(action, rules.AnswerTool) and (call := verdict.match.function_call_id) is not None:
+                self._owned |= {call} - self._answered
 
 
 def decided(ruling: Ruling) -> Decided:
     """Say what was decided in few words."""
     verdict = ruling.verdict
+    said = verdict.match.text
     return Decided(
         policy=verdict.policy.id,
         position=ruling.place,
@@ -194,7 +228,7 @@ def decided(ruling: Ruling) -> Decided:
         acts=verdict.acts,
         would_act=verdict.fault is None,
         actions=action_names(verdict.actions),
-        match=verdict.match.text,
+        match=None if said is None else (text(said) or "")[:LONGEST_MATCH],
         fault=verdict.fault,
     )
 

@@ -27,7 +27,6 @@ from rtobserver.settings import Settings
 from rtobserver.store import calls, commands, decisions, entries, minted, schema
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
-from rtobserver.store.positions import Position
 from rtobserver.terminal.running import progress
 
 PAGE = 200
@@ -170,7 +169,7 @@ async def replay_call(
     if replayed.why is not None:
         moved(call.entry_count)
         return replayed
-    session, issuers = await minted.session_of(database, call), await issuers_of(database, call)
+    session, issuers = await minted.session_of(database, call), await commands.policies(database, call)
     sides = [side.replay(call, session, issuers) for side in (new, old) if side is not None]
     found: list[list[Decided]] = [[] for _ in sides]
     async for entry in entries.read(database, call):
@@ -210,7 +209,7 @@ async def explain_entry(path: Path, side: Side, call_id: str, at: Place) -> list
         why = await _why_not(database, call)
         if why in ("purged", "erased"):
             raise NotReplayable(f"{call_id} cannot be replayed: {WORDS[why]}")
-        session, issuers = await minted.session_of(database, call), await issuers_of(database, call)
+        session, issuers = await minted.session_of(database, call), await commands.policies(database, call)
         explainer = Explainer(side.policies, lambda active: side.replay(call, session, issuers, active), at)
         async for entry in entries.read(database, call):
             explainer.take(entry)
@@ -251,15 +250,3 @@ async def recorded(database: Database, call: Call) -> list[Decided]:
         if len(page) < PAGE:
             return found
         after = page[-1].place
-
-
-async def issuers_of(database: Database, call: Call) -> dict[str, str]:
-    """Name the policies of a call's commands by their event ids."""
-    found: dict[str, str] = {}
-    after: Position | None = None
-    while True:
-        page = await commands.page(database, call, after=after, limit=PAGE)
-        found |= {each.event_id: each.policy for each in page if each.policy is not None}
-        if len(page) < PAGE:
-            return found
-        after = page[-1].position
