@@ -54,7 +54,7 @@ ITEM = '{ type = "message", role = "system", content = [{ type = "input_text", t
     ],
 )
 def test_an_action_is_read(written: str, action: rules.Action) -> None:
-    assert action_of(written, environ={"KEY": "k"}) == action
+    assert action_of(written, 'tool = { name = "*" }', {"KEY": "k"}) == action
 
 
 @pytest.mark.parametrize(
