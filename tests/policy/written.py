@@ -33,12 +33,17 @@ url = "https://ops.example.com/hook"
 
 def compiled(text: str, environ: Mapping[str, str] | None = None, **files: str) -> PolicySet:
     """Load a main file of this text, and files beside it that it includes; `_` in a name stands for a dot."""
+    return loaded(text, environ, **files).policies
+
+
+def loaded(text: str, environ: Mapping[str, str] | None = None, **files: str) -> settings.Settings:
+    """Load such files, and give all that is in them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
         path.write_text(text + REST, encoding="utf-8")
         for name, content in files.items():
             (Path(folder) / name.replace("_", ".")).write_text(content, encoding="utf-8")
-        return settings.load(path, environ or {}).policies
+        return settings.load(path, environ or {})
 
 
 def refused(text: str, environ: Mapping[str, str] | None = None, **files: str) -> list[str]:
