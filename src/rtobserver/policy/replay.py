@@ -21,6 +21,7 @@ from rtobserver.policy.engine import Engine
 from rtobserver.policy.recordings import Line
 from rtobserver.policy.rules import TRIGGER_NAMES, Json, PolicySet
 from rtobserver.policy.tampering import WATCHED, Tampering
+from rtobserver.policy.timers import TOLERANCE
 from rtobserver.policy.traces import NOBODY, Traces
 from rtobserver.policy.verdicts import Verdict
 from rtobserver.policy.view import Subject, view
@@ -138,7 +139,7 @@ class Replay:
         found: list[Ruling] = []
         for _ in range(MAX_TIMERS):
             due = self.engine.wake_at()
-            if due is None or due > until:
+            if due is None or due > until + 2 * TOLERANCE:
                 break
             self.age = max(self.age, due)
             at = self.subject.started_at + round(self.age * 1e6)
@@ -189,9 +190,10 @@ class Replay:
     def _look_at_output(self, frame: bytes) -> None:
         item = mapping(fields(frame).get("item"))
         call, item_id = item.get("call_id"), item.get("id")
-        if item.get("type") == "function_call_output" and isinstance(call, str) and call not in self._owned:
-            if not (isinstance(item_id, str) and self.tampering.is_ours(item_id)):
-                self._answered.add(call)
+        if item.get("type") != "function_call_output" or not isinstance(call, str) or call in self._owned:
+            return
+        if not (isinstance(item_id, str) and self.tampering.is_ours(item_id)):
+            self._answered.add(call)
 
     def _rulings(self, verdicts: list[Verdict], *, by_timer: bool = False) -> list[Ruling]:
         found: list[Ruling] = []
