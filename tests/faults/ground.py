@@ -135,12 +135,15 @@ class Site:
     def store(self) -> Path:
         return self.folder / "calls.db"
 
-    def configure(self, *, more: str = "", profile: str = "") -> None:
+    def configure(self, *, more: str = "", profile: str = "", entra: bool = False) -> None:
         """Write the configuration anew."""
         url = self.simulator.base_url
         if self.proxy is not None:
             url = url.replace(self.simulator.origin, f"http://127.0.0.1:{self.proxy.port}")
         self.config = configure(self.folder, url, more=more, profile=profile)
+        if entra:
+            text = self.config.read_text().replace('auth = "api-key"\napi_key = "sim-key"', 'auth = "entra"')
+            self.config.write_text(text)
 
     @asynccontextmanager
     async def starting(

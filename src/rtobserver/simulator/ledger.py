@@ -36,5 +36,6 @@ class Ledger:
     def write(self, kind: str, call_id: str, **fields: object) -> None:
         """Append one line, of `kind` answer, attach, event, detach or end."""
         if self._file is not None:
-            line = json.dumps({"kind": kind, "call_id": call_id, **fields}, separators=(",", ":"), ensure_ascii=False)
+            # in ASCII: an event's id may hold what UTF-8 cannot
+            line = json.dumps({"kind": kind, "call_id": call_id, **fields}, separators=(",", ":"))
             self._file.write(line.encode() + b"\n")
