@@ -103,7 +103,20 @@ def test_all_mistakes_are_named_at_once(run: Run) -> None:
 
 def test_a_good_configuration_is_said_to_be_good(run: Run) -> None:
     code, out, _ = run("check-config")
-    assert (code, out.startswith("config.toml is good: 1 profile(s), store sqlite:///")) == (0, True)
+    assert (code, out.startswith("config.toml is good: 1 profile(s), 0 policies, store sqlite:///")) == (0, True)
+
+
+def test_policies_are_checked_with_the_configuration(run: Run) -> None:
+    policy = '[[policy]]\nid = "p"\non = "{}"\ndo = [{{ tag = "a" }}]\n'
+    Path("config.toml").write_text(CONFIG + policy.format("eror"))
+    code, out, err = run("check-config")
+    assert (code, "1 policies" in out) == (0, True)
+    assert "warning: policy p: no event that is known here is of type eror\n    did you mean error?" in err
+    Path("config.toml").write_text(CONFIG + policy.format("") + "[lists]\nmoney = 1\n")
+    code, _, err = run("check-config")
+    assert code == 2
+    assert "policy[0].on: is empty" in err
+    assert "lists.money: must be a list of texts" in err
 
 
 def test_the_settings_in_force_are_printed_without_secrets(run: Run) -> None:

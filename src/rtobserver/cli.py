@@ -145,11 +145,14 @@ def check_config(config_path: Path, show: bool) -> int:
     """Check the configuration without starting anything."""
     from rtobserver.config.advice import warnings
     from rtobserver.config.display import redacted
+    from rtobserver.policy.lint import review
 
     settings = _usable_settings(config_path)
     config = settings.config
     for warning in warnings(config, datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC).date()):
         click.echo(f"warning: {warning}", err=True)
+    for remark in review(settings.policies, config):
+        click.echo(f"warning: policy {remark}", err=True)
     if show:
         click.echo(json.dumps(redacted(config), indent=2))
     else:

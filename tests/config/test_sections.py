@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from rtobserver import settings
 from rtobserver.config import sections
 from rtobserver.config.load import load
 from rtobserver.config.sections import Bytes, Config, Seconds, Secret
 from rtobserver.config.shape import Key, Kind, keys
 from rtobserver.config.values import parse_duration, parse_size
+from rtobserver.policy.rules import ACTION_NAMES, TRIGGER_NAMES, Limit, Policy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
@@ -23,11 +25,11 @@ WHOLE = re.sub(r"^#(?=[a-z\[])", "", TEXT, flags=re.MULTILINE)
 """The example with the settings that are off by default switched on."""
 
 
-def settings(table: type[Any] = Config, path: str = "") -> Iterator[tuple[str, type[Any], Key]]:
+def every_setting(table: type[Any] = Config, path: str = "") -> Iterator[tuple[str, type[Any], Key]]:
     for key in keys(table):
         here = f"{path}.{key.name}" if path else key.name
         if key.table is not None:
-            yield from settings(key.table, here)
+            yield from every_setting(key.table, here)
         else:
             yield here, table, key
 
@@ -40,7 +42,7 @@ def written(document: dict[str, Any], path: str) -> dict[str, Any]:
     return document
 
 
-SETTINGS = [pytest.param(*setting, id=setting[0]) for setting in settings()]
+SETTINGS = [pytest.param(*setting, id=setting[0]) for setting in every_setting()]
 
 
 @pytest.mark.parametrize("environ", [{}, {"AZURE_OPENAI_API_KEY": "0123"}])
@@ -57,6 +59,25 @@ def test_what_is_switched_off_in_the_example_is_valid_too(tmp_path: Path) -> Non
     path = tmp_path / "config.toml"
     path.write_text(WHOLE, encoding="utf-8")
     assert load(path, {"ALERTS_WEBHOOK_SECRET": "s"}).webhooks[0].secret == Secret("s")
+    assert settings.load(path, {"ALERTS_WEBHOOK_SECRET": "s"}).policies.tests
+
+
+def test_each_key_trigger_and_action_of_a_policy_is_named_in_the_example_and_in_the_documentation() -> None:
+    example = TEXT.partition("#[lists]")[2]
+    documented = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8").partition("## `[[policy]]`")[2]
+    own = [field.name for field in fields(Policy) if field.name not in ("trigger", "actions")]
+    limits = [field.name for field in fields(Limit)]
+    for name in (*own, *limits, *TRIGGER_NAMES.values(), "do", "name", "events", "expect"):
+        assert re.search(rf"\b{name}\b", example), name
+        assert f"`{name}`" in documented, name
+    for name in ACTION_NAMES.values():
+        assert re.search(rf"\b{name}\b", example), name
+
+
+def test_the_defaults_of_a_limit_stand_in_the_example() -> None:
+    written = next(line for line in WHOLE.splitlines() if line.startswith("limit = "))
+    limit = tomllib.loads(written)["limit"]
+    assert Limit(**{**limit, "cooldown": parse_duration(limit["cooldown"])}) == Limit()
 
 
 @pytest.mark.parametrize(("path", "table", "key"), SETTINGS)
