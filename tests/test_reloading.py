@@ -62,10 +62,11 @@ class Files:
     def read(self) -> Settings:
         return load(self.main, {})
 
+    async def adopt(self, settings: Settings) -> None:
+        self.adopted.append(settings)
+
     def made(self) -> Reloading:
-        return Reloading(
-            self.read(), read=self.read, adopt=self.adopted.append, clock=SystemClock(), metrics=self.metrics
-        )
+        return Reloading(self.read(), read=self.read, adopt=self.adopt, clock=SystemClock(), metrics=self.metrics)
 
     def outcomes(self) -> dict[str, float]:
         lines = self.metrics.render().decode().splitlines()
@@ -167,7 +168,7 @@ async def test_a_file_that_breaks_its_reader_changes_nothing(files: Files) -> No
     def broken() -> Settings:
         raise ZeroDivisionError
 
-    work = Reloading(files.read(), read=broken, adopt=files.adopted.append, clock=SystemClock(), metrics=files.metrics)
+    work = Reloading(files.read(), read=broken, adopt=files.adopt, clock=SystemClock(), metrics=files.metrics)
     with capture_logs() as logs:
         assert not await work.reload("files")
     assert [line["event"] for line in logs] == ["reload_failed", "policies_not_reloaded"]
@@ -175,7 +176,7 @@ async def test_a_file_that_breaks_its_reader_changes_nothing(files: Files) -> No
 
 
 async def test_a_set_that_cannot_be_adopted_is_refused(files: Files) -> None:
-    def refuse(_: Settings) -> None:
+    async def refuse(_: Settings) -> None:
         raise ValueError("no")
 
     work = Reloading(files.read(), read=files.read, adopt=refuse, clock=SystemClock(), metrics=files.metrics)
@@ -318,7 +319,7 @@ async def test_what_else_happens_in_the_folder_is_no_reason_to_read(files: Files
         loads += 1
         return files.read()
 
-    work = Reloading(files.read(), read=counted, adopt=files.adopted.append, clock=SystemClock(), metrics=files.metrics)
+    work = Reloading(files.read(), read=counted, adopt=files.adopt, clock=SystemClock(), metrics=files.metrics)
     async with reloading(work):
         await until(lambda: work.watching)
         looks = work.looks

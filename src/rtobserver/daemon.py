@@ -10,7 +10,7 @@ import asyncio
 import base64
 import gc
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +27,7 @@ from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
 from rtobserver.observation.supervisor import Supervisor
 from rtobserver.outbound import Outbound
-from rtobserver.policy.active import Active
+from rtobserver.policy.active import Active, compile_rules
 from rtobserver.policy.rules import Policy, PolicySet
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
@@ -277,11 +277,13 @@ def _watched(active: Active, metrics: Metrics) -> Active:
     return active
 
 
-def _adopting(active: Active, outbound: Outbound, supervisor: Supervisor) -> Callable[[Settings], None]:
+def _adopting(active: Active, outbound: Outbound, supervisor: Supervisor) -> Callable[[Settings], Awaitable[None]]:
     """Put other policies and webhooks in force, for calls that go on too."""
 
-    def adopt(settings: Settings) -> None:
-        active.replace(settings.policies)
+    async def adopt(settings: Settings) -> None:
+        # not on the loop: the calls that go on should not notice
+        compiled = await asyncio.to_thread(compile_rules, settings.policies)
+        active.replace(settings.policies, compiled)
         outbound.replace(settings.config.webhooks)
         supervisor.policies_changed()
 

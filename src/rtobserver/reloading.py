@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +56,14 @@ class Reload:
 
 
 class Reloading:
-    """Put what the files say in force; `adopt` does it, at once, and `read` reads them, in a thread."""
+    """Put what the files say in force: `read` reads them, in a thread, and `adopt` does the rest or raises."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         read: Callable[[], Settings],
-        adopt: Callable[[Settings], None],
+        adopt: Callable[[Settings], Awaitable[None]],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -97,7 +97,7 @@ class Reloading:
                 found = await asyncio.to_thread(self._read)
                 stays = old.policies == found.policies and old.config.webhooks == found.config.webhooks
                 if by == "signal" or not stays:
-                    self._adopt(found)
+                    await self._adopt(found)
                     self.loaded_at = self._clock.now_us()
             except ConfigError as exc:
                 self._refused(by, exc.mistakes)

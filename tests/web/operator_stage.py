@@ -139,9 +139,11 @@ async def stage(folder: Path, policies: PolicySet | None = None) -> AsyncIterato
     clock, facts, metrics = Clock(), Facts(), Metrics()
     begun = settings(policies or PolicySet())
     active, files = Active(begun.policies), Files(begun)
-    reloads = Reloading(
-        begun, read=files.read, adopt=lambda found: active.replace(found.policies), clock=clock, metrics=metrics
-    )
+
+    async def adopt(found: Settings) -> None:
+        active.replace(found.policies)
+
+    reloads = Reloading(begun, read=files.read, adopt=adopt, clock=clock, metrics=metrics)
     writer = stored.writer_of(path)
     await writer.open()
     try:

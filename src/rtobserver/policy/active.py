@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rtobserver.policy.book import Book, Rule
@@ -53,6 +53,14 @@ def _nobody(policy: Policy, at: int) -> None:
     """Tell nobody."""
 
 
+def compile_rules(policies: PolicySet) -> list[Rule]:
+    """Compile a set; hundreds of policies take long enough to be left to a thread.
+
+    Raises what the compilers of phrases, patterns and conditions raise.
+    """
+    return [Rule(number, policy) for number, policy in enumerate(policies.policies)]
+
+
 class Active:
     """Be the policies in force, for all calls of a process or of a replay."""
 
@@ -65,16 +73,17 @@ class Active:
         self._minutes: dict[str, deque[int]] = {}
         self._take(policies)
 
-    def replace(self, policies: PolicySet) -> None:
+    def replace(self, policies: PolicySet, compiled: Sequence[Rule] | None = None) -> None:
         """Put another set in force; counts of policies that stay go on, demotions do not.
 
-        Raises what the compilers of phrases, patterns and conditions raise; then the old set stays.
+        `compiled` is what `compile_rules` made of it, where that was done elsewhere. Without it this raises what
+        the compilers of phrases, patterns and conditions raise; then the old set stays.
         """
-        self._take(policies)
+        self._take(policies, compiled)
         self.generation += 1
 
-    def _take(self, policies: PolicySet) -> None:
-        self._rules = [Rule(number, policy) for number, policy in enumerate(policies.policies)]
+    def _take(self, policies: PolicySet, compiled: Sequence[Rule] | None = None) -> None:
+        self._rules = compile_rules(policies) if compiled is None else list(compiled)
         self._books: dict[str, Book] = {}
         self.policies = policies
         before, self._standings = self._standings, {}
