@@ -14,6 +14,8 @@ from rtobserver.realtime.names import canonical
 
 MAX_TYPES = 4096
 """Types of events whose plan is remembered; they come from outside."""
+MAX_TYPE = 200
+"""Longest type that is looked at, in characters; of a longer one the beginning."""
 
 SPOKEN: Mapping[str, Speaker] = {
     "response.output_audio_transcript.delta": "assistant",
@@ -127,7 +129,7 @@ class Book:
 
     def plan(self, event_type: str) -> Plan | None:
         """Say what is to be done about a type of event, and remember it."""
-        name = canonical(event_type)
+        name = canonical(event_type)[:MAX_TYPE]
         speaker = SPOKEN.get(name)
         if speaker not in self.lexicons and speaker not in self.patterns:
             speaker = None
@@ -142,10 +144,11 @@ class Book:
         )
         if plan == _NOTHING:
             plan = None
-        if len(self.plans) >= MAX_TYPES:
-            self.plans.clear()
-            self.plans[None] = None
-        self.plans[event_type] = plan
+        if len(event_type) <= MAX_TYPE:
+            if len(self.plans) >= MAX_TYPES:
+                self.plans.clear()
+                self.plans[None] = None
+            self.plans[event_type] = plan
         return plan
 
 

@@ -22,7 +22,7 @@ MAX_EVENT = 65_536
 """Largest event that a condition looks at, in bytes."""
 MAX_STEPS = 10_000
 """Steps of a loop after which the library gives up."""
-MAX_COST = 30_000_000
+MAX_COST = 15_000_000
 """Nanoseconds, or so, that an evaluation may take."""
 
 _LOOPS = frozenset({"all", "exists", "exists_one", "map", "filter"})
@@ -94,14 +94,13 @@ class Condition:
 
     def cost(self, frame: bytes) -> int:
         """Bound from above what an evaluation costs, in nanoseconds or so."""
-        values = length = 0
-        if "event" in self.names:
-            values = frame.count(b",") + frame.count(b"{") + frame.count(b"[")
-            length = len(frame)
-        values += len(self.source) // 2 + 200
-        length += len(self.source) + 4096
-        once = 20_000 + self._terms * (20 * values + length) + 5 * length * self._regexes
-        return once * (min(values, MAX_STEPS) if self._loops else 1)
+        values, length = 60 + len(self.source) // 2, 1024 + len(self.source)
+        if self.names & {"event", "match"}:
+            length += len(frame)
+        if "event" in self.names and len(frame) <= MAX_EVENT:
+            values += frame.count(b",") + frame.count(b"{") + frame.count(b"[")
+        once = self._terms * (20 * values + length) + 5 * length * self._regexes
+        return 20_000 + once * (min(values, MAX_STEPS) if self._loops else 1)
 
 
 class Shown(dict[str, Json]):

@@ -14,8 +14,8 @@ text; spaces between such characters mean nothing.
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import ahocorasick
 
@@ -36,6 +36,10 @@ _UNSPACED = (
 )
 """Code points of scripts that put no space between words."""
 
+_REMEMBERED = 32_768
+"""Characters whose sort and fold are remembered."""
+_PIECE = 256
+"""Characters that are spelled at a time to find a quotation."""
 _NEVER = "\0"
 """A key that no spelling holds."""
 _GAP, _MARK, _LETTER, _ALONE, _NOTHING = range(5)
@@ -48,7 +52,7 @@ class PhraseError(ValueError):
 def words(text: str) -> str:
     """Normalise text for comparison: NFKC, casefold, one space for runs of space and punctuation."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    spaced = "".join(SPACE if kind == _GAP else each for each in folded if (kind := _kind(each)) != _NOTHING)
+    spaced = "".join(SPACE if kind == _GAP else each for each in folded if (kind := _KINDS[each]) != _NOTHING)
     return SPACE.join(spaced.split())
 
 
@@ -176,6 +180,8 @@ class Search:
                     self._shed((self._recent + spelled[:start])[-self._lexicon.longest :])
                     break
         self._recent = (self._recent + spelled)[-self._lexicon.longest :]
+        if len(spelled) > MAX_QUOTE:
+            self._cursor.set("", False)  # it holds on to what it was given last
         return found
 
     def _shed(self, before: str) -> None:
@@ -185,19 +191,48 @@ class Search:
 
     def _quote(self, found: list[tuple[str, int]], text: str) -> list[tuple[int, str]]:
         """Give the words of each key as they were said."""
-        said = self._raw + text
-        places: list[int] = []
-        stream = Stream()
-        for place, piece in enumerate(stream.spell_each(said)):
-            places += [place] * len(piece)
+        spelling = _Spelling(self._raw + text)
         told = []
         for key, after in found:
-            end = len(places) - after
-            start = max(end - len(key.strip()) - (key[-1] == SPACE), 0)
-            last = max(end - 1 - (key[-1] == SPACE), 0)
-            words_said = said[places[start] : places[last] + 1] if places else ""
+            words_said = spelling.quote(len(key.strip()), after + (key[-1] == SPACE))
             told += [(number, words_said) for number in self._lexicon.rules.get(key, ())]
         return told
+
+
+class _Spelling:
+    """Know which characters of a text became which of its spelling."""
+
+    __slots__ = ("_pieces", "_places", "_starts", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        stream = Stream()
+        self._pieces: list[Stream] = []
+        """What spells each piece of the text."""
+        self._starts = [0]
+        """Where the spelling of each piece starts, and the last one ends."""
+        for start in range(0, len(text), _PIECE):
+            self._pieces.append(stream.copy())
+            self._starts.append(self._starts[-1] + len(stream.spell(text[start : start + _PIECE])))
+        self._places: dict[int, list[int]] = {}
+
+    def quote(self, length: int, after: int) -> str:
+        """Give the text that so many characters of the spelling stand for, so many before its end."""
+        end = self._starts[-1] - after
+        if end <= 0:
+            return ""
+        return self._text[self._place(max(end - length, 0)) : self._place(end - 1) + 1]
+
+    def _place(self, index: int) -> int:
+        piece = bisect_right(self._starts, index) - 1
+        places = self._places.get(piece)
+        start = piece * _PIECE
+        if places is None:
+            places = self._places[piece] = []
+            spelled = self._pieces[piece].copy().spell_each(self._text[start : start + _PIECE])
+            for place, each in enumerate(spelled, start):
+                places += [place] * len(each)
+        return places[index - self._starts[piece]]
 
 
 class Stream:
@@ -211,6 +246,12 @@ class Stream:
 
     def __init__(self) -> None:
         self._last = _GAP
+
+    def copy(self) -> Stream:
+        """Give another that goes on from the same place."""
+        other = Stream()
+        other._last = self._last
+        return other
 
     def spell(self, text: str) -> str:
         """Take in more text; give more of the spelling."""
@@ -240,13 +281,13 @@ class Stream:
         # symbols have spaces beside them there, which are no gaps
         if last != _GAP and (last != _LETTER or spaced[0] == SPACE):
             spelled = SPACE + spelled
-        kind = self._last = _kind(text[-1])
+        kind = self._last = _KINDS[text[-1]]
         return spelled + SPACE if kind == _GAP else spelled
 
     def _spell(self, folded: str) -> Iterable[str]:
         last = self._last
         for each in folded:
-            kind = _kind(each)
+            kind = _KINDS[each]
             if kind == _NOTHING:
                 continue
             if each > "\uffff":
@@ -272,8 +313,23 @@ def _spelled(text: str) -> str:
     return Stream().spell(text).strip()
 
 
-@lru_cache(maxsize=8192)
-def _kind(character: str) -> int:
+class _Kinds(dict[str, int]):
+    """Sort characters as they are met, and remember them."""
+
+    def __missing__(self, character: str) -> int:
+        kind = _sort(character)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[character] = kind
+        return kind
+
+
+def _sort(character: str) -> int:
+    code = ord(character)
+    place = bisect_right(_UNSPACED_STARTS, code) - 1
+    is_unspaced = place >= 0 and code <= _UNSPACED[place][1]
+    if character.isalnum():
+        return _ALONE if is_unspaced else _LETTER
     category = unicodedata.category(character)
     if category == "Cf" and character != "\u200b":
         return _NOTHING  # it only shapes what stands beside it
@@ -281,10 +337,7 @@ def _kind(character: str) -> int:
         return _GAP
     if category[0] == "M":
         return _NOTHING if "\ufe00" <= character <= "\ufe0f" else _MARK
-    code = ord(character)
-    if category[0] == "S" or (code >= 0x0E01 and any(first <= code <= last for first, last in _UNSPACED)):
-        return _ALONE
-    return _LETTER
+    return _ALONE if is_unspaced or category[0] == "S" else _LETTER
 
 
 def _halves(character: str) -> str:
@@ -294,21 +347,23 @@ def _halves(character: str) -> str:
 
 
 class _Folded(dict[int, str]):
-    """Fold characters as they are met, and remember the latest thousands."""
+    """Fold characters as they are met, and remember them."""
 
     def __missing__(self, code: int) -> str:
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", chr(code)).casefold())
-        if len(self) >= 16_384:
+        if len(self) >= _REMEMBERED:
             self.clear()
         self[code] = folded
         return folded
 
 
 _FOLDED = _Folded()
+_KINDS = _Kinds()
+_UNSPACED_STARTS = [first for first, _ in _UNSPACED]
 
 
 def _ascii(character: str) -> str:
-    kind = _kind(character)
+    kind = _KINDS[character]
     if kind == _GAP:
         return SPACE
     return f" {character} " if kind == _ALONE else character.casefold()

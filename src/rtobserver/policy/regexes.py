@@ -6,7 +6,7 @@ import re2
 
 WINDOW = 4096
 """Bytes of UTF-8 at the end of a text that a pattern is searched in."""
-MAX_SIZE = 2_000
+MAX_SIZE = 1_500
 """Largest program, in RE2's instructions: what the slowest search of one window costs is bounded by it."""
 
 _MAX_LENGTH = 2_000

@@ -22,9 +22,14 @@ from rtobserver.realtime.values import mapping, objects
 
 MAX_ITEMS = 64
 """Items whose text is followed at a time; the one that said something longest ago is forgotten."""
-MAX_PIECE = 131_072
-"""Longest text that is searched at one event, in characters; of a longer one the beginning and the end."""
-MAX_SEARCH = 6_000_000
+MAX_PIECE = 65_536
+"""Longest ASCII text that is searched at one event, in characters, and the double of the longest other one.
+
+Of a longer text the beginning and the end are searched.
+"""
+MAX_FINAL = 1 << 20
+"""Largest event whose final text is looked at, in bytes; beyond it the text is what the deltas said."""
+MAX_SEARCH = 4_000_000
 """What patterns may cost at one event, in instructions times bytes; the rest is searched at the next."""
 
 _CONTEXT = 8
@@ -144,8 +149,7 @@ class Speech:
         if text:
             said.size += len(text)
             said.tail = (said.tail + text)[-_COMPARED:]
-            if len(text) > MAX_PIECE:
-                text = text[: MAX_PIECE // 2] + "\n" + text[-MAX_PIECE // 2 :]
+            text = _bounded(text)
         if said.search is not None:
             told = said.search.add(text)
             if is_end:
@@ -161,7 +165,7 @@ class Speech:
 
     def _finish(self, item_id: str, speaker: Speaker, frame: bytes) -> list[Spoken]:
         try:
-            told = _decode_final(frame)
+            told = _decode_final(frame) if len(frame) <= MAX_FINAL else _Final()
         except (ValueError, RecursionError):
             return []
         final = told.transcript if told.transcript is not None else told.text
@@ -178,7 +182,7 @@ class Speech:
 
     def _type(self, frame: bytes) -> list[Spoken]:
         """Take in an item that the user typed."""
-        item = mapping(fields(frame).get("item"))
+        item = mapping(fields(frame).get("item")) if len(frame) <= MAX_FINAL else {}
         item_id = item.get("id")
         if item.get("role") != "user" or not isinstance(item_id, str):
             return []
@@ -218,3 +222,8 @@ class Speech:
                 said.found.add(rule.policy.id)
                 found.append(Spoken(rule.number, said.window[match[0] : match[1]].decode("utf-8", "replace"), item_id))
         return cost
+
+
+def _bounded(text: str) -> str:
+    most = MAX_PIECE if len(text) <= MAX_PIECE // 2 or text.isascii() else MAX_PIECE // 2
+    return text if len(text) <= most else text[: most // 2] + "\n" + text[-most // 2 :]
