@@ -10,6 +10,9 @@ from typing import Any, get_args
 from rtobserver.observation.effects import Effect
 from rtobserver.observation.machine import Machine
 from rtobserver.observation.plan import Plan
+from rtobserver.observation.watch import Watch
+from rtobserver.policy.active import Active
+from rtobserver.policy.view import Subject
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.entries import Recordable
@@ -75,9 +78,14 @@ class Conversation:
 
 
 async def record(
-    writer: Writer, call_id: str, happened: Sequence[tuple[int, bytes | None]], started_at: int = START_US
+    writer: Writer,
+    call_id: str,
+    happened: Sequence[tuple[int, bytes | None]],
+    started_at: int = START_US,
+    *,
+    active: Active | None = None,
 ) -> CallRef:
-    """Observe a call from its beginning to its end, one second after the last event."""
+    """Observe a call from its beginning to its end, one second after the last event, by policies if there are any."""
     ref = CallRef(call_id, started_at // 86_400_000_000)
     new = NewCall(call_id=call_id, started_at=started_at, profile="default", model=MODEL, max_duration_us=0)
     await writer.run(registration.register(ref, new))
@@ -91,7 +99,9 @@ async def record(
         hang_up_unobserved=False,
         audio_key=None,
     )
-    machine = Machine(plan, new_state(), epoch=1, at=started_at, mono=0.0)
+    subject = Subject(call_id=call_id, profile="default", model=MODEL, started_at=started_at)
+    watch = Watch(new_state(), active=active, subject=subject)
+    machine = Machine(plan, watch.state, epoch=1, at=started_at, mono=0.0, watch=watch)
 
     def do(effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -64,7 +64,7 @@ def check(config_path: Path, as_json: bool) -> None:
     from rtobserver.policy.lint import review
 
     settings = _settings(config_path)
-    for warning in review(settings.policies):
+    for warning in review(settings.policies, settings.config):
         click.echo(f"warning: {warning}", err=True)
     rows = [
         {
