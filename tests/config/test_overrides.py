@@ -75,3 +75,9 @@ def test_two_ways_to_give_one_secret_are_a_mistake_in_the_environment_too(refuse
 def test_an_override_cannot_hide_that_the_file_holds_no_table(refuses: Refuses) -> None:
     (mistake,) = refuses("public = 1\n", {"RTOBSERVER_PUBLIC__PORT": "0"})
     assert mistake.path == "public"
+
+
+def test_policies_cannot_come_from_the_environment(refuses: Refuses) -> None:
+    for name in ("RTOBSERVER_POLICY__MODE", "RTOBSERVER_LISTS__MONEY"):
+        (mistake,) = refuses(environ={name: "enforce"})
+        assert (mistake.path, mistake.problem) == (name, "cannot be set from the environment")

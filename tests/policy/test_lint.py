@@ -50,6 +50,7 @@ TWO = policy(id_="first", trigger='phrase = { speaker = "user", any = ["refund"]
         ),
         (policy(do='{ hang_up = true }, { say = "Bye." }'), ["p: say comes after hang_up"]),
         (policy(do='{ hang_up = true }, { tag = "over" }'), []),
+        (policy(trigger="tampered = true", do="{ hang_up = true }, { restore_session = true }"), []),
         (policy(do="{ cancel_response = true }, { cancel_response = true }"), ["p: does cancel_response 2 times"]),
         (policy(do="{ mute_model = true }"), ["p: mutes the model, and no policy unmutes it"]),
         (policy(do="{ mute_model = true }") + policy(id_="q", do="{ unmute_model = true }"), []),

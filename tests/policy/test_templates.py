@@ -109,6 +109,14 @@ def test_null_can_be_a_value_but_not_a_text() -> None:
         fill(rules.Tag(tag="{{ event.gone }}"), SCOPE)
 
 
+def test_a_tag_stays_a_tag_whatever_is_filled_in() -> None:
+    said = rules.Tag(tag="said {{ match.text }}")
+    assert fill(said, {"match": {"text": "a\nb\x00c"}}) == rules.Tag(tag="said a b c")
+    assert fill(said, {"match": {"text": "x" * 100}}) == rules.Tag(tag="said " + "x" * 59)
+    with pytest.raises(TemplateFault, match="the tag is empty"):
+        fill(rules.Tag(tag="{{ match.text }}"), {"match": {"text": " \n"}})
+
+
 def test_half_a_character_does_not_get_into_a_text() -> None:
     assert fill(rules.Tag(tag="{{ match.text }}"), {"match": {"text": "a\ud800"}}) == rules.Tag(tag="a?")
 

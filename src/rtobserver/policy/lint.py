@@ -123,7 +123,8 @@ def _reach(policy: Policy) -> _Found:
 
 def _actions(policy: Policy, before: tuple[Policy, ...], every: tuple[Policy, ...]) -> _Found:
     kinds = [type(action) for action in policy.actions]
-    if rules.HangUp in kinds and kinds[-1] is not rules.HangUp:
+    # beside restore_session it is the last resort, and done at times only
+    if rules.HangUp in kinds and kinds[-1] is not rules.HangUp and rules.RestoreSession not in kinds:
         after = kinds[kinds.index(rules.HangUp) + 1]
         if after not in (rules.Tag, rules.Webhook):
             yield f"{ACTION_NAMES[after]} comes after hang_up", "put it before"

@@ -20,6 +20,8 @@ ROOTS = ("event", "call", "match")
 """What a path can begin with."""
 OPENING, CLOSING = "{{", "}}"
 LONGEST_PATH = 200
+MAX_TAG = 64
+"""Longest tag, in characters, as the API has it; what is filled in is cut off there."""
 
 _FIELDS: Mapping[type[Any], tuple[str, bool]] = {
     rules.Send: ("event", False),
@@ -110,6 +112,8 @@ def fill(action: Action, scope: Mapping[str, Json]) -> Action:
     name, is_text = field
     value = getattr(action, name)
     filled: Any = _text(value, scope) if is_text else _filled(value, scope)
+    if isinstance(action, rules.Tag):
+        filled = _tag(filled)
     return replace(action, **{name: filled})
 
 
@@ -128,6 +132,14 @@ def look_up(path: str, scope: Mapping[str, Json]) -> Json:
         else:
             raise TemplateFault(f"there is no {path}")
     return value
+
+
+def _tag(text: str) -> str:
+    """Make a tag of what was filled in: a tag is a word or two, and what callers say is not."""
+    tag = "".join(character if character.isprintable() else " " for character in text[:MAX_TAG]).strip()
+    if not tag:
+        raise TemplateFault("the tag is empty")
+    return tag
 
 
 def _path(path: str) -> str:

@@ -16,13 +16,11 @@ from rtobserver.config.values import Wrong, described, quoted
 from rtobserver.policy import rules
 from rtobserver.policy.findings import Findings, meant
 from rtobserver.policy.rules import ACTION_NAMES, Action
-from rtobserver.policy.templates import is_plain
+from rtobserver.policy.templates import MAX_TAG, is_plain
 
 NAMES = tuple(ACTION_NAMES.values())
 MAX_ACTIONS = 20
 """Most actions of one policy."""
-MAX_TAG = 64
-"""Longest tag, in characters, as the API has it."""
 LONGEST_GOODBYE = 60.0
 """Seconds, as the API has it."""
 LONGEST_TOOL = 60.0
