@@ -10,6 +10,7 @@ import pytest
 
 from rtobserver.simulator.server import Simulator
 from tests.process.stage import Daemon, configure, ground, run
+from tests.process.test_killed import further, observed, simulator
 from tests.test_reloading import policy
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -55,6 +56,41 @@ async def test_serve_reads_its_policies_again_at_a_signal_and_when_a_file_change
             daemon.process.send_signal(signal.SIGTERM)
             code, _, log = await daemon.command.ended()
             assert (code, "Traceback" in log) == (0, False), log
+
+
+async def test_calls_that_go_on_are_under_the_new_policies_and_keep_what_the_old_ones_did(tmp_path: Path) -> None:
+    async with ground(tmp_path, simulator()) as here:
+        rules = tmp_path / "policies.toml"
+        rules.write_text("")
+        here.config.write_text('include = ["policies.toml"]\n' + here.config.read_text())
+        async with here.serving() as daemon:
+            call_id = await daemon.place()
+            await observed(here.simulator, [call_id])
+            await further(here.simulator, [call_id], 10)
+            assert (await daemon.get(f"/calls/{call_id}/decisions"))["data"] == []
+
+            rules.write_text(tagging("one"))
+            one = await daemon.command.logged("policies_reloaded", added=["one"])
+            await daemon.call_with(call_id, tags=["one"])
+
+            rules.write_text("[[policy]]\n")
+            await daemon.command.logged("policies_not_reloaded")
+            rules.write_text(tagging("two"))
+            two = await daemon.command.logged("policies_reloaded", added=["two"], removed=["one"])
+            await daemon.call_with(call_id, tags=["one", "two"])
+
+            decisions = (await daemon.get(f"/calls/{call_id}/decisions"))["data"]
+            assert [(each["policy"], each["policy_set"]) for each in decisions] == [
+                ("one", one["new"]),
+                ("two", two["new"]),
+            ]
+            assert two["old"] == one["new"] != two["new"]
+            await daemon.command.stopped()
+
+
+def tagging(id_: str) -> str:
+    keys = {"on": '"response.*"', "mode": '"enforce"', "limit": "{ per_call = 1 }", "do": f'[{{ tag = "{id_}" }}]'}
+    return "\n".join(["[[policy]]", f'id = "{id_}"', *(f"{key} = {value}" for key, value in keys.items()), ""])
 
 
 async def test_serve_refuses_to_start_with_mistakes_in_its_policies(tmp_path: Path) -> None:
