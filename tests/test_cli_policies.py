@@ -200,7 +200,7 @@ async def test_programs_get_a_line_of_json_for_each_call_and_a_summary(tmp_path:
 async def test_calls_that_cannot_be_replayed_are_named(tmp_path: Path) -> None:
     config = await recorded(tmp_path, 1)
     path = tmp_path / "calls.db"
-    rows = {
+    rows: dict[str, dict[str, object]] = {
         "rtc_live": {"status": "live"},
         "rtc_purged": {"purged_at": 5},
         "rtc_erased": {"purged_at": 0},
