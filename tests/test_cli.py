@@ -110,7 +110,7 @@ def test_policies_are_checked_with_the_configuration(run: Run) -> None:
     policy = '[[policy]]\nid = "p"\non = "{}"\ndo = [{{ tag = "a" }}]\n'
     Path("config.toml").write_text(CONFIG + policy.format("eror"))
     code, out, err = run("check-config")
-    assert (code, "1 policies" in out) == (0, True)
+    assert (code, "1 policy" in out) == (0, True)
     assert "warning: policy p: no event that is known here is of type eror\n    did you mean error?" in err
     Path("config.toml").write_text(CONFIG + policy.format("") + "[lists]\nmoney = 1\n")
     code, _, err = run("check-config")

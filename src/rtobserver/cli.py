@@ -156,7 +156,8 @@ def check_config(config_path: Path, show: bool) -> int:
     if show:
         click.echo(json.dumps(redacted(config), indent=2))
     else:
-        counted = f"{len(config.profiles)} profile(s), {len(settings.policies.policies)} policies"
+        number = len(settings.policies.policies)
+        counted = f"{len(config.profiles)} profile(s), {number} {'policy' if number == 1 else 'policies'}"
         click.echo(f"{config_path} is good: {counted}, store {redacted(config)['store']['url']}")
     return 0
 

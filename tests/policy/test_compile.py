@@ -385,9 +385,19 @@ POLICIES = st.builds(
 )
 
 
+def deep(levels: int) -> Any:
+    value: Any = {"a": 1}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 @settings(max_examples=400, deadline=None)
 @given(lists=VALUES, policies=st.one_of(VALUES, st.lists(POLICIES, max_size=2)))
 @example(lists={"a": ["x"]}, policies=[GOOD])
+@example(lists={}, policies=[{**GOOD, "do": [{"send": {"type": "response.create", "response": deep(3000)}}]}])
+@example(lists={}, policies=[{"id": "p", "tool": {"name": "a", "arguments": deep(3000)}, "do": [{"tag": "a"}]}])
+@example(lists=deep(3000), policies=deep(3000))
 @example(lists={}, policies=[{**GOOD, "do": [{"send": {"type": "session.update", "session": "{{ call }}"}}]}])
 def test_whatever_is_written_gives_policies_or_mistakes(lists: Any, policies: Any) -> None:
     found, mistakes = compile_policies(CONFIG, PolicyTables(lists=lists, policies=policies))

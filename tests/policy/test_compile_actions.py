@@ -83,6 +83,7 @@ def test_an_action_is_read(written: str, action: rules.Action) -> None:
             '{ send = { type = "session.update", session = { model = "b" } } }',
             "policy[0].do[0].send.session.model: cannot",
         ),
+        ('{ send = { type = "response.create", n = 9223372036854775808 } }', "policy[0].do[0].send.n: has more digits"),
         ('{ send = { type = "response.create", at = 2026-01-01 } }', "policy[0].do[0].send.at: is a date or time"),
         ('{ send = { type = "response.create", "{{ a }}" = 1 } }', "policy[0].do[0].send: has a template in the name"),
         ("{ update_session = true }", "policy[0].do[0].update_session: must be a table, not true or false"),

@@ -103,6 +103,8 @@ def not_json(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Wrong
             yield from not_json(inner, f"{path}[{index}]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, Wrong(f"has no number in JSON: {value}", "write a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path, Wrong("has more digits than a number in JSON may have", "write it in quotes")
     elif not isinstance(value, str | int | float):
         yield path, Wrong("is a date or time, which JSON has not", "write it in quotes")
 

@@ -215,7 +215,9 @@ class Reader:
         if not isinstance(value, dict):
             self.found.wrong(path, f"must be a table, not {described(value)}", f"as in {example}")
             return None
-        good = self.found.json(value, path) is not None
+        if self.found.json(value, path) is None:
+            return None
+        good = True
         for at, key in _template_keys(value, path):
             self.found.wrong(at, f"has a template in the name of a key: {quoted(key)}", "only values take templates")
             good = False
