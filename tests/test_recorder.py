@@ -90,9 +90,9 @@ async def test_everything_that_is_recorded_is_there_to_be_read(path: Path) -> No
 
 def test_the_report_says_once_that_the_database_refuses_and_when_it_takes_rows_again() -> None:
     report = FlushReport(Metrics(), SystemClock())
-    report.failing("disk full", 1)
+    report.failing("disk full", 1, "full")
     since = report.failing_since
-    report.failing("disk full", 2)
+    report.failing("disk full", 2, "full")
     assert since is not None
     assert report.failing_since == since
     report.recovered()

@@ -22,6 +22,7 @@ from rtobserver import __version__
 from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config, Profile
+from rtobserver.errors import StoreError
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
@@ -36,10 +37,11 @@ from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, FlushReport, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings
-from rtobserver.store import database, orders, schema, unfinished
+from rtobserver.store import damage, database, orders, schema, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
+from rtobserver.store.trouble import trouble_of
 from rtobserver.store.writer import EntryRow, Transaction, Writer
 from rtobserver.upstream.attach import Attach
 from rtobserver.upstream.credentials import credentials_for
@@ -66,6 +68,7 @@ class Daemon:
         self._supervisor = supervisor
         self._negotiation = negotiation
         self._reloads = reloads
+        self._writer = writer
         self.failed = writer.done
         """Is done when the daemon can no longer record; carries the reason."""
         self.public_url = ""
@@ -93,7 +96,11 @@ class Daemon:
         self._reloads.ask()
 
     def hurry(self) -> None:
-        """Have a `drain` that goes on wait for nothing more: calls that should have been hung up are left."""
+        """Have a `drain` that goes on wait for nothing more: calls that should have been hung up are left.
+
+        What a database that refuses has not taken then is lost, and the next start declares it.
+        """
+        self._writer.hurry()
         if not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time())
 
@@ -121,30 +128,16 @@ async def running(
     metrics = Metrics()
     prices = prices_for(config)
     async with AsyncExitStack() as stack:
-        path = database.sqlite_path(config.store.url)
-        stack.enter_context(database.hold(path))
-        log.info("starting", version=__version__, store=str(path))
-        stack.callback(log.info, "stopped")
-        if config.store.migrate_on_start:
-            await asyncio.to_thread(schema.migrate, path)
-        else:
-            await asyncio.to_thread(schema.check, path)
-
-        report = FlushReport(metrics, clock)
         observers: list[Supervisor] = []
 
         def refused(rows: list[EntryRow]) -> None:
             for supervisor in observers:
                 supervisor.refused(rows)
 
-        writer = Writer(
-            lambda: database.open_writer(path, durability=config.store.durability), flushes=report, refused=refused
-        )
-        await writer.open()
-        stack.push_async_callback(writer.close)
-        metrics.queue_rows.set_function(lambda: writer.queued_rows)
-        metrics.queue_bytes.set_function(lambda: writer.queued_bytes)
-        reads = await stack.enter_async_context(Database(path, clock=clock))
+        log.info("starting", version=__version__, store=str(database.sqlite_path(config.store.url)))
+        stack.callback(log.info, "stopped")
+        report = FlushReport(metrics, clock)
+        writer, reads = await stack.enter_async_context(_store(config, report, refused, clock))
         replica_id = f"rep_{secrets.token_hex(8)}"
 
         mark = await unfinished.watermark(reads)
@@ -177,6 +170,7 @@ async def running(
             outbound=outbound,
         )
         observers.append(supervisor)
+        writer.recovery.live, writer.begun_anew = supervisor.refs, supervisor.begun_anew
         await stack.enter_async_context(supervisor)
         negotiation = await stack.enter_async_context(
             Negotiation(
@@ -197,7 +191,7 @@ async def running(
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: ["the recorder has stopped"] if writer.done.done() else [],
-            degraded=lambda: ["the database refuses to write"] if report.failing_since is not None else [],
+            degraded=lambda: report.reasons(writer.recovery),
         )
         housekeeping = await stack.enter_async_context(
             keeping_house(
@@ -249,6 +243,41 @@ async def running(
             await stack.enter_async_context(reloading(reloads))
         stack.enter_context(_calm_collector())
         yield daemon
+
+
+@asynccontextmanager
+async def _store(
+    config: Config, report: FlushReport, refused: Callable[[list[EntryRow]], None], clock: Clock
+) -> AsyncIterator[tuple[Writer, Database]]:
+    """Hold the database: its one writer, and what reads it."""
+    path = database.sqlite_path(config.store.url)
+    with database.hold(path):
+        # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
+        moved = await asyncio.to_thread(damage.prepare, path)
+        await asyncio.to_thread(schema.migrate if config.store.migrate_on_start else schema.check, path)
+        writer = Writer(
+            lambda: database.open_writer(path, durability=config.store.durability),
+            flushes=report,
+            refused=refused,
+            path=path,
+        )
+        await writer.open()
+        report.watch(writer, moved)
+        try:
+            async with Database(path, clock=clock, damaged=writer.recovery.look_over) as reads:
+                try:
+                    yield writer, reads
+                except asyncio.CancelledError:
+                    # a start that is broken off has nothing that would be worth a wait
+                    writer.hurry()
+                    raise
+                finally:
+                    await writer.close()
+        except StoreError as exc:
+            if trouble_of(exc) == "damaged":
+                # found while starting, further in than `prepare` looks: the next start finds a new file
+                await asyncio.to_thread(damage.prepare, path, suspected=True)
+            raise
 
 
 def prices_for(config: Config) -> Prices:

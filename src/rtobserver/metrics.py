@@ -75,6 +75,22 @@ class Metrics:
             registry=registry,
         )
         self.gaps = Counter("rtobserver_gaps", "Gaps declared, by reason.", ["reason"], registry=registry)
+        self.purged_rows = Counter(
+            "rtobserver_purged_rows",
+            "Rows that retention took away, of what was said (recordings) or of whole calls (calls).",
+            ["what"],
+            registry=registry,
+        )
+        self.audit_refusals = Counter(
+            "rtobserver_audit_refusals",
+            "Refused requests to the operator listener, audited one by one or counted.",
+            ["written"],
+            registry=registry,
+        )
+        self._of_the_store(registry)
+        self._of_policies(registry)
+
+    def _of_the_store(self, registry: CollectorRegistry) -> None:
         self.flush_seconds = Histogram(
             "rtobserver_flush_seconds",
             "One transaction of the writer, from BEGIN to the end of COMMIT.",
@@ -88,19 +104,33 @@ class Metrics:
             "Age of the oldest row that is not committed yet.",
             registry=registry,
         )
-        self.purged_rows = Counter(
-            "rtobserver_purged_rows",
-            "Rows that retention took away, of what was said (recordings) or of whole calls (calls).",
-            ["what"],
+        self.store_failing = Gauge(
+            "rtobserver_store_failing", "Whether the database refuses to write now.", registry=registry
+        )
+        self.store_failures = Counter(
+            "rtobserver_store_failures",
+            "Times that the database began to refuse, by why (locked, full, failing, closed, damaged, other).",
+            ["trouble"],
             registry=registry,
         )
-        self.audit_refusals = Counter(
-            "rtobserver_audit_refusals",
-            "Refused requests to the operator listener, audited one by one or counted.",
-            ["written"],
+        self.disk_full = Gauge(
+            "rtobserver_disk_full",
+            "Whether room on the disk is short, so that only what must not be lost is recorded.",
             registry=registry,
         )
-        self._of_policies(registry)
+        self.disk_free_bytes = Gauge("rtobserver_disk_free_bytes", "Free on the database's disk.", registry=registry)
+        self.wal_bytes = Gauge("rtobserver_wal_bytes", "Size of the write-ahead log.", registry=registry)
+        self.damaged_files = Gauge(
+            "rtobserver_damaged_files", "Damaged database files moved aside since the start.", registry=registry
+        )
+        self.loop_gap_seconds = Gauge(
+            "rtobserver_loop_gap_seconds",
+            "The longest that the loop kept anything waiting in the last minute.",
+            registry=registry,
+        )
+        self.loop_stalls = Counter(
+            "rtobserver_loop_stalls", "Times that the loop stood still for more than a second.", registry=registry
+        )
 
     def _of_policies(self, registry: CollectorRegistry) -> None:
         self.policy_decisions = Counter(

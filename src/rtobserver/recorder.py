@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -30,6 +31,8 @@ from rtobserver.realtime.entries import (
 )
 from rtobserver.store import folds, orders, tables
 from rtobserver.store.identity import CallRef
+from rtobserver.store.recovery import Recovery
+from rtobserver.store.trouble import WORDS, Trouble
 from rtobserver.store.writer import Writer
 
 log = structlog.get_logger()
@@ -53,6 +56,8 @@ _LEVELS = (
     (0.5, shedding.DELTA),
 )
 
+_SHORT = shedding.BUFFER_MARK | shedding.FULL_DISK
+
 
 class Recorder:
     """Record for all observers of this process."""
@@ -65,12 +70,17 @@ class Recorder:
         self._entry = writer.entry
 
     def pressure(self, call: CallRef) -> int:
-        """Give the highest class that must be shed now; 0 is none."""
+        """Give the highest class that must be shed now; 0 is none.
+
+        With the bit `shedding.FULL_DISK` where that is for want of room on the disk. Then deltas, rate limits
+        and buffer marks go at once: what room there is belongs to the rest.
+        """
         total, own = self._writer.queued_bytes, call.queued_in - call.queued_out
         if total < self._calm_total and own < self._calm_call:
-            return 0
+            return _SHORT if self._writer.short_of_room else 0
         share = max(total / self._bounds.total, own / self._bounds.per_call)
-        return next(class_ for level, class_ in _LEVELS if share >= level)
+        class_ = next(class_ for level, class_ in _LEVELS if share >= level)
+        return max(class_ | shedding.FULL_DISK, _SHORT) if self._writer.short_of_room else class_
 
     def record(self, call: CallRef, what: Recordable) -> None:
         """Hand over one thing to store; it is committed within the next flushes."""
@@ -105,6 +115,8 @@ class FlushReport:
         self._clock = clock
         self.failing_since: int | None = None
         """Wall clock in microseconds since when the database refuses; None while it takes rows."""
+        self.trouble: Trouble | None = None
+        """Why it refuses."""
 
     def flushed(self, rows: int, seconds: float, oldest_at: int | None) -> None:
         """Count a commit."""
@@ -112,17 +124,52 @@ class FlushReport:
         if oldest_at is not None:
             self._metrics.commit_lag_seconds.set(max(0, self._clock.now_us() - oldest_at) / 1e6)
 
-    def failing(self, problem: str, tries: int) -> None:
-        """Say once that the database refuses."""
+    def failing(self, problem: str, tries: int, trouble: Trouble) -> None:
+        """Say that the database refuses: once, and again only where it does so for another reason."""
         if self.failing_since is None:
             self.failing_since = self._clock.now_us()
-            log.error("store_failing", problem=problem)
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._metrics.store_failures.labels(trouble).inc()
+            log.error("store_failing", trouble=trouble, problem=problem)
 
     def recovered(self) -> None:
         """Say that the database takes rows again."""
-        since, self.failing_since = self.failing_since, None
+        since, self.failing_since, self.trouble = self.failing_since, None, None
         seconds = (self._clock.now_us() - since) / 1e6 if since is not None else 0.0
         log.warning("store_recovered", seconds=round(seconds, 3))
+
+    def reasons(self, recovery: Recovery) -> list[str]:
+        """Say in short words what is wrong with the store, for `/readyz`."""
+        found = []
+        if (trouble := self.trouble) is not None:
+            found.append(WORDS[trouble])
+        care = recovery.care
+        if care is None:
+            return found
+        if care.short and self.trouble != "full":
+            found.append("the disk is full; only what must not be lost is recorded")
+        if care.is_away:
+            found.append("the database file was taken away")
+        if care.wal_held:
+            found.append("somebody reads for long and keeps the write-ahead log from being emptied")
+        if recovery.damaged_files:
+            found.append("the database was damaged and begun anew since the start")
+        return found
+
+    def watch(self, writer: Writer, moved: Path | None = None) -> None:
+        """Keep the figures of what waits, of the disk and of the files; `moved` was found damaged at the start."""
+        metrics, care = self._metrics, writer.recovery.care
+        if moved is not None:
+            writer.recovery.damaged_files.append(moved.name)
+        metrics.queue_rows.set_function(lambda: writer.queued_rows)
+        metrics.queue_bytes.set_function(lambda: writer.queued_bytes)
+        metrics.store_failing.set_function(lambda: self.failing_since is not None)
+        if care is not None:
+            metrics.disk_full.set_function(lambda: care.short)
+            metrics.disk_free_bytes.set_function(lambda: care.free_bytes or 0)
+            metrics.wal_bytes.set_function(lambda: care.wal_bytes)
+            metrics.damaged_files.set_function(lambda: len(writer.recovery.damaged_files))
 
 
 def _gap_values(gap: GapRow) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -154,15 +155,31 @@ def _spoil_a_gap(here: Ground) -> None:
         connection.execute("UPDATE gap SET lost_by_type = '{' WHERE call_key = (SELECT min(call_key) FROM call)")
 
 
-async def test_a_daemon_that_can_record_no_more_ends_and_says_why(tmp_path: Path) -> None:
+async def test_a_daemon_whose_file_is_destroyed_moves_it_aside_and_records_on(tmp_path: Path) -> None:
     async with ground(tmp_path, simulator()) as here, here.serving() as daemon:
         call_id = await daemon.place()
         await further(here.simulator, [call_id], 10)
+        await daemon.get(f"/calls/{call_id}")
         await asyncio.to_thread(_destroy, here.store)
-        code, _, log = await daemon.command.ended()
-    assert code == 1, log
-    assert "rtobserver: " in log
-    assert "Traceback" not in log
+        await daemon.command.logged("database_damaged")
+        # nothing could be read of it, the keys neither
+        await daemon.command.logged("keys_lost")
+        await further(here.simulator, [call_id], 10)
+        async with daemon.http.get(f"{daemon.operator}/readyz") as answer:
+            assert answer.status == 200
+            assert (await answer.json())["status"] == "degraded"
+        await here.simulator.end_call(call_id)
+        await daemon.command.logged("call_finished", call_id=call_id)
+        await daemon.command.stopped()
+    with sqlite3.connect(here.store) as connection:
+        gaps = connection.execute("SELECT reason, lost FROM gap WHERE reason = 'corrupt'").fetchall()
+        [(count,)] = connection.execute("SELECT count(*) FROM entry").fetchall()
+        [(last,)] = connection.execute("SELECT max(seq) FROM entry").fetchall()
+    [(_, lost)] = gaps
+    assert lost > 0
+    assert count + lost == last, "the gap counts what is not there"
+    [aside] = [path for path in here.folder.glob("calls.db.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
+    assert aside.stat().st_size > 0
 
 
 def _destroy(store: Path) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from rtobserver.store import database, schema, tables
 from rtobserver.store.identity import CallRef, call_key, day_of
+from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import Writer
 
 START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
@@ -89,7 +90,7 @@ class Deaf:
 
     def flushed(self, rows: int, seconds: float, oldest_at: int | None) -> None: ...
 
-    def failing(self, problem: str, tries: int) -> None: ...
+    def failing(self, problem: str, tries: int, trouble: Trouble) -> None: ...
 
     def recovered(self) -> None: ...
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.store import database, tables
 from rtobserver.store.identity import CallRef
+from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import EntryRow, Transaction, Writer
 from tests.store import stored
 
@@ -35,7 +36,7 @@ class Heard:
         self.flushes.append(rows)
         self.moments.append(time.monotonic())
 
-    def failing(self, problem: str, tries: int) -> None:
+    def failing(self, problem: str, tries: int, trouble: Trouble) -> None:
         self.failures.append(problem)
 
     def recovered(self) -> None:

@@ -6,6 +6,8 @@ or that the database refused, and exactly one gap counts it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rtobserver.observation import gaps
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP, JSON, CommandRow, GapReason, GapRow, Record, Recordable
 
@@ -79,14 +81,19 @@ class Ledger:
         gap = self.gaps.open(self.epoch, self.seq, reason, from_at, after)
         return self._entry(GAP, None, None, gaps.payload(gap), at, mono), gap
 
-    def shed(self, type_: str | None, at: int, mono: float) -> list[Recordable]:
-        """Count a frame that was numbered and then given up."""
+    def shed(
+        self, type_: str | None, at: int, mono: float, reason: Literal["shed", "disk"] = "shed"
+    ) -> list[Recordable]:
+        """Count a frame that was numbered and then given up; another reason than before is another gap's."""
         effects: list[Recordable] = []
         gap = self._shed
+        if gap is not None and gap.reason != reason:
+            effects, gap = self.end_shedding(at), None
         if gap is None:
-            record, gap = self.open_gap("shed", at, at, mono, before=self.seq)
+            # the frame's own number stays a hole, which stands before the gap's entry
+            record, gap = self.open_gap(reason, at, at, mono, before=self.seq)
             self._shed = gap
-            effects = [record, gap]
+            effects += [record, gap]
         _count(gap, type_)
         return effects
 
@@ -110,6 +117,13 @@ class Ledger:
         for _, type_, _ in lost:
             _count(gap, type_)
         self.gaps.bound(gap, max(when for _, _, when in lost))
+        return [record, gap]
+
+    def damaged(self, lost: int, since: int, at: int, mono: float) -> list[Recordable]:
+        """Admit that so many entries which were stored are so no longer; which ones, nobody knows."""
+        record, gap = self.open_gap("corrupt", since, at, mono, before=1)
+        gap.lost = lost
+        self.gaps.bound(gap, at)
         return [record, gap]
 
     def position(self, seq: int) -> str | None:

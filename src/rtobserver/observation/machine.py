@@ -28,6 +28,7 @@ from rtobserver.observation.plan import Plan, Resumption
 from rtobserver.observation.probing import Probing
 from rtobserver.observation.watch import Watch
 from rtobserver.policy.tampering import WATCHED
+from rtobserver.realtime import shedding
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import (
     JSON,
@@ -42,7 +43,6 @@ from rtobserver.realtime.entries import (
 )
 from rtobserver.realtime.events import Event, fields, read
 from rtobserver.realtime.redaction import AUDIO_DELTAS, MIN_AUDIO_CHARS, strip_audio
-from rtobserver.realtime.shedding import shed_class
 from rtobserver.upstream import backoff
 
 SUMS_EVERY = 1.0
@@ -253,8 +253,8 @@ class Machine:
             if hidden is not None:
                 # from here on there is only the placeholder, for the fold too
                 event, frame, embeddable, type_, conceals = Event(), hidden, True, plain_type(type_), True
-        if pressure and shed_class(type_) <= pressure:
-            effects += ledger.shed(type_, at, mono)
+        if pressure and shedding.gives_up(type_, pressure):
+            effects += ledger.shed(type_, at, mono, shedding.reason(pressure))
         else:
             flags = JSON if embeddable else 0
             key = self._plan.audio_key
@@ -288,6 +288,10 @@ class Machine:
         if self.phase in _GONE and self._given_up is not None:
             effects += [self._sums(mono), self._verdict(self._given_up[0])]
         return effects
+
+    def damaged(self, lost: int, at: int, mono: float) -> list[Recordable]:
+        """Take note that so many of the call's stored entries are so no longer."""
+        return self.ledger.damaged(lost, self._plan.started_at, at, mono)
 
     # --- orders ---------------------------------------------------------------------------------
 

@@ -134,6 +134,10 @@ class Observer:
         lost = [(row[2], row[6], row[4]) for row in rows]
         self._tell(lambda: self.machine.refused(lost, *self._now()))
 
+    def damaged(self, lost: int) -> None:
+        """Take note that so many of the call's stored entries are so no longer."""
+        self._tell(lambda: self.machine.damaged(lost, *self._now()))
+
     def _tell(self, told: Callable[[], Sequence[Effect]]) -> None:
         # in a task of the call's own, so that a fault in it is the call's and nobody else's
         async def perform() -> None:
@@ -311,7 +315,7 @@ class Observer:
     def _count(self, gap: GapRow) -> None:
         if gap.state == "open":
             self._metrics.gaps.labels(gap.reason).inc()
-        elif gap.reason == "shed" and gap.state == "bounded":
+        elif gap.reason in ("shed", "disk") and gap.state == "bounded":
             for type_, count in gap.lost_by_type.items():
                 self._metrics.frames_shed.labels(shedding.NAMES[shedding.shed_class(type_)]).inc(count)
 

@@ -73,7 +73,7 @@ async def restore(
         watch.recall_decisions(await decisions.rows(database, call))
     restored.gaps = tuple([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
     for gap in restored.gaps:
-        if gap.reason == "shed" and gap.state == "open":
+        if gap.reason in ("shed", "disk") and gap.state == "open":
             others = [other for other in restored.gaps if other.epoch == gap.epoch and other is not gap]
             _count(gap, holes[gap.epoch] - sum(other.lost or 0 for other in others if other.reason in _LEAVE_HOLES))
     return restored

@@ -34,6 +34,7 @@ from rtobserver.recorder import Recorder
 from rtobserver.store import gaps, registration, unfinished
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.registration import NewCall
 from rtobserver.store.unfinished import Unfinished
 from rtobserver.store.writer import EntryRow, Writer
 from rtobserver.upstream.attach import Attach
@@ -70,6 +71,8 @@ class _Kept:
     observer: Observer
     profile: sections.Profile
     user: str | None
+    row: NewCall
+    """The call's row as it would be written again."""
     failures: int = 0
 
 
@@ -165,7 +168,8 @@ class Supervisor:
         )
         watch = Watch(state, active=self._active, subject=subject, session=accepted.session)
         machine = Machine(plan, state, epoch=1, at=at, mono=mono, watch=watch)
-        kept = self._keep(accepted.ref, machine, accepted.profile, accepted.user)
+        row = _row(accepted, accepted.profile.name, accepted.profile.model, accepted.profile.max_duration)
+        kept = self._keep(accepted.ref, machine, accepted.profile, row)
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
 
@@ -205,7 +209,7 @@ class Supervisor:
             self.leave()
             await self._none.wait()
         if not self._undeclared:
-            stopped = self._writer.post(unfinished.beat(self._replica_id, mark, stopped=True))
+            stopped = self._writer.post(unfinished.beat(self._replica_id, mark, stopped=True), last=True)
             stopped.add_done_callback(_hear)
 
     def leave(self) -> None:
@@ -224,6 +228,21 @@ class Supervisor:
                 observer.refused(lost)
             else:
                 log.error("entries_refused_after_end", call_id=call.call_id, count=len(lost))
+
+    def refs(self) -> list[CallRef]:
+        """Point at the calls under observation; any thread may ask."""
+        return [kept.observer.call for kept in list(self._kept.values())]
+
+    def begun_anew(self, losses: Mapping[CallRef, int]) -> None:
+        """Tell observers that the database is another file, which lacks so many of their calls' entries."""
+        for call, lost in losses.items():
+            kept = self._kept.get(call.call_id)
+            if kept is None:
+                continue
+            again = registration.again(call, kept.row, kept.observer.machine.ledger.epoch)
+            self._writer.post(again).add_done_callback(_hear)
+            if lost:
+                kept.observer.damaged(lost)
 
     def policies_changed(self) -> None:
         """Tell observers that other policies are in force."""
@@ -246,7 +265,7 @@ class Supervisor:
         )
 
     def _keep(
-        self, ref: CallRef, machine: Machine, profile: sections.Profile, user: str | None, failures: int = 0
+        self, ref: CallRef, machine: Machine, profile: sections.Profile, row: NewCall, failures: int = 0
     ) -> _Kept:
         observer = Observer(
             ref,
@@ -259,7 +278,7 @@ class Supervisor:
             finished=self._finished,
             outbound=self._outbound,
         )
-        kept = self._kept[ref.call_id] = _Kept(observer, profile, user, failures)
+        kept = self._kept[ref.call_id] = _Kept(observer, profile, row.user, row, failures)
         self._some.set()
         self._none.clear()
         self._metrics.live_calls.set(len(self._kept))
@@ -334,7 +353,8 @@ class Supervisor:
         machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption, watch=watch)
         self._quota.resumed(call.user)
         log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
-        return self._keep(call.ref, machine, profile, call.user, failures)
+        row = _row(call, call.profile, call.model, call.max_duration_us / 1e6)
+        return self._keep(call.ref, machine, profile, row, failures)
 
     async def _restored(self, call: Unfinished, profile: sections.Profile) -> tuple[Restored, Watch]:
         """Fold what is stored of a call; a record that cannot be folded is no reason not to go on with it."""
@@ -389,10 +409,24 @@ class Supervisor:
             await self._some.wait()
             if not self._undeclared:
                 try:
-                    await self._writer.run(unfinished.beat(self._replica_id, self._clock.now_us()))
+                    await self._writer.post(unfinished.beat(self._replica_id, self._clock.now_us()), last=True)
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
             await self._clock.sleep(BEAT_SECONDS)
+
+
+def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration: float) -> NewCall:
+    return NewCall(
+        call_id=call.ref.call_id,
+        status="live",
+        started_at=call.started_at,
+        profile=profile,
+        model=model,
+        max_duration_us=int(max_duration * 1e6),
+        user=call.user,
+        labels=call.labels,
+        session=call.session,
+    )
 
 
 def _hear(future: asyncio.Future[object]) -> None:

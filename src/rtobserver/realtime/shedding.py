@@ -7,9 +7,13 @@ marks, then whatever is not known to matter; lifecycle events, `*.done` and `err
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 DELTA, RATE_LIMITS, BUFFER_MARK, OTHER, KEPT = 1, 2, 3, 4, 5
 """Classes, the first to be shed first; `KEPT` is given up only when there is no room at all."""
+
+FULL_DISK = 8
+"""Bit of a pressure: what is shed is shed for want of room on the disk."""
 
 NAMES = {DELTA: "delta", RATE_LIMITS: "rate_limits", BUFFER_MARK: "buffer_mark", OTHER: "other", KEPT: "kept"}
 
@@ -30,3 +34,13 @@ def shed_class(type_: str | None) -> int:
     if type_.endswith(".done") or type_.startswith(_KEPT_PREFIXES):
         return KEPT
     return OTHER
+
+
+def gives_up(type_: str | None, pressure: int) -> bool:
+    """Say whether an event of this type is shed under a pressure that is not 0."""
+    return shed_class(type_) <= pressure & ~FULL_DISK
+
+
+def reason(pressure: int) -> Literal["shed", "disk"]:
+    """Give the reason of the gap that counts what is shed."""
+    return "disk" if pressure & FULL_DISK else "shed"

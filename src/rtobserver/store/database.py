@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,13 +21,14 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from rtobserver.clock import Clock
 from rtobserver.errors import ConfigError, Mistake, StoreBusy, StoreError, StoreUnavailable
+from rtobserver.store.trouble import trouble_of
 
 BUSY_MS = 5_000
 """How long any connection waits for a lock that another one holds."""
@@ -100,7 +101,10 @@ def create(path: Path) -> None:
     """
     _make_folder(path)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # exclusively: closing a file that is there would take away every lock that this process has on it
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as exc:
         raise StoreUnavailable(f"{path} cannot be opened: {exc.strerror}") from exc
 
@@ -157,10 +161,18 @@ class Database:
     """Lend connections that only read; an async context manager closes them all."""
 
     def __init__(
-        self, path: Path, *, clock: Clock, connections: int = READERS, wait_seconds: float = READ_SECONDS
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        connections: int = READERS,
+        wait_seconds: float = READ_SECONDS,
+        damaged: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
         self._clock = clock
+        self._damaged = damaged
+        """Hears when a read finds the file damaged; must be quick."""
         self._engine = _read_engine(path, clock, connections, wait_seconds)
 
     async def __aenter__(self) -> Self:
@@ -171,7 +183,13 @@ class Database:
 
     def for_streams(self) -> Database:
         """Open the same file with connections for streams; close it, too."""
-        return Database(self.path, clock=self._clock, connections=STREAMERS, wait_seconds=STREAM_WAIT_SECONDS)
+        return Database(
+            self.path,
+            clock=self._clock,
+            connections=STREAMERS,
+            wait_seconds=STREAM_WAIT_SECONDS,
+            damaged=self._damaged,
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -189,6 +207,9 @@ class Database:
         except (OperationalError, InterfaceError) as exc:
             raise StoreUnavailable(str(exc.orig)) from exc
         except DBAPIError as exc:
+            if trouble_of(exc) == "damaged":
+                self._damaged()
+                raise StoreUnavailable(str(exc.orig)) from exc
             raise StoreError(str(exc.orig)) from exc
 
 
@@ -222,15 +243,28 @@ def _read_engine(path: Path, clock: Clock, connections: int, wait_seconds: float
         for name, value in READ_PRAGMAS.items():
             cursor.execute(f"PRAGMA {name} = {value}")
         cursor.close()
+        record.info["file"] = identity(path)
         deadline = record.info["deadline"] = _Deadline(clock)
         connection.run_async(lambda driver: driver.set_progress_handler(deadline, _DEADLINE_STEPS))
 
     def lend(_connection: Any, record: Any, _proxy: Any) -> None:
+        if identity(path) not in (record.info["file"], None):
+            # the file was moved aside and another one begun
+            raise DisconnectionError("the database is another file")
         record.info["deadline"].restart()
 
     sa.event.listen(engine.sync_engine, "connect", prepare)
     sa.event.listen(engine.sync_engine, "checkout", lend)
     return engine
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tell one file from another that takes its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_folder(path: Path) -> None:

@@ -26,7 +26,7 @@ class CallRef:
     collision changes no row that waits.
     """
 
-    __slots__ = ("call_id", "day", "key", "queued_in", "queued_out")
+    __slots__ = ("call_id", "day", "key", "queued_in", "queued_out", "stored")
 
     def __init__(self, call_id: str, day: int, key: int | None = None) -> None:
         self.call_id = call_id
@@ -36,6 +36,8 @@ class CallRef:
         """Payload bytes handed to the writer; only the loop counts here."""
         self.queued_out = 0
         """Payload bytes committed; only the writer counts here."""
+        self.stored = 0
+        """Entries in the database; only the writer counts here once the call is under observation."""
 
     @property
     def queued_bytes(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from rtobserver.errors import StoreError
 from rtobserver.realtime.rows import Totals
@@ -73,6 +74,15 @@ def register(call: CallRef, new: NewCall, *, instead_of: CallRef | None = None) 
         if instead_of is not None:
             transaction.execute(tables.call.delete().where(tables.call.c.call_key == instead_of.key))
         transaction.execute(insert(tables.call).values(_row(call, new)))
+
+    return work
+
+
+def again(call: CallRef, new: NewCall, epoch: int) -> Callable[[Transaction], None]:
+    """Write a live call's row if it is not there: the file is another one than that in which it was registered."""
+
+    def work(transaction: Transaction) -> None:
+        transaction.execute(upsert(tables.call).values(_row(call, new) | {"epoch": epoch}).on_conflict_do_nothing())
 
     return work
 

@@ -59,9 +59,12 @@ async def calls(database: Database) -> list[Unfinished]:
                 .limit(1)
             )
             at = last.first()
+            ref = CallRef(row["call_id"], row["day"], row["call_key"])
+            own = (entry.c.call_key == row["call_key"], entry.c.day == row["day"])
+            ref.stored = int((await connection.execute(sa.select(sa.func.count()).where(*own))).scalar() or 0)
             found.append(
                 Unfinished(
-                    ref=CallRef(row["call_id"], row["day"], row["call_key"]),
+                    ref=ref,
                     status=row["status"],
                     started_at=row["started_at"],
                     profile=row["profile"],

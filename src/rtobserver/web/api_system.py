@@ -105,7 +105,7 @@ def routes(*, database: Database, writer: Writer, settings: Mapping[str, Any], c
             ],
             calls=found.calls,
             gaps=[Losses(reason=each.reason, count=each.count, lost=each.lost) for each in found.losses],
-            shed=sum(each.lost for each in found.losses if each.reason == "shed"),
+            shed=sum(each.lost for each in found.losses if each.reason in ("shed", "disk")),
             queue=Queue(rows=writer.queued_rows, bytes=writer.queued_bytes),
             store=StoreFacts(
                 kind="sqlite",

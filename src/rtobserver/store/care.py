@@ -1,0 +1,195 @@
+"""Look after the file while it is written: its room on the disk, its WAL, whether it is still there.
+
+Beside the database lies a ballast file. When the disk is full it is released, and what may be shed
+is shed, so that the rest finds room for a good while; when there is room again it is rebuilt. A WAL
+that grows because somebody reads for long is cut off as soon as that is possible, and told of once.
+
+For the writer's thread; the plain attributes may be read from any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import structlog
+
+from rtobserver.store.database import identity
+from rtobserver.store.trouble import Trouble, trouble_of
+
+BALLAST_BYTES = 64 * 1024 * 1024
+"""Of the ballast; on a small disk it is a sixteenth of it."""
+LEAST_BALLAST_BYTES = 256 * 1024
+TEND_SECONDS = 1.0
+"""Between two looks at the disk."""
+WAL_BYTES = 128 * 1024 * 1024
+"""Above this the WAL is held back by somebody; usually it has 16 MiB."""
+WAL_SECONDS = 5.0
+"""Between two tries to cut off a WAL that is too large."""
+NO_ROOM_BYTES = 64 * 1024
+"""With less than this free, an error of the disk is one of its room."""
+
+log = structlog.get_logger()
+
+
+class Care:
+    """Look after one database file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ballast = path.with_name(f"{path.name}.ballast")
+        self._wal = path.with_name(f"{path.name}-wal")
+        self.short = False
+        """Whether room on the disk is short: what may be shed is to be shed."""
+        self.has_ballast = False
+        self.wal_bytes = 0
+        self.wal_held = False
+        """Whether somebody keeps the WAL from being cut off."""
+        self.free_bytes: int | None = None
+        """Free on the disk; None where that cannot be told."""
+        self.is_away = False
+        """Whether the file is no longer where it was opened."""
+        self._identity: tuple[int, int] | None = None
+        self._due = self._wal_due = 0.0
+        self._ballast_bytes = 0
+        self._said_no_ballast = False
+
+    def opened(self) -> None:
+        """Take note that the file at the path is the one that is written from now on."""
+        self._identity, self.is_away = identity(self.path), False
+        self._due = 0.0
+
+    def tend(self, connection: sqlite3.Connection) -> None:
+        """Look at the disk, the WAL and the file if it is time to; never raises."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + TEND_SECONDS
+        self._look_at_file()
+        self._look_at_room(connection)
+        self._look_at_wal(connection, now)
+
+    def judge(self, problem: BaseException) -> Trouble | None:
+        """Name the trouble behind an error; a disk without any room has failed for want of it."""
+        trouble = trouble_of(problem)
+        if trouble in ("failing", "closed"):
+            free = self._free()
+            if free is not None and free < NO_ROOM_BYTES:
+                return "full"
+        return trouble
+
+    def out_of_room(self, connection: sqlite3.Connection | None) -> None:
+        """Do what can be done about a full disk: release the ballast, and what the WAL has beyond need."""
+        self._due = 0.0
+        if not self.short:
+            self.short = True
+            log.error("disk_full", free_bytes=self._free(), ballast=self.has_ballast)
+        if self.has_ballast or self.ballast.exists():
+            with contextlib.suppress(OSError):
+                self.ballast.unlink()
+                log.warning("ballast_released", bytes=self._ballast_bytes)
+            self.has_ballast = False
+        if connection is not None:
+            _cut(connection)
+
+    def _look_at_file(self) -> None:
+        there = identity(self.path)
+        is_away = there != self._identity
+        if is_away and not self.is_away:
+            log.error("database_away", path=str(self.path), replaced=there is not None)
+        self.is_away = is_away
+
+    def _look_at_room(self, connection: sqlite3.Connection) -> None:
+        free = self.free_bytes = self._free()
+        if free is None or (self.has_ballast and not self.short):
+            return
+        wanted = self._wanted()
+        enough = 2 * wanted
+        if self.short:
+            # pages that retention has freed within the file are room too
+            if free < enough and free + _free_within(connection) < 2 * enough:
+                return
+            self.short = False
+            log.warning("disk_has_room", free_bytes=free)
+        if free >= enough:
+            self._build(wanted)
+        if not self.has_ballast and not self._said_no_ballast:
+            self._said_no_ballast = True
+            log.warning("no_room_for_ballast", free_bytes=free, wanted_bytes=enough)
+
+    def _build(self, size: int) -> None:
+        try:
+            there = self.ballast.stat().st_size if self.ballast.exists() else 0
+            if there != size:
+                # never more than is wanted, whatever an earlier release of ours left
+                self.ballast.unlink(missing_ok=True)
+                handle = os.open(self.ballast, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+                try:
+                    os.posix_fallocate(handle, 0, size)
+                finally:
+                    os.close(handle)
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                self.ballast.unlink(missing_ok=True)
+            if not self._said_no_ballast:
+                self._said_no_ballast = True
+                log.warning("no_ballast", problem=str(exc.strerror))
+            return
+        self._ballast_bytes, self.has_ballast, self._said_no_ballast = size, True, False
+
+    def _look_at_wal(self, connection: sqlite3.Connection, now: float) -> None:
+        try:
+            self.wal_bytes = self._wal.stat().st_size
+        except OSError:
+            self.wal_bytes = 0
+        if self.wal_bytes < WAL_BYTES:
+            if self.wal_held:
+                self.wal_held = False
+                log.warning("wal_free_again", bytes=self.wal_bytes)
+            return
+        if now < self._wal_due:
+            return
+        self._wal_due = now + WAL_SECONDS
+        if not _cut(connection) and not self.wal_held:
+            self.wal_held = True
+            log.error("wal_held", bytes=self.wal_bytes, path=str(self.path))
+
+    def _free(self) -> int | None:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:
+            return None
+        return disk.f_bavail * disk.f_frsize
+
+    def _wanted(self) -> int:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:
+            return BALLAST_BYTES
+        return max(LEAST_BALLAST_BYTES, min(BALLAST_BYTES, disk.f_blocks * disk.f_frsize // 16))
+
+
+def _free_within(connection: sqlite3.Connection) -> int:
+    try:
+        [(pages,)] = connection.execute("PRAGMA freelist_count").fetchall()
+        [(size,)] = connection.execute("PRAGMA page_size").fetchall()
+    except sqlite3.Error:
+        return 0
+    return int(pages) * int(size)
+
+
+def _cut(connection: sqlite3.Connection) -> bool:
+    """Move all of the WAL into the database and cut it off; False where a reader, or the disk, is in the way."""
+    try:
+        [(waited,)] = connection.execute("PRAGMA busy_timeout").fetchall()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {waited}")
+    except sqlite3.Error:
+        return False
+    return not busy

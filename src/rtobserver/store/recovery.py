@@ -1,0 +1,224 @@
+"""Keep a connection that writes, whatever becomes of the disk and of the file.
+
+For the writer's thread. A connection on which a write or a sync failed is trusted no more: what the
+kernel still has of it may never reach the disk, however often it is asked again. It is closed, the
+file is opened anew and looked over, and the writer writes again what was not committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from rtobserver.errors import StoreError
+from rtobserver.store import damage, database
+from rtobserver.store.care import Care
+from rtobserver.store.commits import Batch, Commits, EntryRow, Work
+from rtobserver.store.identity import CallRef
+from rtobserver.store.trouble import Trouble, trouble_of
+
+BUSY_MS = 1_000
+"""How long one try waits for another program; the writer makes the next one at once."""
+BELIEVED_DAMAGED = 3
+"""Times that SQLite must speak of damage, where a look over the file finds none, until it is believed."""
+ANEW_SECONDS = 60.0
+"""Between two new files in the place of damaged ones: a disk that spoils each must not be filled with them."""
+LONG_LOOK_SECONDS = 3600.0
+"""How long a look over the file may take that nobody waits for."""
+
+log = structlog.get_logger()
+
+
+class Recovery:
+    """Keep the connection; without a `path` it is opened again where the disk failed, and no more."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path | None) -> None:
+        self._connect = connect
+        self._path = path
+        self.care = Care(path) if path is not None else None
+        self.live: Callable[[], Iterable[CallRef]] = list
+        """Gives the calls under observation."""
+        self.begun_anew: Callable[[dict[CallRef, int]], None] = lambda losses: None
+        """Hears that the file is another one, and how many entries of each live call it lacks; settable."""
+        self.damaged_files: list[str] = []
+        """Names of the files that were moved aside."""
+        self._commits: Commits | None = None
+        self._erased: set[int] = set()
+        self._must_look = False
+        self._damage_heard = 0
+        self._damage: Exception | None = None
+        """Why the file must be begun anew, if it must."""
+        self._aside: Path | None = None
+        """A file that was moved aside and whose rows are still to be brought over."""
+        self._anew_at: float | None = None
+        self._looking = False
+
+    def open(self) -> None:
+        """Open the file; raises what that raises."""
+        raw = self._connect()
+        raw.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        self._commits = Commits(raw, self._erased)
+        if self.care is not None:
+            self.care.opened()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        commits, self._commits = self._commits, None
+        if commits is not None:
+            commits.close()
+
+    def write(self, batch: Batch, committed: Callable[[list[EntryRow]], None]) -> None:
+        """Commit what is left of a batch; raises what keeps it from that, after which `failed` must be told."""
+        small = self.care is not None and self.care.short
+        self._ready().write(batch, committed, small=small)
+        self._damage_heard = 0
+
+    def do_alone(self, work: Work) -> None:
+        """Do a piece of work that is part of no flush."""
+        try:
+            commits = self._ready()
+        except Exception as exc:  # noqa: BLE001 - whoever asked is told; the next flush meets it again
+            work.error = exc
+            return
+        commits.do_alone(work)
+
+    def failed(self, problem: Exception) -> Trouble | None:
+        """Take note of what kept a batch from being written; gives the trouble, None where there is no help."""
+        trouble = self.care.judge(problem) if self.care is not None else trouble_of(problem)
+        if trouble == "full" and self.care is not None:
+            self.care.out_of_room(self._commits.raw if self._commits is not None else None)
+        elif trouble == "damaged":
+            if self._path is None:
+                return None
+            self._damage_heard += 1
+            if self._damage_heard >= BELIEVED_DAMAGED or self._commits is None:
+                self._damage = problem
+        if trouble in ("failing", "closed", "damaged", "other"):
+            self._must_look = True
+            self.close()
+        return trouble
+
+    def tend(self) -> None:
+        """Look after the file, between two flushes; never raises."""
+        if self.care is None or self._commits is None:
+            return
+        self.care.tend(self._commits.raw)
+        try:
+            if self._damage is not None:
+                self.close()
+                self._ready()
+            elif self.care.is_away:
+                self._bring_back()
+        except Exception as exc:  # noqa: BLE001 - the next flush meets it again and says so
+            log.warning("store_not_mended", problem=str(exc))
+
+    def look_over(self) -> None:
+        """Have the whole file looked over in the background, because a reader found damage; any thread may ask."""
+        if self._path is None or self._looking:
+            return
+        self._looking = True
+        log.error("damage_suspected")
+        threading.Thread(target=self._look, args=(self._path,), name="store-look", daemon=True).start()
+
+    # --- mending --------------------------------------------------------------------------------
+
+    def _ready(self) -> Commits:
+        """Give the connection, opened again if it was given up."""
+        if self._commits is not None and self._damage is None:
+            return self._commits
+        if self._path is not None and not self._path.parent.is_dir():
+            # not made anew: it may be the place where a disk belongs that is missing
+            raise FileNotFoundError(f"{self._path.parent} is not there")
+        if self._damage is None and self._aside is None:
+            try:
+                self.open()
+                if self._must_look and self._commits is not None and not damage.is_sound(self._commits.raw):
+                    self._damage = StoreError("quick_check finds damage")
+            except (StoreError, sqlite3.Error) as exc:
+                if self._path is None or trouble_of(exc) != "damaged":
+                    self.close()
+                    raise
+                self._damage = exc
+        if self._damage is not None or self._aside is not None:
+            self._begin_anew()
+        self._must_look = False
+        if self._commits is None:
+            raise StoreError("the database is not open")
+        return self._commits
+
+    def _begin_anew(self) -> None:
+        if self._path is None:
+            raise self._damage or StoreError("the database is damaged")
+        problem = self._damage or StoreError("it was found damaged before")
+        if self._aside is None:
+            now = time.monotonic()
+            if self._anew_at is not None and now - self._anew_at < ANEW_SECONDS:
+                self.close()
+                raise problem
+            self._aside = damage.move_aside(self._path)
+            self._anew_at = now
+        # after the move: closing deletes the WAL by its name, which must not be that of the new one's
+        self.close()
+        live = list(self.live())
+        damage.begin_anew(self._path, self._aside, problem=str(problem), live={ref.key for ref in live})
+        self.damaged_files.append(self._aside.name)
+        self._aside = self._damage = None
+        self._damage_heard = 0
+        self.open()
+        self._tell_losses(live)
+
+    def _bring_back(self) -> None:
+        """Write the file again that somebody took away while it was open, or go on with what stands in its place."""
+        if self._path is None or self._commits is None or not self._path.parent.is_dir():
+            return
+        if self._path.exists():
+            self.close()
+            self.open()
+            self._tell_losses(list(self.live()))
+            log.warning("database_exchanged", path=str(self._path))
+            return
+        copy = self._path.with_name(f"{self._path.name}.restoring")
+        copy.unlink(missing_ok=True)
+        database.create(copy)
+        with contextlib.closing(sqlite3.connect(copy)) as target:
+            self._commits.raw.backup(target)
+        # before the new file has its name: closing deletes the WAL by its name
+        self.close()
+        for suffix in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        copy.rename(self._path)
+        self.open()
+        log.warning("database_written_again", path=str(self._path), bytes=self._path.stat().st_size)
+
+    def _tell_losses(self, live: list[CallRef]) -> None:
+        if self._commits is None:
+            return
+        losses = {}
+        for ref in live:
+            [(there,)] = self._commits.raw.execute(
+                "SELECT count(*) FROM entry WHERE call_key = ? AND day = ?", (ref.key, ref.day)
+            ).fetchall()
+            losses[ref] = max(0, ref.stored - there)
+            ref.stored = there
+        self.begun_anew(losses)
+
+    def _look(self, path: Path) -> None:
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as raw:
+                if damage.is_sound(raw, LONG_LOOK_SECONDS):
+                    log.warning("no_damage_found")
+                else:
+                    self._damage = StoreError("a reader found damage, and quick_check finds it too")
+        except sqlite3.Error as exc:
+            if trouble_of(exc) == "damaged":
+                self._damage = exc
+        finally:
+            self._looking = False
