@@ -26,7 +26,7 @@ TWO = policy(id_="first", trigger='phrase = { speaker = "user", any = ["refund"]
             ['p: "Money, back!" is "money back" once more'],
         ),
         (
-            policy(trigger='phrase = { speaker = "user", any = ["refund", "refunds now"] }'),
+            policy(trigger='phrase = { speaker = "user", any = ["refunds now", "refund"] }'),
             ['p: "refunds now" is found as "refund" already'],
         ),
         (policy(trigger='phrase = { speaker = "user", any = ["refund", "refunds"], whole = true }'), []),

@@ -88,9 +88,11 @@ def _phrases(policy: Policy, before: tuple[Policy, ...]) -> _Found:
         normal = words(phrase)
         if normal in mine:
             yield f"{quoted(phrase)} is {quoted(mine[normal])} once more", "spelling and punctuation do not count"
-        elif not what.whole and (short := next((each for each in mine if normal.startswith(each)), None)):
-            yield f"{quoted(phrase)} is found as {quoted(mine[short])} already", "leave it out, or write whole = true"
         mine.setdefault(normal, phrase)
+    for normal, phrase in mine.items() if not what.whole else ():
+        short = next((normal[:cut] for cut in range(1, len(normal)) if normal[:cut] in mine), None)
+        if short is not None:
+            yield f"{quoted(phrase)} is found as {quoted(mine[short])} already", "leave it out, or write whole = true"
     for other in before:
         theirs = _what(other)
         if not isinstance(theirs, rules.Phrase) or theirs.speaker != what.speaker or not _meet(policy, other):
