@@ -24,6 +24,7 @@ from rtobserver.policy.rules import (
     UnansweredTool,
     Usage,
 )
+from rtobserver.realtime.cost import Prices
 from tests.policy.play import CANCEL, Play, ids, phrase, policy
 
 
@@ -79,7 +80,7 @@ def test_that_response_is_the_event_s_or_its_item_s_or_the_active_one() -> None:
     play.end("resp_a")
     assert play.hear({"type": "error"})[0].match.response_id is None
     (added,) = play.hear({"type": "response.output_item.added", "response_id": "r", "item": {"id": "item_n"}})
-    assert (added.match.item_id, added.match.response_id) == (None, "r")
+    assert (added.match.item_id, added.match.response_id) == ("item_n", "r")
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -240,6 +241,7 @@ def test_each_unanswered_function_call_is_matched_once() -> None:
     found = play.wait(10)
     assert [verdict.match.function_call_id for verdict in found] == ["call_1", "call_3"]
     assert [verdict.match.item_id for verdict in found] == ["f1", "f3"]
+    assert [(verdict.match.name, verdict.match.arguments) for verdict in found] == [("a", "{}"), ("c", "{}")]
     assert play.wait(10) == []
 
 
@@ -295,6 +297,14 @@ def test_what_was_used_is_matched_once(meter: Any, at_least: Any) -> None:
 def test_a_cost_that_is_not_known_is_no_cost() -> None:
     play = Play(policy(Usage(meter="cost_usd", at_least=Decimal(0))))
     assert play.end(tokens=60) == []
+
+
+def test_what_the_call_costs_is_matched_once() -> None:
+    prices = Prices.parse('[[model]]\nname = "gpt-realtime"\ntext = { in = 1, out = 10000 }', {})
+    play = Play(policy(Usage(meter="cost_usd", at_least=Decimal("0.105"))), prices=prices)
+    assert play.end("resp_1", tokens=10) == []
+    assert ids(play.end("resp_2", tokens=1)) == ["rule"]
+    assert play.end("resp_3", tokens=10) == []
 
 
 def test_turns_of_the_user_are_matched_once() -> None:

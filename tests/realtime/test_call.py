@@ -253,3 +253,13 @@ def test_what_is_no_event_changes_nothing() -> None:
     for event_type in ("rate_limits.updated", "conversation.item.retrieved", "of.tomorrow"):
         assert call.send(event_type, item={"id": "U1", "type": "message", "role": "user"}) is None
     assert call.lines() == []
+
+
+def test_an_item_knows_the_response_that_it_belongs_to() -> None:
+    call = Script()
+    call.speaks("U1", 1000, 3000)
+    call.at(3100).creates("R1")
+    call.at(3400).begins_message("R1", "S1", "U1")
+    assert call.state.response_of("S1") == "R1"
+    assert call.state.response_of("U1") is None
+    assert call.state.response_of("nobody") is None

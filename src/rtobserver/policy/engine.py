@@ -14,7 +14,7 @@ from rtobserver.policy.deciding import Hit, Moment, Scales
 from rtobserver.policy.rules import Json
 from rtobserver.policy.spoken import Speech
 from rtobserver.policy.timers import TOLERANCE, Timers
-from rtobserver.policy.tools import Called, Tools
+from rtobserver.policy.tools import Called, Tools, read_call
 from rtobserver.policy.verdicts import Match, Past, Verdict
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.events import Event, fields
@@ -124,12 +124,7 @@ class Engine:
             due = self._timers.due(rule)
             if rule.policy.id in self._spent or due is None or due[0] > age + TOLERANCE:
                 continue
-            # the match is made first: the mark forgets which function call it was
-            match = Match(
-                function_call_id=due[1],
-                item_id=None if due[1] is None else self._timers.item_of(due[1]),
-                response_id=self._state.active_response_id,
-            )
+            match = self._due_match(due[1])
             self._timers.mark(rule, due[1])
             if not self._scales.is_past(rule.policy.id, due[0]):
                 hits.append(Hit(rule, match))
@@ -176,16 +171,16 @@ class Engine:
             match = self._match(event, frame)
             hits += [Hit(rule, match) for rule in plan.on if self._counts(rule, age)]
         if plan.tools:
-            called = self._tools.take(event, frame)
+            called = self._tools.take(frame)
             if called is not None:
                 match = self._match(event, frame, called)
-                hits += [Hit(rule, match) for rule in plan.tools if called.suits(rule)]
+                hits += [Hit(rule, match) for rule in plan.tools if called.suits(rule.what)]
         if plan.usage:
             hits += [Hit(rule, self._match(event, frame)) for rule in plan.usage if self._is_used(rule)]
         if plan.turns:
             hits += [Hit(rule, self._match(event, frame)) for rule in plan.turns if self._is_turn(rule)]
         if plan.waits:
-            self._timers.look_at_tools(self._state.waiting_tools, age)
+            self._timers.look_at_tools(self._state.waiting_tools, read_call(frame), age)
         if plan.sounds:
             self._timers.look_at_sound(self._state.quiet_since, age)
         if len(hits) > 1:
@@ -244,6 +239,17 @@ class Engine:
             self._spent.add(rule.policy.id)
         return reached
 
+    def _due_match(self, function_call_id: str | None) -> Match:
+        item_id, called = self._timers.waiting(function_call_id)
+        response_id = None if item_id is None else self._state.response_of(item_id)
+        return Match(
+            item_id=item_id,
+            response_id=response_id or self._state.active_response_id,
+            function_call_id=function_call_id,
+            name=None if called is None else called.name,
+            arguments=None if called is None else called.arguments,
+        )
+
     def _match(
         self,
         event: Event,
@@ -256,8 +262,9 @@ class Engine:
     ) -> Match:
         item_id = item_id or event.item_id
         response_id = event.response_id
-        if response_id is None and item_id is None and event.type is not None:
-            item_id, response_id = _named(frame)
+        if item_id is None and event.type is not None:
+            item_id, named = _named(frame)
+            response_id = response_id or named
         if response_id is None and item_id is not None:
             response_id = self._state.response_of(item_id)
         return Match(

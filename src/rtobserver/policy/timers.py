@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rtobserver.policy import rules
 from rtobserver.policy.book import Rule
+from rtobserver.policy.tools import Called
 
 TOLERANCE = 1e-6
 """Ages are made of whole microseconds."""
@@ -26,16 +27,19 @@ class Timers:
         self._quiet_since: int | None = None
         self._done: dict[str, float] = {}
         """For policies, the beginning of what they last told of."""
-        self._tools: dict[str, tuple[float, str]] = {}
-        """Function calls without output: since when, and their items."""
+        self._tools: dict[str, tuple[float, str, Called | None]] = {}
+        """Function calls without output: since when, their items, and what is called."""
         self._told_tools: dict[str, dict[str, None]] = {}
 
-    def look_at_tools(self, waiting: Mapping[str, tuple[str, int]], age: float) -> None:
-        """Take in which function calls wait for an output."""
+    def look_at_tools(self, waiting: Mapping[str, tuple[str, int]], called: Called | None, age: float) -> None:
+        """Take in which function calls wait for an output, and the latest of them."""
         for call_id in [each for each in self._tools if each not in waiting]:
             del self._tools[call_id]
         for call_id, (item_id, _) in waiting.items():
-            self._tools.setdefault(call_id, (age, item_id))
+            since, _, known = self._tools.get(call_id, (age, item_id, None))
+            if known is None and called is not None and called.id == call_id:
+                known = called
+            self._tools[call_id] = (since, item_id, known)
 
     def look_at_sound(self, quiet_since: int | None, age: float) -> None:
         """Take in since when nobody speaks and nothing plays, by any clock; None while somebody does."""
@@ -49,7 +53,7 @@ class Timers:
         start: float | None
         if isinstance(trigger, rules.UnansweredTool):
             told = self._told_tools.get(policy_id, {})
-            for call_id, (since, _) in self._tools.items():
+            for call_id, (since, _, _) in self._tools.items():
                 if call_id not in told:
                     return since + trigger.seconds, call_id
             return None
@@ -67,9 +71,10 @@ class Timers:
             return None
         return start + seconds, None
 
-    def item_of(self, function_call_id: str) -> str | None:
-        """Give the item of a function call that waits."""
-        return self._tools.get(function_call_id, (0.0, None))[1]
+    def waiting(self, function_call_id: str | None) -> tuple[str | None, Called | None]:
+        """Give the item of a function call that waits, and what is called."""
+        _, item_id, called = self._tools.get(function_call_id or "", (0.0, None, None))
+        return item_id, called
 
     def mark(self, rule: Rule, function_call_id: str | None) -> None:
         """Note that a rule told of what it is due for."""

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from rtobserver.policy import globs, rules
-from rtobserver.policy.book import Rule
-from rtobserver.policy.rules import Json
-from rtobserver.realtime.events import Event, fields
+from rtobserver.policy.rules import Json, Trigger
+from rtobserver.realtime.events import fields
 
 MAX_CALLS = 1_000
 """Function calls that are remembered, so that each is told once."""
@@ -46,9 +45,8 @@ class Called:
         """As the model wrote them."""
         self._given: Mapping[str, Json] | None = None
 
-    def suits(self, rule: Rule) -> bool:
-        """Say whether a rule waits for this call."""
-        what = rule.what
+    def suits(self, what: Trigger) -> bool:
+        """Say whether a trigger waits for this call."""
         if not isinstance(what, rules.Tool) or not globs.matches(what.name, self.name):
             return False
         if not what.arguments:
@@ -68,23 +66,31 @@ class Tools:
     def __init__(self) -> None:
         self._told: dict[str, None] = {}
 
-    def take(self, event: Event, frame: bytes) -> Called | None:
+    def take(self, frame: bytes) -> Called | None:
         """Give the function call that an event completes; None where it does not, or did before."""
-        try:
-            told = _decode(frame)
-        except (ValueError, RecursionError):
+        called = read_call(frame)
+        if called is None or called.id in self._told:
             return None
-        call: _Calling | _Item = told
-        if told.item is not None:
-            call = told.item
-            if told.item.type != "function_call":
-                return None
-        if call.call_id is None or call.name is None or call.arguments is None or call.call_id in self._told:
-            return None
-        self._told[call.call_id] = None
+        self._told[called.id] = None
         if len(self._told) > MAX_CALLS:
             del self._told[next(iter(self._told))]
-        return Called(call.call_id, call.name, call.arguments)
+        return called
+
+
+def read_call(frame: bytes) -> Called | None:
+    """Read a function call with its arguments out of an event that ends it; None where there is none."""
+    try:
+        told = _decode(frame)
+    except (ValueError, RecursionError):
+        return None
+    call: _Calling | _Item = told
+    if told.item is not None:
+        call = told.item
+        if told.item.type != "function_call":
+            return None
+    if call.call_id is None or call.name is None or call.arguments is None:
+        return None
+    return Called(call.call_id, call.name, call.arguments)
 
 
 def same(one: Json, other: Json) -> bool:
