@@ -32,15 +32,22 @@ class Place:
     concerns: Callable[[tuple[Any, ...]], bool] = lambda _args: True
 
 
-def _registers(args: tuple[Any, ...]) -> bool:
-    return any(work.function.__qualname__.startswith("register.") for work in args[1].work)
+def _registers_a_call(args: tuple[Any, ...]) -> bool:
+    """Tell whether a batch registers a call that upstream has accepted, in place of its negotiation."""
+    for work in args[1].work:
+        function = work.function
+        if function.__qualname__.startswith("register."):
+            known = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
+            if known["instead_of"].cell_contents is not None:
+                return True
+    return False
 
 
 PLACES = {
     "mint.before": Place("rtobserver.upstream.rest:Rest.create_client_secret"),
     "mint.after": Place("rtobserver.upstream.rest:Rest.create_client_secret", after=True),
     "offer.accepted": Place("rtobserver.upstream.rest:Rest.create_call", after=True),
-    "call.registered": Place("rtobserver.store.writer:_Database.write", after=True, concerns=_registers),
+    "call.registered": Place("rtobserver.store.writer:_Database.write", after=True, concerns=_registers_a_call),
     "attach.after": Place("rtobserver.upstream.attach:Attach.open", after=True),
     "entry.handed": Place("rtobserver.store.writer:Writer.entry", after=True),
     "commit.before": Place("rtobserver.store.writer:_Database._write_facts", after=True),

@@ -26,6 +26,7 @@ Span = tuple[float, float]
 
 TOLERANCE = 0.5
 """Seconds that an event may take from upstream to its receipt on a busy machine."""
+_MEASURED = {"gap_s", "gap_overhang_s", "rss", "loop_gap"}
 ABRUPT = {1002, 1006, 1007, 1009, 1011}
 """Codes with which a client leaves a connection that it cannot or will not go on with."""
 
@@ -114,7 +115,7 @@ def verify(
     for part in parts:
         sums.update({name: value for name, value in part.items() if name != "gap_overhang_s"})
     overhang = max((part["gap_overhang_s"] for part in parts), default=0.0)
-    whole = {name: int(sums[name]) for name in Figures.__dataclass_fields__ if name in sums and name != "gap_s"}
+    whole = {name: int(sums[name]) for name in Figures.__dataclass_fields__ if name not in _MEASURED}
     return Figures(
         **whole,
         gap_s=round(sums["gap_s"], 3),
@@ -122,6 +123,12 @@ def verify(
         rss=round(rss, 1),
         loop_gap=round(loop_gap, 1),
     )
+
+
+def lost(told: Told, entries: Sequence[Entry]) -> list[Sent]:
+    """Give the events that were written to a sideband and are not on record."""
+    placed, _, _, _ = _place(told, entries)
+    return [sent for sent in told.events if sent.heard and sent.ordinal not in placed]
 
 
 def seconds(time: str) -> float:

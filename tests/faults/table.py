@@ -41,7 +41,12 @@ class Case:
 
     def show(self, figures: Figures, *, overhang: float = OVERHANG, **more: object) -> None:
         """Print figures as one line of JSON and hold them to the law; `more` are the case's own."""
-        row = {"case": self._name, "variant": _variant(self._node.name), **asdict(figures), "more": more}
+        row = {
+            "case": self._name,
+            "variant": _variant(self._node.name) or str(more.get("point", "")),
+            **asdict(figures),
+            "more": more,
+        }
         self.rows.append(row)
         self._node.user_properties.append((_PROPERTY, json.dumps(row)))
         sys.stdout.write(f"{json.dumps(row)}\n")

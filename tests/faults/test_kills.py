@@ -1,0 +1,324 @@
+"""The daemon is killed: at a time nobody chose, or at a place that was (cases D01 and D02)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from rtobserver.store.orders import UNKNOWN
+from tests.faults import oracle
+from tests.faults.acts import order, place, secret_hits, settled
+from tests.faults.failpoints import PLACES
+from tests.faults.figures import Figures
+from tests.faults.ground import Logged, Site, record, site, stream
+from tests.faults.oracle import Json
+from tests.faults.table import Case
+from tests.process.stage import Daemon, until
+from tests.process.test_killed import endless, further, observed
+
+pytestmark = [pytest.mark.timeout(300)]
+
+RECOVERY = 3.0
+"""Seconds from the start of a daemon until it observes all calls again."""
+
+
+async def killed(daemon: Daemon | Logged) -> None:
+    """Wait until a daemon has died of SIGKILL, as its failpoint wanted."""
+    command = daemon.command if isinstance(daemon, Daemon) else daemon
+    code, _, log = await command.ended()
+    assert code == -signal.SIGKILL, log
+
+
+async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) -> None:
+    chance = random.Random(seed)
+    committed: dict[str, list[bytes]] = {}
+    slowest = 0.0
+    call_ids: list[str] = []
+    for _ in range(kills):
+        async with here.serving() as daemon:
+            if not call_ids:
+                call_ids = await place(daemon, here, calls)
+                for call_id in call_ids:
+                    await daemon.get(f"/calls/{call_id}")
+            else:
+                await observed(here.simulator, call_ids)
+                slowest = max(slowest, daemon.command.watch.seconds())
+            await further(here.simulator, call_ids[:1], chance.randrange(1, 10))
+            chosen = chance.choice(call_ids)
+            committed[chosen] = [entry.payload for entry in (await record(daemon, chosen)).entries]
+            with contextlib.suppress(TimeoutError):
+                # a kill belongs between two events as well as behind one
+                await here.simulator.until(lambda: False, chance.random() * 0.3)
+            daemon.process.kill()
+            await daemon.command.ended()
+    async with here.serving() as last:
+        await observed(here.simulator, call_ids)
+        await further(here.simulator, call_ids, 5)
+        await here.end(last, call_ids)
+        lost = 0
+        for call_id, payloads in committed.items():
+            stored = [entry.payload for entry in (await record(last, call_id)).entries]
+            lost += payloads != stored[: len(payloads)]
+        figures = await here.figures(last, call_ids)
+        case.show(figures, kills=kills, seed=seed, lost_behind_a_commit=lost, t_recover_s=round(slowest, 2))
+        assert lost == 0
+        assert slowest < RECOVERY
+        await last.command.stopped()
+
+
+@pytest.mark.case("D01")
+async def test_what_was_committed_survives_20_kills_at_random_times(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario_for=endless, pace=0.25) as here:
+        await many_kills(case, here, 20, 10, random.randrange(10**6))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.case("D01")
+async def test_what_was_committed_survives_200_kills_at_random_times(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario_for=endless, pace=0.25) as here:
+        await many_kills(case, here, 200, 10, random.randrange(10**6))
+
+
+# --- the seventeen places -------------------------------------------------------------------------
+
+
+async def finished(case: Case, here: Site, daemon: Daemon, call_ids: Sequence[str], point: str, **more: Any) -> Figures:
+    """End what still goes on, show the figures of these calls, and stop."""
+    alive = [call_id for call_id in call_ids if here.simulator.calls[call_id].ended is None]
+    if alive:
+        await observed(here.simulator, alive)
+        await further(here.simulator, alive, 3)
+        await here.end(daemon, alive)
+    figures = await here.figures(daemon, call_ids)
+    case.show(figures, point=point, **more)
+    await daemon.command.stopped()
+    return figures
+
+
+async def in_vain(daemon: Daemon) -> None:
+    with contextlib.suppress(aiohttp.ClientError):
+        await daemon.offer()
+
+
+async def listed(daemon: Daemon) -> list[Json]:
+    calls: list[Json] = (await daemon.get("/calls"))["data"]
+    return calls
+
+
+@pytest.mark.parametrize("point", ["mint.before", "mint.after", "offer.accepted"])
+@pytest.mark.case("D02")
+async def test_a_kill_within_a_negotiation_leaves_no_call_that_pretends_to_go_on(
+    case: Case, tmp_path: Path, point: str
+) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.serving(f"{point}=kill") as first:
+            await in_vain(first)
+            await killed(first)
+        async with here.serving() as second:
+            rows = [(row["call_id"][:4], row["status"], row["outcome"]) for row in await listed(second)]
+            # the row of the negotiation may or may not have been committed by then; a call that nobody knows
+            # by its id has none of its own
+            await finished(case, here, second, [], point, rows=rows, upstream_calls=len(here.simulator.calls))
+    assert len(here.simulator.calls) == (point == "offer.accepted")
+    assert rows in ([], [("neg_", "lost", "lost")])
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        *("call.registered=kill", "attach.after=kill", "entry.handed=kill@20", "commit.before=kill@40"),
+        *("commit.after=kill@5", "mark.before=kill@3"),
+    ],
+    ids=lambda text: text.partition("=")[0],
+)
+@pytest.mark.case("D02")
+async def test_a_kill_on_the_way_of_an_entry_costs_only_what_was_not_committed(
+    case: Case, tmp_path: Path, failpoint: str
+) -> None:
+    point = failpoint.partition("=")[0]
+    async with site(tmp_path, scenario=stream(40), begin="answered") as here:
+        async with here.serving(failpoint) as first:
+            await in_vain(first)
+            await killed(first)
+            died_at = time.time()
+        [call_id] = here.simulator.calls
+        async with here.serving() as second:
+            known = [row["call_id"] for row in await listed(second) if row["call_id"] == call_id]
+            assert second.adopted == len(known)
+            # before the first commit of its row nothing tells the next daemon of a call; behind it, all does
+            assert known or point == "attach.after"
+            ended = await ended_record(here, second, known)
+            oldest = max((died_at - sent.at for sent in ended), default=0.0)
+            figures = await finished(
+                case, here, second, known, point, adopted=len(known), oldest_lost_s=round(oldest, 2)
+            )
+    assert oldest < 1
+    assert figures.stored > 0 or not known
+
+
+async def ended_record(here: Site, daemon: Daemon, call_ids: Sequence[str]) -> list[oracle.Sent]:
+    """End calls; gives what was written to a sideband of theirs and is not on record."""
+    found: list[oracle.Sent] = []
+    if call_ids:
+        await observed(here.simulator, list(call_ids))
+        await further(here.simulator, list(call_ids), 3)
+        await here.end(daemon, call_ids)
+    told = oracle.read_ledger(here.ledger)
+    for call_id in call_ids:
+        found += oracle.lost(told[call_id], (await record(daemon, call_id)).entries)
+    return found
+
+
+@pytest.mark.quarter
+@pytest.mark.parametrize("point", ["command.intended", "command.sent"])
+@pytest.mark.case("D02")
+async def test_a_kill_around_a_command_never_sends_it_twice(case: Case, tmp_path: Path, point: str) -> None:
+    async with site(tmp_path) as here:
+        async with here.serving(f"{point}=kill") as first:
+            [call_id] = await place(first, here, events=0)
+            await first.call_with(call_id, status="live")
+            event = {"type": "session.update", "session": {"type": "realtime", "instructions": "Be brief."}}
+            given = await order(first, call_id, "commands", event)
+            await killed(first)
+        sent_before = len(here.simulator.calls[call_id].client_events)
+        async with here.serving() as second:
+            await observed(here.simulator, [call_id])
+            now = await settled(second, given, "acknowledged", "failed", "expired", "unknown")
+            await here.end(second, [call_id])
+            commands = (await second.get(f"/calls/{call_id}/commands"))["data"]
+            sent = len(here.simulator.calls[call_id].client_events)
+            states = [command["state"] for command in commands]
+            await finished(case, here, second, [call_id], point, cmd_sent=sent, order=now["state"], commands=states)
+    assert sent <= 1
+    assert sent_before == (point == "command.sent")
+    # of what may have been sent nobody claims to know that it was not
+    assert now["error"] == UNKNOWN or now["state"] == "acknowledged"
+
+
+@pytest.mark.case("D02")
+async def test_a_kill_while_a_gap_is_written_leaves_a_gap_there(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.serving("gap.begun=kill") as first:
+            [call_id] = await place(first, here)
+            await first.get(f"/calls/{call_id}")
+            await here.simulator.drop_sidebands(call_id)
+            await killed(first)
+        async with here.serving() as second:
+            await observed(here.simulator, [call_id])
+            await further(here.simulator, [call_id], 3)
+            reasons = [gap["reason"] for gap in (await record(second, call_id)).gaps]
+            await finished(case, here, second, [call_id], "gap.begun", gaps=reasons)
+    assert reasons[-1] == "takeover"
+
+
+@pytest.mark.case("D02")
+async def test_a_kill_between_claim_and_attach_leaves_the_call_to_the_next(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.serving() as first:
+            [call_id] = await place(first, here)
+            await first.get(f"/calls/{call_id}")
+            first.process.kill()
+            await killed(first)
+        async with here.starting("call.claimed=kill") as second:
+            await killed(second)
+        async with here.serving() as third:
+            await observed(here.simulator, [call_id])
+            await further(here.simulator, [call_id], 3)
+            epochs = {entry.position[0] for entry in (await record(third, call_id)).entries}
+            await finished(case, here, third, [call_id], "call.claimed", epochs=sorted(epochs))
+    assert epochs == {1, 3}
+
+
+@pytest.mark.case("D02")
+async def test_an_erasure_that_was_cut_off_is_completed_by_the_next_start(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        async with here.serving("erasure.begun=kill") as first:
+            [call_id] = await place(first, here, events=0)
+            here.simulator.produce(call_id, {"type": "odd", "text": "canaryword"})
+            await here.end(first, [call_id])
+            headers = {"Authorization": f"Bearer {first.key}"}
+            async with first.http.delete(f"{first.operator}/api/v1/calls/{call_id}", headers=headers) as answer:
+                assert answer.status < 300, await answer.text()
+            await killed(first)
+        async with here.serving() as second:
+
+            async def complete() -> bool | None:
+                rows = (await second.get("/audit?limit=1000"))["data"]
+                return True if any(row["action"] == "calls.erased" for row in rows) else None
+
+            await until(complete)
+            status = await second.status(f"/api/v1/calls/{call_id}/entries")
+            hits = secret_hits(tmp_path, "canaryword")
+            await finished(case, here, second, [], "erasure.begun", status=status, hits=hits)
+    assert (status, hits) == (410, 0)
+
+
+@pytest.mark.case("D02")
+async def test_a_migration_that_was_cut_off_is_done_by_the_next_start(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.starting("migration.done=kill") as first:
+            await killed(first)
+        async with here.serving() as second:
+            call_ids = await place(second, here)
+            await finished(case, here, second, call_ids, "migration.done")
+
+
+@pytest.mark.case("D02")
+async def test_keys_of_the_store_are_made_once_though_the_first_start_died(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.starting("key.made=kill@2") as first:
+            await killed(first)
+        kept = []
+        for _ in range(2):
+            async with here.serving() as daemon:
+                kept.append(await asyncio.to_thread(_secrets, here.store))
+                call_ids = await place(daemon, here)
+                await here.end(daemon, call_ids)
+                if len(kept) == 2:
+                    await finished(case, here, daemon, call_ids, "key.made", keys=len(kept[0]))
+        assert len(kept[0]) == 2
+        assert kept[0] == kept[1]
+
+
+def _secrets(store: Path) -> list[tuple[str, bytes]]:
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        return connection.execute("SELECT name, value FROM secret ORDER BY name").fetchall()
+
+
+@pytest.mark.case("D02")
+async def test_a_pause_that_was_ordered_is_in_force_after_the_kill(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        async with here.serving("pause.begun=kill") as first:
+            [call_id] = await place(first, here, events=0)
+            await first.call_with(call_id, status="live")
+            for number in range(3):
+                here.simulator.produce(call_id, {"type": "said", "number": number})
+            given = await order(first, call_id, "pause")
+            await killed(first)
+        async with here.serving() as second:
+            await observed(here.simulator, [call_id])
+            now = await settled(second, given, "acknowledged", "failed", "expired", "unknown")
+            gaps = {gap["reason"]: gap["state"] for gap in (await record(second, call_id)).gaps}
+            if gaps.get("paused") == "open":
+                await settled(second, await order(second, call_id, "resume"), "acknowledged")
+            here.simulator.produce(call_id, {"type": "said.again"})
+            await here.end(second, [call_id])
+            await finished(case, here, second, [call_id], "pause.begun", order=now["state"], gaps=gaps)
+    # nobody is told of a pause that there is not
+    assert (now["state"] == "acknowledged") == (gaps.get("paused") == "open")
+
+
+def test_each_of_the_seventeen_places_has_its_case() -> None:
+    text = Path(__file__).read_text()
+    assert [point for point in PLACES if f'"{point}' not in text] == []
