@@ -13,9 +13,11 @@ from typing import Any
 from rtobserver.config.sections import Config, Profile
 from rtobserver.config.values import quoted
 from rtobserver.policy import globs, rules, samples
+from rtobserver.policy.cel import ConditionError, ConditionFault, compile_condition
 from rtobserver.policy.phrases import words
 from rtobserver.policy.rules import ACTION_NAMES, TRIGGER_NAMES, Policy, PolicySet
 from rtobserver.policy.written_actions import CLIENT_EVENTS
+from rtobserver.policy.written_paths import is_constant
 
 _LONGEST_CALL = 3600.0
 """Seconds after which upstream ends every call."""
@@ -44,6 +46,7 @@ def review(policies: PolicySet, config: Config | None = None) -> list[Remark]:
             *_phrases(policy, before),
             *_times(policy),
             *_reach(policy),
+            *_condition(policy),
             *_actions(policy, before, policies.policies),
             *(() if config is None else _profiles(policy, config)),
         ):
@@ -121,6 +124,19 @@ def _reach(policy: Policy) -> _Found:
         yield "its cooldown outlasts every call", "write per_call = 1"
     if policy.limit.per_call == 1 and policy.limit.cooldown:
         yield "its cooldown has no effect: it acts once in a call", "leave one of them out"
+
+
+def _condition(policy: Policy) -> _Found:
+    if policy.when is None or not is_constant(policy.when):
+        return
+    try:
+        is_true = compile_condition(policy.when).matches({})
+    except (ConditionError, ConditionFault):
+        is_true = False
+    if is_true:
+        yield "its condition is always true", "leave it out"
+    else:
+        yield "its condition is never true, so it never matches", 'ask for something, as in "call.turn_count > 1"'
 
 
 def _actions(policy: Policy, before: tuple[Policy, ...], every: tuple[Policy, ...]) -> _Found:

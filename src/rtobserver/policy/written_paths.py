@@ -98,6 +98,11 @@ def unknown(trigger: Trigger, steps: Sequence[str]) -> tuple[str, str] | None:
     return f"names {dotted}, and {of} has it", f"did you mean {meant}?" if meant else "look at a recorded event"
 
 
+def is_constant(source: str) -> bool:
+    """Say whether a condition looks at nothing."""
+    return not set(_tokens(source)) & set(ROOTS)
+
+
 def named(source: str) -> Iterator[tuple[str, ...]]:
     """Give the paths that a condition names and does not ask for with `has()`; methods are no part of them."""
     tokens = list(_tokens(source))
