@@ -436,6 +436,21 @@ async def test_what_cannot_be_delivered_at_the_end_is_counted(endpoint: Peer) ->
     assert [line["count"] for line in logs if line["event"] == "notifications_lost"] == [3]
 
 
+async def test_an_end_in_a_hurry_waits_for_nothing(endpoint: Peer) -> None:
+    endpoint.will(silence, silence)
+    metrics = Counted()
+    async with asyncio.timeout(10):
+        async with made(*hooks(endpoint), metrics=metrics, drain_seconds=60.0, try_seconds=60.0) as out:
+            out.notify("hook-0", {"a": 1})
+            await until(lambda: len(endpoint.asked) == 1)
+            out.hurry()
+        async with made(*hooks(endpoint), metrics=metrics, drain_seconds=60.0, try_seconds=60.0) as late:
+            late.notify("hook-0", {"a": 2})
+            await until(lambda: len(endpoint.asked) == 2)
+            asyncio.get_running_loop().call_later(0.05, late.hurry)
+    assert metrics.became("lost") == 2
+
+
 async def test_an_unknown_webhook_and_a_document_that_is_none_are_logged(endpoint: Peer) -> None:
     metrics = Counted()
     with capture_logs() as logs:

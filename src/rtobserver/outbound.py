@@ -95,12 +95,13 @@ class Outbound:
         self._first_delay = first_delay
         self._try_seconds = try_seconds
         self._give_up_seconds = give_up_seconds
-        self._drain_seconds = drain_seconds
         self._hooks: dict[str, _Hook] = {}
         self._session: aiohttp.ClientSession | None = None
         self._tasks = asyncio.TaskGroup()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
+        self._drain_seconds = drain_seconds
+        self._patience: asyncio.Timeout | None = None
         self._lost = 0
         self.replace(webhooks)
 
@@ -123,7 +124,11 @@ class Outbound:
         try:
             if self._deliveries and not isinstance(exc, asyncio.CancelledError):
                 log.info("webhooks_draining", notifications=len(self._deliveries))
-                await asyncio.wait(self._deliveries, timeout=self._drain_seconds)
+                self._patience = asyncio.timeout(self._drain_seconds)
+                async with self._patience:
+                    await asyncio.wait(self._deliveries)
+        except TimeoutError:
+            pass
         finally:
             for task in self._deliveries:
                 task.cancel()
@@ -135,6 +140,12 @@ class Outbound:
                     await self._session.close()
                 if self._lost:
                     log.warning("notifications_lost", count=self._lost)
+
+    def hurry(self) -> None:
+        """Have the end wait for no delivery."""
+        self._drain_seconds = 0.0
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     def replace(self, webhooks: Sequence[Webhook]) -> None:
         """Take other webhooks; what waits for one that is still there goes to its new address.

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from standardwebhooks import Webhook as Verifier
+from structlog.testing import capture_logs
 
 from rtobserver.config.sections import Secret, Webhook
 from rtobserver.policy import rules
-from rtobserver.policy.rules import After, AnswerTool, Policy, PolicySet, Tag, Tool
+from rtobserver.policy.rules import After, AnswerTool, On, Policy, PolicySet, Tag, Tool, UpdateSession
 from rtobserver.simulator.scenario import Scenario, ToolCall
 from tests.support.stage import PATIENCE, Json, Setting, Stage
 from tests.system.conftest import Play
@@ -128,6 +129,38 @@ async def test_a_webhook_is_told_what_was_decided_and_figures_count_it(play: Pla
     assert 'rtobserver_webhook_failures_total{webhook="alerts"} 1.0' in text
 
 
+async def test_limits_and_reactions_are_counted_too(play: Play) -> None:
+    strict = Policy(
+        id="strict",
+        trigger=On(types=("response.*",)),
+        actions=(UpdateSession(session={"type": "realtime", "instructions": "Be brief."}),),
+        mode="enforce",
+        limit=rules.Limit(per_call=1),
+    )
+    setting = Setting(policies=PolicySet(policies=(strict,), hash="0123456789abcdef"))
+    async with play(setting, scenario="default", pace=0.05) as stage:
+        call_id = await stage.call()
+        await stage.ended(call_id)
+        _, figures = await stage.get("/metrics")
+        [told] = (await stage.document("/api/v1/policies"))["policies"]
+        [decision] = await stage.decisions(call_id)
+    assert told["counts"]["acted"] == 1
+    assert told["matched"] == told["limited"] + 1 > 10
+    assert (decision["outcome"], decision["actions"]) == ("done", ["update_session"])
+    times = [decision[name] for name in ("received_at", "matched_at", "sent_at", "acknowledged_at")]
+    assert times == sorted(times)
+    assert "rtobserver_reaction_seconds_count 1.0" in figures.decode()
+
+
+async def demoted(play: Play, setting: Setting) -> tuple[list[str], Json, bytes]:
+    """Place four calls under one policy; gives the modes it decided in, how it stands, and the figures."""
+    async with play(setting) as stage:
+        modes = [(await settled(stage, await stage.call()))["mode"] for _ in range(4)]
+        _, figures = await stage.get("/metrics")
+        [told] = (await stage.document("/api/v1/policies"))["policies"]
+    return modes, told, figures
+
+
 async def test_a_policy_beyond_its_rate_is_demoted_with_an_alarm(play: Play) -> None:
     eager = Policy(
         id="eager",
@@ -136,12 +169,10 @@ async def test_a_policy_beyond_its_rate_is_demoted_with_an_alarm(play: Play) -> 
         mode="enforce",
         limit=rules.Limit(per_minute=2),
     )
-    async with play(Setting(policies=PolicySet(policies=(eager,), hash="0123456789abcdef"))) as stage:
-        modes = []
-        for _ in range(4):
-            modes.append((await settled(stage, await stage.call()))["mode"])
-        _, figures = await stage.get("/metrics")
-        [told] = (await stage.document("/api/v1/policies"))["policies"]
+    setting = Setting(policies=PolicySet(policies=(eager,), hash="0123456789abcdef"))
+    with capture_logs() as logs:
+        modes, told, figures = await demoted(play, setting)
+    assert [line["policy"] for line in logs if line["event"] == "policy_demoted"] == ["eager"]
     assert modes == ["enforce", "enforce", "observe", "observe"]
     assert told["demoted_at"] is not None
     assert told["counts"] == {"decisions": 4, "acted": 2, "would_have_acted": 2, "faults": 0}

@@ -68,6 +68,7 @@ async def test_the_set_in_force_is_told_policy_by_policy(api: Stage) -> None:
         "actions": ["cancel_response", "say", "tag"],
         "counts": {"decisions": 0, "acted": 0, "would_have_acted": 0, "faults": 0},
         "matched": 0,
+        "limited": 0,
         "last_decision_at": None,
         "last_faults": [],
     }

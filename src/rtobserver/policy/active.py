@@ -35,6 +35,8 @@ class Standing:
     policy: Policy
     matched: int = 0
     """Times its trigger and its condition were true."""
+    limited: int = 0
+    """Of those, how often a limit or the loop breaker kept it from deciding."""
     acted: int = 0
     would: int = 0
     """Times that it would have acted in enforce mode."""

@@ -72,8 +72,10 @@ class Scales:
             return self._fault(policy, match, moment, ledger, turn, f"the condition failed: {fault}")
         standing.matched += 1
         if self._is_own_consequence(policy, ledger, moment, turn) or not ledger.hits(policy.limit, turn):
+            standing.limited += 1
             return None
         if not ledger.is_cool(policy.limit, moment.age):
+            standing.limited += 1
             return None
         try:
             actions = self._fill(rule, match, moment)
@@ -82,6 +84,7 @@ class Scales:
         wants = policy.mode == "enforce" or (policy.mode == "canary" and self._percentile < policy.canary_percent)
         if wants and standing.demoted_at is None and self._actions + len(actions) > ACTIONS_PER_CALL:
             if ledger.is_over_budget:
+                standing.limited += 1
                 return None
             ledger.is_over_budget = True
             return self._fault(policy, match, moment, ledger, turn, _OVER_BUDGET)

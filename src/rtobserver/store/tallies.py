@@ -47,7 +47,7 @@ class Tally:
     last_at: int | None = None
     """When it last decided anything, also earlier than that time."""
     last_faults: tuple[Fault, ...] = ()
-    """Newest first, at most `FAULTS`."""
+    """Newest first, at most `FAULTS`; none of calls that were erased."""
 
 
 async def tallies(database: Database, policies: Sequence[str], *, since: int) -> dict[str, Tally]:
@@ -106,7 +106,12 @@ def faults_statement(policy: str, since: int) -> sa.Select[Any]:
     return (
         sa.select(_call.c.call_id, _decision.c.epoch, _decision.c.seq, _decision.c.received_at, _decision.c.detail)
         .select_from(_decision.join(_call, own))
-        .where(_decision.c.policy == policy, _decision.c.received_at >= since, _decision.c.outcome == _FAULT)
+        .where(
+            _decision.c.policy == policy,
+            _decision.c.received_at >= since,
+            _decision.c.outcome == _FAULT,
+            ~sa.exists().where(tables.tombstone.c.call_key == _call.c.call_key),
+        )
         .order_by(_decision.c.received_at.desc())
         .limit(FAULTS)
     )

@@ -65,10 +65,8 @@ class Policy(Struct, frozen=True):
     limit: PolicyLimit
     actions: list[str]
     counts: Annotated[PolicyCounts, Meta(description="Of the time that was asked for.")]
-    matched: Annotated[
-        int,
-        Meta(description="Matches in this run of the daemon, with those that a limit kept from deciding."),
-    ]
+    matched: Annotated[int, Meta(description="Times that trigger and condition were true in this run of the daemon.")]
+    limited: Annotated[int, Meta(description="Of those, how often a limit or the loop breaker kept it from deciding.")]
     last_decision_at: shapes.Time | None
     last_faults: Annotated[
         list[PolicyFault], Meta(description=f"Of the time that was asked for, newest first, at most {FAULTS}.")
@@ -154,6 +152,7 @@ def _policy(standing: Standing, tally: Tally) -> Policy:
             decisions=tally.decisions, acted=tally.acted, would_have_acted=tally.would_have_acted, faults=tally.faults
         ),
         matched=standing.matched,
+        limited=standing.limited,
         last_decision_at=shapes.time_or_none(tally.last_at),
         last_faults=[_fault(fault) for fault in tally.last_faults],
     )
