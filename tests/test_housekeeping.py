@@ -158,6 +158,23 @@ async def test_a_purge_that_a_crash_interrupted_is_ended_later(house: House) -> 
     assert house.count(tables.entry) == 0
 
 
+async def test_a_purge_takes_the_minted_session_and_what_policies_matched_too(house: House) -> None:
+    house.record("old", 31)
+    where = ref("old", START - 31 * DAY_US)
+    decided = {"call_key": where.key, "day": where.day, "epoch": 1, "seq": 1, "policy": "p", "policy_set": "s"}
+    decided |= {"trigger": "phrase", "mode": "observe", "acted": False, "actions": "[]", "received_at": 1}
+    with transaction(house.path) as connection:
+        connection.execute(sa.update(tables.call).values(session='{"instructions":"secret"}'))
+        values = {"matched_at": 1, "match": "secret", "detail": "secret", "outcome": "observed"}
+        connection.execute(tables.decision.insert(), [decided | values])
+    await house.keeping.sweep()
+    with transaction(house.path) as connection:
+        assert connection.execute(sa.select(tables.call.c.session)).all() == [(None,)]
+        columns = tables.decision.c
+        found = connection.execute(sa.select(columns.match, columns.detail, columns.outcome)).all()
+        assert found == [(None, None, "observed")]
+
+
 async def test_a_purged_call_says_what_it_lost(house: House) -> None:
     house.record("old", 31, entries=20)
     ended = START - 30 * DAY_US

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rtobserver.store import commands, decisions, tables
 from rtobserver.store import database as store
-from rtobserver.store import decisions, tables
 from rtobserver.store.database import Database
 from rtobserver.store.decisions import Decision, Place
 from tests.store import stored
@@ -39,3 +39,27 @@ def test_a_page_follows_the_key(path: Path) -> None:
         plan = [step[3] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
     assert len(plan) == 1
     assert plan[0].startswith("SEARCH decision USING INDEX sqlite_autoindex_decision_1 (call_key=? AND day=?")
+
+
+async def test_what_an_observer_writes_is_read_again_for_a_take_over(path: Path, database: Database) -> None:
+    written = [row(9, "b", match="refund", played_ms=200), row(9, "a", outcome=None, item_id="item_1"), row(3, "c")]
+    stored.insert(
+        path, tables.decision, *[{"match": None, "played_ms": None, "item_id": None} | one for one in written]
+    )
+    found = await decisions.rows(database, CALL)
+    assert [(each.seq, each.policy, each.outcome) for each in found] == [
+        (3, "c", "sent"),
+        (9, "a", None),
+        (9, "b", "sent"),
+    ]
+    assert (found[2].match, found[2].played_ms, found[2].actions) == ("refund", 200, ("say",))
+
+
+async def test_commands_of_policies_are_told_from_others(path: Path, database: Database) -> None:
+    command = {"call_key": CALL.key, "day": CALL.day, "epoch": 1, "type": "response.create", "state": "sent"}
+    rows = [
+        {**command, "seq": 1, "event_id": "rto_1_1", "source": "policy", "policy": "p"},
+        {**command, "seq": 2, "event_id": "rto_1_2", "source": "operator", "policy": None},
+    ]
+    stored.insert(path, tables.command, *rows)
+    assert await commands.policies(database, CALL) == {"rto_1_1": "p"}

@@ -55,6 +55,7 @@ def order(call_id: str) -> dict[str, object]:
 async def record(api: Stage, call_id: str, word: str, entries: int = 40) -> None:
     """Record an ended call that is full of a word, through the writer as observers do."""
     values = {"user": word, "labels": {"team": word}, "tags": [word], "token_id": word}
+    values["session"] = f'{{"instructions":"{word}"}}'
     api.insert(tables.call, call(call_id, status="ended", outcome="hung_up", entry_count=entries, **values))
     where = ref(call_id)
     for seq in range(1, entries + 1):
@@ -89,6 +90,10 @@ async def record(api: Stage, call_id: str, word: str, entries: int = 40) -> None
             "actions": f'["{word}"]',
             "received_at": 1,
             "matched_at": 1,
+            "match": word,
+            "detail": word,
+            "item_id": word,
+            "response_id": word,
         },
     )
     api.insert(tables.quarantine, position | {"at": 1, "problem": "odd", "payload": word.encode()})

@@ -86,6 +86,14 @@ class Enforcement:
         self._control.follow(follows=self.engine is not None)
         self._look()
 
+    def started(self) -> list[Effect]:
+        """Close what the epoch before left open: what came of it was told to nobody."""
+        rows, self._watch.unsettled = self._watch.unsettled, []
+        for row in rows:
+            row.outcome = "unknown"
+            row.detail = row.detail or "the observer that carried it out stopped before it heard what came of it"
+        return [*rows]
+
     # --- what happens ---------------------------------------------------------------------------
 
     def heard(self, event: Event, frame: bytes, seq: int, at: int, mono: float, *, conceals: bool) -> list[Effect]:

@@ -151,7 +151,7 @@ class Machine:
             return []
         since = self._resumption.watermark
         effects: list[Effect] = list(self.ledger.gaps.bound_open(since, keep=self.control.gap))
-        effects += self.control.started(since, at, mono)
+        effects += [*self.control.started(since, at, mono), *self.enforcement.started()]
         self.control.pause.miss()
         return effects + self._be_absent("takeover", self._resumption.watermark, at, mono)
 

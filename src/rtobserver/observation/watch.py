@@ -44,6 +44,8 @@ class Watch:
         """How often each policy restored the session."""
         self.answered: dict[str, str] = {}
         """Function calls that policies answered in earlier epochs."""
+        self.unsettled: list[DecisionRow] = []
+        """Decisions of which the epoch that took them did not learn what came."""
         self.view: Callable[[float], Mapping[str, Json]] = lambda _: {}
         """Shows the call at an age; whoever has the figures sets it."""
         self.engine: Engine | None = None
@@ -90,6 +92,8 @@ class Watch:
         for row in rows:
             age = max(0, row.received_at - self.subject.started_at) / 1e6
             past.append(Past(policy=row.policy, age=age, is_fault=row.outcome == "fault"))
+            if row.outcome is None:
+                self.unsettled.append(row)
             if row.acted and "restore_session" in row.actions:
                 self.restored[row.policy] += 1
         if self.engine is not None:
