@@ -123,6 +123,9 @@ async def _serve(path: Path, settings: Settings) -> int:
             daemon.hurry()
             await draining
         hurried.cancel()
+        # what is left to do may yet be hurried
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.hurry)
     return 1 if failed else 0
 
 

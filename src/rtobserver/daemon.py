@@ -64,17 +64,26 @@ log = structlog.get_logger()
 class Daemon:
     """Be a running daemon; made by `running`."""
 
-    def __init__(self, supervisor: Supervisor, negotiation: Negotiation, writer: Writer, reloads: Reloading) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        negotiation: Negotiation,
+        writer: Writer,
+        outbound: Outbound,
+        reloads: Reloading,
+    ) -> None:
         self._supervisor = supervisor
         self._negotiation = negotiation
-        self._reloads = reloads
         self._writer = writer
+        self._outbound = outbound
+        self._reloads = reloads
         self.failed = writer.done
         """Is done when the daemon can no longer record; carries the reason."""
         self.public_url = ""
         self.operator_url = ""
         self.draining = False
-        self._patience = asyncio.timeout(DRAIN_SECONDS)
+        self._patience: asyncio.Timeout | None = None
+        """Of a drain that goes on."""
 
     async def drain(self) -> None:
         """Answer what is in flight, leave the calls (or hang them up) and return; again, it does nothing."""
@@ -83,25 +92,28 @@ class Daemon:
         self.draining = True
         log.info("draining", calls=self._supervisor.count)
         try:
-            async with self._patience:
+            async with asyncio.timeout(DRAIN_SECONDS) as self._patience:
                 await self._negotiation.drain()
                 await self._supervisor.drain()
         except TimeoutError:
             log.warning("drain_cut_off", calls=self._supervisor.count)
             self._negotiation.leave()
             self._supervisor.leave()
+        finally:
+            self._patience = None
 
     def reload(self) -> None:
         """Have the configuration read again soon; where it was read from no file, it does nothing."""
         self._reloads.ask()
 
     def hurry(self) -> None:
-        """Have a `drain` that goes on wait for nothing more: calls that should have been hung up are left.
+        """Have the end wait for nothing more: calls that should have been hung up are left, notifications are lost.
 
         What a database that refuses has not taken then is lost, and the next start declares it.
         """
         self._writer.hurry()
-        if not self._patience.expired():
+        self._outbound.hurry()
+        if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time())
 
 
@@ -187,7 +199,7 @@ async def running(
         settings = Settings(config, policies, files)
         adopt = _adopting(active, outbound, supervisor)
         reloads = Reloading(settings, read=read or (lambda: settings), adopt=adopt, clock=clock, metrics=metrics)
-        daemon = Daemon(supervisor, negotiation, writer, reloads)
+        daemon = Daemon(supervisor, negotiation, writer, outbound, reloads)
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: ["the recorder has stopped"] if writer.done.done() else [],
@@ -250,7 +262,7 @@ async def _store(
     config: Config, report: FlushReport, refused: Callable[[list[EntryRow]], None], clock: Clock
 ) -> AsyncIterator[tuple[Writer, Database]]:
     """Hold the database: its one writer, and what reads it."""
-    path = database.sqlite_path(config.store.url)
+    path = database.sqlite_path(config.store.url).resolve()
     with database.hold(path):
         # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
         moved = await asyncio.to_thread(damage.prepare, path)

@@ -124,12 +124,12 @@ class Outbound:
         try:
             if self._deliveries and not isinstance(exc, asyncio.CancelledError):
                 log.info("webhooks_draining", notifications=len(self._deliveries))
-                self._patience = asyncio.timeout(self._drain_seconds)
-                async with self._patience:
+                async with asyncio.timeout(self._drain_seconds) as self._patience:
                     await asyncio.wait(self._deliveries)
         except TimeoutError:
             pass
         finally:
+            self._patience = None
             for task in self._deliveries:
                 task.cancel()
             try:
