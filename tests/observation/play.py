@@ -115,8 +115,11 @@ class Play:
         frame = event if isinstance(event, bytes) else msgspec.json.encode(event)
         return self._do(self.machine.frame_received(frame, *self.time, pressure))
 
-    def close(self, code: int | None = 1000, reason: str = "", *, oversize: bool = False) -> list[Effect]:
-        return self._do(self.machine.detached(code, reason, oversize=oversize, at=self.at, mono=self.now))
+    def close(
+        self, code: int | None = 1000, reason: str = "", *, oversize: bool = False, silent: float = 0.0
+    ) -> list[Effect]:
+        told = self.machine.detached(code, reason, oversize=oversize, at=self.at, mono=self.now, silent=silent)
+        return self._do(told)
 
     def wake(self) -> list[Effect]:
         return self._do(self.machine.woken(*self.time))

@@ -491,6 +491,35 @@ def test_a_timer_decides_at_the_last_entry_and_is_waited_for() -> None:
     assert [(row.seq, row.received_at) for row in played.decisions] == [(seq, played.at)]
 
 
+def test_timers_that_are_due_together_decide_at_the_same_entry() -> None:
+    clears = rules.Send(event={"type": "input_audio_buffer.clear"})
+    old = rules.After(seconds=30.0)
+    played = play(policy(clears, trigger=old, id_="a"), policy(clears, trigger=old, id_="b"))
+    seq = played.machine.ledger.seq
+    played.wait(30)
+    played.wake()
+    assert [(row.policy, row.seq) for row in played.decisions] == [("a", seq), ("b", seq)]
+
+
+def test_a_policy_that_decides_twice_at_one_entry_has_two_decisions() -> None:
+    played = play(policy(rules.Tag(tag="t"), trigger=rules.UnansweredTool(seconds=2.0), mode="observe"))
+    begin(played)
+    call_tool(played, "call_1")
+    call_tool(played, "call_2")
+    played.wait(3)
+    played.wake()
+    assert len(played.decisions) == 2
+    assert len({row.seq for row in played.decisions}) == 2
+
+
+def test_policies_that_match_at_one_event_act_in_file_order() -> None:
+    first = policy(rules.Tag(tag="a"), trigger=rules.Tampered(keys=None), id_="first")
+    second = policy(rules.Tag(tag="b"), trigger=rules.On(types=("session.updated",)), id_="second")
+    played = play(first, second)
+    played.frame({"type": "session.updated", "session": {**SESSION, "instructions": "Be rude."}})
+    assert [row.policy for row in played.decisions] == ["first", "second"]
+
+
 def test_a_timer_that_is_due_decides_before_the_frame_that_comes_late() -> None:
     played = play(policy(rules.Send(event={"type": "input_audio_buffer.clear"}), trigger=rules.After(seconds=30.0)))
     played.wait(31)

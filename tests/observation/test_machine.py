@@ -130,6 +130,33 @@ def test_a_re_attach_in_the_middle_of_a_call_leaves_a_tight_gap_and_the_epoch() 
     assert play.gaps[1, 3].state == "final"
 
 
+def test_the_gap_of_a_connection_that_died_silently_begins_with_its_last_sign_of_life() -> None:
+    play = Play()
+    play.attach()
+    play.frame({"type": "a"})
+    died = play.at
+    play.wait(41)
+    play.close(1011, silent=41.0)
+    play.wait(0.2)
+    play.attach()
+    gap = play.gaps[1, 3]
+    assert (gap.reason, gap.from_at, gap.to_at) == ("reattach", died, died + 41_200_000)
+
+
+def test_a_call_that_ended_while_its_connection_was_dead_ends_with_a_gap() -> None:
+    play = Play()
+    play.attach()
+    play.frame({"type": "a"})
+    died = play.at
+    play.wait(41)
+    play.close(1011, silent=41.0)
+    play.fail(404)
+    assert play.ending == ("ended", "browser_left")
+    gap = play.gaps[1, 3]
+    assert (gap.from_at, gap.to_at, gap.state) == (died, died + 41_000_000, "final")
+    assert play.columns["completeness"] == "complete_with_gaps"
+
+
 def test_the_session_cap_shows_in_the_outcome() -> None:
     play = Play()
     play.attach()

@@ -36,8 +36,8 @@ GUARD = 3
 """How often a policy restores the session of one call."""
 SAY_SECONDS = 30.0
 """How long words may have to wait for the response that goes on."""
-MAX_FILLED = 64
-"""Timers that may decide at one time; an engine that has more of them due does not move on."""
+MAX_ROUNDS = 64
+"""How often timers are looked at before something else is done; an engine that is never done does not move on."""
 
 
 class Enforcement:
@@ -48,7 +48,6 @@ class Enforcement:
         "_control",
         "_decided",
         "_ledger",
-        "_seen_at",
         "_state",
         "_tooling",
         "_watch",
@@ -68,7 +67,6 @@ class Enforcement:
             self._tooling.own(call, policy)
         self._decided: dict[str, int] = {}
         """The last number at which each policy decided."""
-        self._seen_at = ledger.seq
         self.engine: Engine | None = None
         """None while no policy is for this call."""
         self.wake: float | None = None
@@ -115,6 +113,7 @@ class Enforcement:
         verdicts = engine.heard(event, frame, at=at, age=age, causes=causes)
         if keys:
             verdicts = [*verdicts, *engine.tampered(keys, event, frame, at=at, age=age, causes=causes)]
+            verdicts.sort(key=watch.order)
         for verdict in verdicts:
             effects += self._decide(verdict, seq, at, mono, conceals=conceals)
         self._look()
@@ -123,16 +122,19 @@ class Enforcement:
     def woken(self, at: int, mono: float) -> list[Effect]:
         """Let timers decide that are due."""
         effects: list[Effect] = []
-        for _ in range(MAX_FILLED):
+        for _ in range(MAX_ROUNDS):
             if self.engine is None or self.wake is None or self._ledger.due(self.wake) > mono:
                 break
             age = max(self.wake, self._ledger.offset_us(mono) / 1e6)
             verdicts = self.engine.woken(at=at, age=age)
-            before = self.wake
+            before, last = self.wake, self._ledger.seq
             self._look()
             for verdict in verdicts:
-                effects += self._place(verdict.policy.id, at, mono)
-                effects += self._decide(verdict, self._seen_at, at, mono, conceals=self._control.pause.is_active)
+                seq = last
+                if self._decided.get(verdict.policy.id) == seq:
+                    seq, noted = self._place(verdict.policy.id, at, mono)
+                    effects += noted
+                effects += self._decide(verdict, seq, at, mono, conceals=self._control.pause.is_active)
             if not verdicts and self.wake == before:
                 break
         return effects
@@ -183,16 +185,12 @@ class Enforcement:
 
     # --- what is decided ------------------------------------------------------------------------
 
-    def _place(self, policy: str, at: int, mono: float) -> list[Effect]:
-        """Find where a timer's decision stands: at the last entry, or at one of its own if it has one there."""
-        self._seen_at = self._ledger.seq
-        if self._decided.get(policy) != self._seen_at:
-            return []
+    def _place(self, policy: str, at: int, mono: float) -> tuple[int, list[Effect]]:
+        """Make a place for a timer's decision whose policy has one at the last entry already."""
         _, effects = self._control.commands.note(
             {"type": "timer", "policy": policy}, Author("policy", policy), at, mono
         )
-        self._seen_at = self._ledger.seq
-        return effects
+        return self._ledger.seq, effects
 
     def _decide(self, verdict: Verdict, seq: int, at: int, mono: float, *, conceals: bool) -> list[Effect]:
         policy, match = verdict.policy, verdict.match

@@ -13,7 +13,7 @@ from rtobserver.policy.active import Active
 from rtobserver.policy.engine import Engine
 from rtobserver.policy.rules import Json
 from rtobserver.policy.tampering import Tampering
-from rtobserver.policy.verdicts import Past
+from rtobserver.policy.verdicts import Past, Verdict
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import COMMAND, EVENT, DecisionRow
@@ -34,6 +34,7 @@ class Watch:
         session: Mapping[str, Json] | None = None,
         tampered: bool = False,
     ) -> None:
+        self._active = active
         self.state = state
         self.subject = subject
         self.is_tampered = tampered
@@ -60,6 +61,11 @@ class Watch:
                 state=state,
                 view=self._shown,
             )
+
+    def order(self, verdict: Verdict) -> int:
+        """Give the place of a verdict's policy in the file."""
+        found = self._active.policies.policies if self._active is not None else ()
+        return next((number for number, policy in enumerate(found) if policy.id == verdict.policy.id), len(found))
 
     def _shown(self, age: float) -> Mapping[str, Json]:
         return self.view(age)
