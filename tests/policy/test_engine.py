@@ -172,6 +172,21 @@ def test_the_start_of_the_window_is_not_the_start_of_the_text() -> None:
     assert ids(play.say("yes, sir", item_id="b")) == ["rule"]
 
 
+def test_searches_that_would_take_too_long_at_once_go_on_at_the_next_event() -> None:
+    hard = [f"[ab]*a[ab]{{900}}c|needle|{number}" for number in range(4)]
+    made = [policy(Regex(speaker="assistant", pattern=each), id=f"p{number}") for number, each in enumerate(hard)]
+    play = Play(*made)
+    found = [ids(play.say("ab" * 2045 + "needle"))]
+    found += [ids(play.hear({"type": "rate_limits.updated"})) for _ in range(5)]
+    assert found == [["p0"], ["p1"], ["p2"], ["p3"], [], []]
+
+
+def test_phrases_of_other_profiles_are_not_looked_for() -> None:
+    sales, support = policy(phrase("refund"), id="a", profiles=("sales",)), policy(phrase("refund", "money"), id="b")
+    play = Play(sales, support, policy(phrase("x"), id="c", profiles=("sales",)))
+    assert ids(play.say("refund money x")) == ["b"]
+
+
 # --- tools --------------------------------------------------------------------------------------
 
 

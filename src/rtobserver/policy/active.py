@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rtobserver.policy.book import Book, Rule
+from rtobserver.policy.book import Book, Compiled
 from rtobserver.policy.rules import Mode, Policy, PolicySet
 
 MAX_FAULTS_SHOWN = 10
@@ -55,12 +55,12 @@ def _nobody(policy: Policy, at: int) -> None:
     """Tell nobody."""
 
 
-def compile_rules(policies: PolicySet) -> list[Rule]:
+def compile_rules(policies: PolicySet) -> Compiled:
     """Compile a set; hundreds of policies take long enough to be left to a thread.
 
     Raises what the compilers of phrases, patterns and conditions raise.
     """
-    return [Rule(number, policy) for number, policy in enumerate(policies.policies)]
+    return Compiled(policies.policies)
 
 
 class Active:
@@ -75,7 +75,7 @@ class Active:
         self._minutes: dict[str, deque[int]] = {}
         self._take(policies)
 
-    def replace(self, policies: PolicySet, compiled: Sequence[Rule] | None = None) -> None:
+    def replace(self, policies: PolicySet, compiled: Compiled | None = None) -> None:
         """Put another set in force; counts of policies that stay go on, demotions do not.
 
         `compiled` is what `compile_rules` made of it, where that was done elsewhere. Without it this raises what
@@ -84,8 +84,8 @@ class Active:
         self._take(policies, compiled)
         self.generation += 1
 
-    def _take(self, policies: PolicySet, compiled: Sequence[Rule] | None = None) -> None:
-        self._rules = compile_rules(policies) if compiled is None else list(compiled)
+    def _take(self, policies: PolicySet, compiled: Compiled | None = None) -> None:
+        self._compiled = compile_rules(policies) if compiled is None else compiled
         self._books: dict[str, Book] = {}
         self.policies = policies
         before, self._standings = self._standings, {}
@@ -100,7 +100,7 @@ class Active:
         if book is None:
             if len(self._books) >= MAX_PROFILES:
                 self._books.clear()
-            book = self._books[profile] = Book(self._rules, profile)
+            book = self._books[profile] = Book(self._compiled, profile)
         return book
 
     def standings(self) -> list[Standing]:

@@ -17,6 +17,7 @@ MAX_TYPES = 4096
 MAX_TYPE = 200
 """Longest type that is looked at, in characters; of a longer one the beginning."""
 
+SPEAKERS: tuple[Speaker, ...] = ("user", "assistant")
 SPOKEN: Mapping[str, Speaker] = {
     "response.output_audio_transcript.delta": "assistant",
     "response.output_audio_transcript.done": "assistant",
@@ -59,6 +60,23 @@ class Rule:
         """What the strings of its actions name."""
 
 
+class Compiled:
+    """Be a set of policies, compiled; hundreds take long enough to be left to a thread.
+
+    Raises what the compilers of phrases, patterns and conditions raise.
+    """
+
+    __slots__ = ("lexicons", "rules")
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self.rules = tuple(Rule(number, policy) for number, policy in enumerate(policies))
+        self.lexicons: dict[Speaker, Lexicon] = {}
+        """The phrases of all rules, by who would say them; calls of all profiles share them."""
+        for speaker in SPEAKERS:
+            if spoken := [rule for rule in self.rules if _listens(rule, speaker)]:
+                self.lexicons[speaker] = Lexicon((rule.number, rule.phrases) for rule in spoken if rule.phrases)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Be what is to be done about one type of event."""
@@ -90,9 +108,11 @@ class Book:
 
     __slots__ = ("_dead_air", "_sorted", "_waiting", "lexicons", "patterns", "plans", "rules", "tampered", "timed")
 
-    def __init__(self, ruled: Iterable[Rule], profile: str) -> None:
+    def __init__(self, compiled: Compiled, profile: str) -> None:
         self.rules = {
-            rule.number: rule for rule in ruled if rule.policy.profiles is None or profile in rule.policy.profiles
+            rule.number: rule
+            for rule in compiled.rules
+            if rule.policy.profiles is None or profile in rule.policy.profiles
         }
         self.plans: dict[str | None, Plan | None] = {None: None}
         """What is to be done about types of events that came before; None is nothing."""
@@ -116,16 +136,16 @@ class Book:
                 self.timed.append(rule)
         self._waiting = any(isinstance(rule.what, rules.UnansweredTool) for rule in self.timed)
         self._dead_air = any(isinstance(rule.what, rules.DeadAir) for rule in self.timed)
-        for speaker in ("user", "assistant"):
-            self._listen_to(speaker)
-
-    def _listen_to(self, speaker: Speaker) -> None:
-        spoken = [r for r in self.rules.values() if isinstance(r.what, rules.Phrase) and r.what.speaker == speaker]
-        if spoken:
-            self.lexicons[speaker] = Lexicon((r.number, r.phrases) for r in spoken if r.phrases is not None)
-        patterns = [r for r in self.rules.values() if isinstance(r.what, rules.Regex) and r.what.speaker == speaker]
-        if patterns:
-            self.patterns[speaker] = tuple(patterns)
+        for speaker in SPEAKERS:
+            if speaker in compiled.lexicons and any(_listens(rule, speaker) for rule in self.rules.values()):
+                self.lexicons[speaker] = compiled.lexicons[speaker]
+            patterns = [
+                rule
+                for rule in self.rules.values()
+                if isinstance(rule.what, rules.Regex) and rule.what.speaker == speaker
+            ]
+            if patterns:
+                self.patterns[speaker] = tuple(patterns)
 
     def plan(self, event_type: str) -> Plan | None:
         """Say what is to be done about a type of event, and remember it."""
@@ -153,6 +173,10 @@ class Book:
 
 
 _NOTHING = Plan()
+
+
+def _listens(rule: Rule, speaker: Speaker) -> bool:
+    return isinstance(rule.what, rules.Phrase) and rule.what.speaker == speaker
 
 
 def _types(rule: Rule) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ class Engine:
         if causes and event.type in _ADDED and mapping(fields(frame).get("item")).get("role") == "user":
             self._own_turns += 1
         if plan is None:
-            return []
+            if not self._speech.owed:
+                return []
+            plan = _UNSEEN
         hits = self._look(plan, event, frame, age)
         return self._decide(hits, Moment(event, frame, at, age, causes)) if hits else []
 
@@ -163,7 +165,7 @@ class Engine:
     def _look(self, plan: Plan, event: Event, frame: bytes, age: float) -> list[Hit]:
         """Give the triggers that an event makes true, in file order."""
         hits: list[Hit] = []
-        if self._speech.is_owed:
+        if self._speech.owed:
             self._listen(hits, self._speech.settle(), event, frame)
         if plan.speaker is not None:
             self._listen(hits, self._speech.take(event, frame, plan.speaker), event, frame)

@@ -80,10 +80,18 @@ class Phrases:
             if not words(phrase):
                 raise PhraseError(f"there is no word in the phrase {phrase!r}")
             gathered.update(dict.fromkeys(SPACE + key + SPACE * whole for key in keys(phrase)))
-        # where one phrase begins with another, the shorter one is always there first
-        begins = () if whole else tuple(gathered)
-        self.keys = tuple(key for key in gathered if not any(key != each and key.startswith(each) for each in begins))
+        self.keys = tuple(gathered) if whole else _shortest(gathered)
         """What is looked for, each in the spelling of a `Stream`."""
+
+
+def _shortest(keys_: Iterable[str]) -> tuple[str, ...]:
+    """Leave out what begins with another key: the shorter one is always there first."""
+    kept: list[str] = []
+    for key in sorted(keys_):
+        # in this order whatever begins with a key comes right behind it
+        if not kept or not key.startswith(kept[-1]):
+            kept.append(key)
+    return tuple(kept)
 
 
 class Lexicon:

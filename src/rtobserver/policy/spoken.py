@@ -80,18 +80,18 @@ class _Said:
 class Speech:
     """Follow the items of one call."""
 
-    __slots__ = ("_book", "_items", "_owed")
+    __slots__ = ("_book", "_items", "owed")
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._items: OrderedDict[str, _Said] = OrderedDict()
-        self._owed: dict[str, int] = {}
+        self.owed: dict[str, int] = {}
         """Items that patterns are still to be searched in, and the first of these patterns."""
 
     def move(self, book: Book, kept: set[str]) -> None:
         """Go on with other rules; patterns of policies that are not among those kept begin anew."""
         self._book = book
-        self._owed = dict.fromkeys(self._owed, 0)
+        self.owed = dict.fromkeys(self.owed, 0)
         for said in self._items.values():
             lexicon = book.lexicons.get(said.speaker)
             said.found &= kept
@@ -119,18 +119,13 @@ class Speech:
     def settle(self) -> list[Spoken]:
         """Go on with searches that would have taken too long at the event before."""
         found: list[Spoken] = []
-        owed, self._owed = self._owed, {}
+        owed, self.owed = self.owed, {}
         cost = 0
         for item_id, first in owed.items():
             said = self._items.get(item_id)
             if said is not None:
                 cost = self._match(item_id, said, found, first, cost)
         return found
-
-    @property
-    def is_owed(self) -> bool:
-        """Say whether there are such searches."""
-        return bool(self._owed)
 
     def _said(self, item_id: str, speaker: Speaker) -> _Said:
         said = self._items.get(item_id)
@@ -214,7 +209,7 @@ class Speech:
                 continue
             price = rule.pattern.size * (len(said.window) + 64)
             if cost and cost + price > MAX_SEARCH:
-                self._owed[item_id] = place
+                self.owed[item_id] = place
                 return cost
             cost += price
             match = rule.pattern.find(said.window, start)
