@@ -47,12 +47,12 @@ PLACES = {
     "mint.before": Place("rtobserver.upstream.rest:Rest.create_client_secret"),
     "mint.after": Place("rtobserver.upstream.rest:Rest.create_client_secret", after=True),
     "offer.accepted": Place("rtobserver.upstream.rest:Rest.create_call", after=True),
-    "call.registered": Place("rtobserver.store.writer:_Database.write", after=True, concerns=_registers_a_call),
+    "call.registered": Place("rtobserver.store.commits:Commits.write", after=True, concerns=_registers_a_call),
     "attach.after": Place("rtobserver.upstream.attach:Attach.open", after=True),
     "entry.handed": Place("rtobserver.store.writer:Writer.entry", after=True),
-    "commit.before": Place("rtobserver.store.writer:_Database._write_facts", after=True),
+    "commit.before": Place("rtobserver.store.commits:Commits._write_facts", after=True),
     "commit.after": Place(
-        "rtobserver.store.writer:_Database.write", after=True, concerns=lambda args: bool(args[1].entries)
+        "rtobserver.store.commits:Commits.write", after=True, concerns=lambda args: bool(args[1].entries)
     ),
     "mark.before": Place("rtobserver.store.unfinished:beat"),
     "command.intended": Place("rtobserver.observation.observer:Observer._send"),

@@ -325,7 +325,7 @@ async def test_a_broken_connection_has_no_code(upstream: Peer) -> None:
     upstream.writers[0].transport.abort()
     over = await detached(sideband)
 
-    assert (over.code, over.by_us) == (None, False)
+    assert (over.code, over.by_us, over.silent) == (None, False, 0.0)
 
 
 async def test_a_close_frame_without_a_code_is_1005(upstream: Peer) -> None:
@@ -425,6 +425,8 @@ async def test_a_peer_that_answers_no_ping_is_left(upstream: Peer) -> None:
     over = await detached(sideband)
 
     assert (over.code, over.by_us, over.oversize) == (1011, True, False)
+    # two of its own intervals ago it was heard of for the last time
+    assert 0.09 < over.silent < 5
 
 
 async def test_a_peer_that_stopped_reading_is_left_though_commands_wait_for_it() -> None:

@@ -125,6 +125,7 @@ class Machine:
         self._detached_at: int | None = None
         self._detached_mono = mono
         self._why_detached: GapReason = "reattach"
+        self._was_silent = False
         self._absence: GapRow | None = None
         self._sums_due = False
         self._sums_mono = mono - SUMS_EVERY
@@ -180,11 +181,12 @@ class Machine:
         """Take note that an attempt failed: `status` is upstream's answer, or None where there was none."""
         if self.phase not in (Phase.ATTACHING, Phase.REATTACHING):
             return []
-        if status == 404 and self._was_live():
-            return self._end(at, mono)
         effects: list[Effect] = []
-        if self.phase is Phase.REATTACHING and self._absence is None:
+        is_over = status == 404 and self._was_live()
+        if self.phase is Phase.REATTACHING and self._absence is None and (self._was_silent or not is_over):
             effects += self._be_absent(self._why_detached, self._detached_at or at, at, mono)
+        if is_over:
+            return effects + self._end(at, mono)
         if status in (401, 403) and not self._refreshed:
             self._refreshed = True
             self.attach_due = mono
@@ -197,12 +199,18 @@ class Machine:
         self.attach_due = due if retry_after else min(due, self._deadline)
         return effects
 
-    def detached(self, code: int | None, reason: str, *, oversize: bool, at: int, mono: float) -> list[Effect]:
-        """Take note that the sideband is over; what that means, the next attach tells."""
+    def detached(
+        self, code: int | None, reason: str, *, oversize: bool, at: int, mono: float, silent: float = 0.0
+    ) -> list[Effect]:
+        """Take note that the sideband is over; what that means, the next attach tells.
+
+        It was dead for `silent` seconds before that was noticed: what came then is lost.
+        """
         if self.phase is not Phase.ATTACHED:
             return []
         self._expired = self._expired or "maximum duration" in reason
-        self._detached_at, self._detached_mono = at, mono
+        self._detached_at, self._detached_mono = at - int(silent * 1e6), mono
+        self._was_silent = silent > 0
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
         self.phase = Phase.REATTACHING

@@ -234,7 +234,10 @@ class Observer:
             await sideband.deliver(take)
         except Detached as exc:
             log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
-            self._perform(self.machine.detached(exc.code, exc.reason, oversize=exc.oversize, at=now_us(), mono=mono()))
+            told = self.machine.detached(
+                exc.code, exc.reason, oversize=exc.oversize, at=now_us(), mono=mono(), silent=exc.silent
+            )
+            self._perform(told)
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         acts = any(isinstance(effect, Send | HangUp | DecisionRow) for effect in effects)

@@ -79,6 +79,7 @@ class Detached(UpstreamError):
         by_us: bool = False,
         oversize: bool = False,
         size: int | None = None,
+        silent: float = 0.0,
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -90,6 +91,8 @@ class Detached(UpstreamError):
         """A frame was larger than we take, and we closed because of it."""
         self.size = size
         """Bytes of that frame, if its header told."""
+        self.silent = silent
+        """Seconds for which nothing came although a ping had gone out: what upstream sent then may be lost."""
 
     def __str__(self) -> str:
         who = "we" if self.by_us else "upstream"
@@ -267,7 +270,10 @@ class _Connection(ClientConnection):
     """Who gets the frames; while nobody does, and until those are gone, the library queues them."""
     fault: Exception | None = None
     """What `take` raised."""
+    silent: float = 0.0
+    """Once it is over: how long a ping went unanswered and nothing else came, since the last sign of life."""
 
+    _heard_at = 0.0
     _queued = 0
     _is_doomed = False
 
@@ -292,10 +298,16 @@ class _Connection(ClientConnection):
                 self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._heard_at = self.loop.time()
         super().data_received(data)
         if self.close_deadline is not None and not self._is_doomed:
             self._is_doomed = True
             self.loop.call_at(self.close_deadline, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.pending_pings:
+            self.silent = self.loop.time() - self._heard_at
+        super().connection_lost(exc)
 
 
 @functools.cache
@@ -304,16 +316,17 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _detached(exc: ConnectionClosed, connection: ClientConnection) -> Detached:
+def _detached(exc: ConnectionClosed, connection: _Connection) -> Detached:
     ours = exc.sent is not None and not exc.rcvd_then_sent
     close = exc.sent if ours else exc.rcvd
     if close is None:
-        return Detached(None)
+        return Detached(None, silent=connection.silent)
     oversize = ours and close.code == _TOO_BIG
     size = None
     if oversize and isinstance(cause := connection.protocol.parser_exc, PayloadTooBig) and cause.size is not None:
         size = cause.size + (cause.current_size or 0)
-    return Detached(close.code, close.reason, by_us=ours, oversize=oversize, size=size)
+    silent = 0.0 if exc.rcvd is not None else connection.silent
+    return Detached(close.code, close.reason, by_us=ours, oversize=oversize, size=size, silent=silent)
 
 
 def _gist(exc: BaseException) -> str:
