@@ -86,7 +86,8 @@ class Turns:
     sender: Sender
     prober: Servant
     reacted: dict[int, Reacted] = field(default_factory=lambda: {rate: Reacted() for rate in RATES})
-    sent: int = 0
+    cancelled: int = 0
+    """Responses, each by a command that is recorded too."""
 
     async def take(self, rate: int, probes: int) -> None:
         """React to so many probes under load."""
@@ -95,6 +96,7 @@ class Turns:
             loading = tasks.create_task(self.sender.ask(f"paced {rate} {count}"), name="load")
             await asyncio.sleep(LEAD)
             seconds = await self.prober.ask(f"probe {probes + WARMING}")
+            self.cancelled += len(seconds)
             if loading.done():
                 raise Void("the load was over before the last probe")
         self.reacted[rate].rounds.append([each * 1000 for each in seconds[WARMING:]])
@@ -103,7 +105,7 @@ class Turns:
         """See that the daemon has stored every event, of probes too."""
         if self.side.name == "daemon":
             sent = {**await self.sender.ask("sent"), **await self.prober.ask("sent")}
-            await self.side.stored(sum(count for count, _ in sent.values()))
+            await self.side.stored(sum(count for count, _ in sent.values()) + self.cancelled)
             self.side.verify(sent)
 
 
