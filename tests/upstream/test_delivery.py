@@ -99,3 +99,51 @@ async def test_a_delivery_that_is_given_up_leaves_the_frames_to_be_received(upst
 
     assert (got, await sideband.receive()) == ([b"first"], b"second")
     await sideband.close()
+
+
+async def test_what_is_sent_at_once_arrives_in_order_with_what_waits_for_nothing_either() -> None:
+    got: list[object] = []
+    whole = asyncio.Event()
+
+    async def gather(socket: ServerConnection) -> None:
+        async for message in socket:
+            got.append(message)
+            if len(got) == 4:
+                whole.set()
+
+    async with serve(gather, "127.0.0.1", 0) as server:
+        sideband = await attached(address(server))
+        assert sideband.send_now("1")
+        await sideband.send("2")
+        assert sideband.send_now("3")
+        assert sideband.send_now("\N{SNOWMAN}")
+        async with asyncio.timeout(5):
+            await whole.wait()
+        await sideband.close()
+    assert got == ["1", "2", "3", "\N{SNOWMAN}"]
+
+
+async def test_nothing_is_sent_at_once_on_a_socket_that_is_closed() -> None:
+    async def end(socket: ServerConnection) -> None:
+        await socket.close()
+
+    async with serve(end, "127.0.0.1", 0) as server:
+        sideband = await attached(address(server))
+        with pytest.raises(Detached):
+            await sideband.receive()
+        assert not sideband.send_now("1")
+        with pytest.raises(Detached):
+            await sideband.send("1")
+
+
+async def test_nothing_is_sent_at_once_where_too_much_waits_to_be_sent(upstream: Peer) -> None:
+    upstream.will(upgraded(upstream))
+    sideband = await attached(ws(upstream))
+    large = "x" * (512 * 1024)
+    # nobody reads at the other end, so that the system's buffers fill up, and then ours
+    sent = 0
+    while sideband.send_now(large):
+        sent += 1
+        assert sent < 200
+    assert not sideband.send_now("1")
+    await sideband.close()

@@ -10,7 +10,7 @@ a response, its metadata; failing that, to the oldest command of that type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from rtobserver.observation.effects import Effect, Send
 from rtobserver.observation.ledger import Ledger
 from rtobserver.observation.pause import placeholder
-from rtobserver.policy.tampering import reflects
+from rtobserver.policy.traces import ANSWERS
 from rtobserver.realtime.entries import CommandRow, DecisionRow
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.names import canonical
@@ -156,7 +156,7 @@ class Commands:
                 problem = text(error.get("code")) or text(error.get("type")) or "error"
                 return self._settle(cause, "failed", at, mono, problem)
             return []
-        found = _ANSWERS.get(type_)
+        found = ANSWERS.get(type_)
         if found is None:
             return []
         command_type, answers = found
@@ -198,53 +198,6 @@ class Commands:
         return [each.row, *each.tell(told)]
 
 
-def _always(_asked: Json, _answer: Json) -> bool:
-    return True
-
-
-def _same_response(asked: Json, answer: Json) -> bool:
-    response = mapping(answer.get("response"))
-    wanted = mapping(asked.get("response"))
-    apart = wanted.get("conversation") == "none"
-    if "conversation_id" in response and apart != (response["conversation_id"] is None):
-        return False
-    return (response.get("metadata") or {}) == (wanted.get("metadata") or {})
-
-
-def _cancelled(asked: Json, answer: Json) -> bool:
-    response = mapping(answer.get("response"))
-    wanted = asked.get("response_id")
-    return response.get("status") == "cancelled" and wanted in (None, response.get("id"))
-
-
-def _shown(asked: Json, answer: Json) -> bool:
-    # another's update may be answered while ours is under way
-    return reflects(mapping(asked.get("session")), mapping(answer.get("session")))
-
-
 def _item_id(event: Json) -> str | None:
     found = mapping(event.get("item")).get("id") or event.get("item_id")
     return found if isinstance(found, str) else None
-
-
-def _same_item(asked: Json, answer: Json) -> bool:
-    wanted = asked.get("item_id") or mapping(asked.get("item")).get("id")
-    return wanted in (answer.get("item_id"), mapping(answer.get("item")).get("id"))
-
-
-_ANSWERS: dict[str, tuple[str, Callable[[Json, Json], bool]]] = {
-    "session.updated": ("session.update", _shown),
-    "response.created": ("response.create", _same_response),
-    "response.done": ("response.cancel", _cancelled),
-    "output_audio_buffer.cleared": ("output_audio_buffer.clear", _always),
-    "input_audio_buffer.cleared": ("input_audio_buffer.clear", _always),
-    "input_audio_buffer.committed": ("input_audio_buffer.commit", _always),
-    "conversation.item.added": ("conversation.item.create", _same_item),
-    "conversation.item.deleted": ("conversation.item.delete", _same_item),
-    "conversation.item.truncated": ("conversation.item.truncate", _same_item),
-    "conversation.item.retrieved": ("conversation.item.retrieve", _same_item),
-}
-"""What acknowledges which client event, and whether it can be about this one."""
-
-ACKNOWLEDGED: Iterable[str] = frozenset(type_ for type_, _ in _ANSWERS.values())
-"""Client events that upstream acknowledges; `input_audio_buffer.append` it does not."""
