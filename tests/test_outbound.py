@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +22,7 @@ from rtobserver.config.sections import Secret, Webhook
 from rtobserver.errors import OutboundError
 from rtobserver.metrics import Metrics
 from rtobserver.outbound import Outbound
+from tests.browser.certificates import certify
 from tests.upstream.raw_peer import Peer, answer, cut, flood, peer, raw, silence
 from tests.web.wire import until
 
@@ -240,6 +243,25 @@ async def test_a_question_nobody_listens_to_is_unreachable() -> None:
         await ask(gone)
     assert caught.value.outcome == "unreachable"
     assert str(gone.port) not in str(caught.value)
+
+
+async def test_a_server_whose_certificate_nobody_vouches_for_gets_no_question(tmp_path: Path) -> None:
+    certificate = certify(tmp_path, "outside", "127.0.0.1")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate.path, certificate.key)
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await reader.read(1))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    async with server, made() as out:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(OutboundError, match="there was no connection") as caught:
+            await out.ask(url, BODY, timeout=5, secret=None)
+    assert caught.value.outcome == "unreachable"
+    assert got == []
 
 
 async def test_no_proxy_of_the_environment_is_asked(endpoint: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
