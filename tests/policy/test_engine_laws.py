@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtobserver.policy.active import Active
+from rtobserver.policy.book import SPOKEN
 from rtobserver.policy.limits import ACTIONS_PER_CALL, MAX_FAULTS
 from rtobserver.policy.rules import (
     Absent,
@@ -54,6 +55,10 @@ TRIGGERS: st.SearchStrategy[Trigger] = st.sampled_from(
         Turns(at_least=2),
     ]
 )
+FIELDS = [
+    *("item", "item_id", "response", "response_id", "delta", "transcript", "text", "content", "role", "type", "id"),
+    *("call_id", "name", "arguments", "usage", "status"),
+]
 MODES: st.SearchStrategy[Mode] = st.sampled_from(["observe", "canary", "enforce"])
 
 
@@ -217,3 +222,29 @@ def test_a_call_that_is_taken_up_goes_on_as_if_nothing_had_happened(
         assert [(each.policy.id, each.acts, each.match) for each in one] == [
             (each.policy.id, each.acts, each.match) for each in two
         ]
+
+
+KINDS = [*SPOKEN, "response.done", "error", "session.updated", "response.function_call_arguments.done", "x"]
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=4)
+    | st.sampled_from(["user", "input_text", "function_call"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@given(
+    policies(), st.lists(st.tuples(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), ODD)), max_size=8)
+)
+@settings(max_examples=150)
+def test_whatever_comes_is_taken(made: tuple[Policy, ...], events: list[tuple[str, dict[str, Any]]]) -> None:
+    play = Play(*made, policy(On(types=("*",)), id="all", when="event.item.content[0].text == 'a'", per_minute=0))
+    for kind, told in events:
+        play.hear({**told, "type": kind}, causes=["p0"])
+        play.tamper("tools", "items")
+    for rubbish in (b"", b"{", b"[]", b"\xff", b'{"type":"error","delta":"\\ud800"}', b'{"type":"x","n":1e999}'):
+        play.hear(rubbish)
+    assert play.engine.wake_at() is None or play.wait(100) is not None
