@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -197,7 +198,8 @@ async def running(
             )
         )
         settings = Settings(config, policies, files)
-        adopt = _adopting(active, outbound, supervisor)
+        shown = redacted(config)
+        adopt = _adopting(active, outbound, supervisor, shown)
         reloads = Reloading(settings, read=read or (lambda: settings), adopt=adopt, clock=clock, metrics=metrics)
         daemon = Daemon(supervisor, negotiation, writer, outbound, reloads)
         health = Health(
@@ -219,7 +221,7 @@ async def running(
                     writer=writer,
                     audit=audit,
                     housekeeping=housekeeping,
-                    settings=redacted(config),
+                    settings=shown,
                     metrics=metrics,
                     health=health,
                     clock=clock,
@@ -318,14 +320,17 @@ def _watched(active: Active, metrics: Metrics) -> Active:
     return active
 
 
-def _adopting(active: Active, outbound: Outbound, supervisor: Supervisor) -> Callable[[Settings], Awaitable[None]]:
-    """Put other policies and webhooks in force, for calls that go on too."""
+def _adopting(
+    active: Active, outbound: Outbound, supervisor: Supervisor, shown: dict[str, Any]
+) -> Callable[[Settings], Awaitable[None]]:
+    """Put other policies and webhooks in force, for calls that go on too; `shown` are the settings that people see."""
 
     async def adopt(settings: Settings) -> None:
         # not on the loop: the calls that go on should not notice
         compiled = await asyncio.to_thread(compile_rules, settings.policies)
         active.replace(settings.policies, compiled)
         outbound.replace(settings.config.webhooks)
+        shown["webhook"] = redacted(settings.config)["webhook"]
         supervisor.policies_changed()
 
     return adopt

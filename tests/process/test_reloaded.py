@@ -47,8 +47,11 @@ async def test_serve_reads_its_policies_again_at_a_signal_and_when_a_file_change
             assert [mistake["file"] for mistake in kept["last_reload"]["mistakes"]] == ["policies/a.toml"] * 3
             assert [mistake["path"] for mistake in kept["last_reload"]["mistakes"]] != [""] * 3
 
-            rules.write_text(policy("third"))
-            await daemon.command.logged("policies_reloaded", added=["third"])
+            hook = '[[webhook]]\nid = "alerts"\nurl = "https://ops.example.com/secret"\n'
+            rules.write_text(policy("third") + hook)
+            await daemon.command.logged("policies_reloaded", added=["third"], webhooks=["alerts"])
+            shown = (await daemon.get("/system"))["config"]["webhook"]
+            assert [(each["id"], each["url"]) for each in shown] == [("alerts", "https://ops.example.com/***")]
             daemon.process.send_signal(signal.SIGHUP)
             told = await daemon.command.logged("policies_unchanged", by="signal")
             assert (await force(daemon))["last_reload"]["ok"] is True
