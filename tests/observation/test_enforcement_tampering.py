@@ -228,3 +228,18 @@ def test_a_function_call_that_was_answered_is_not_answered_again() -> None:
     assert not after.of(AskTool)
     found = [row.detail for row in after.decisions if row.epoch == 2]
     assert found == ["the policy p answers the function call"]
+
+
+def test_what_was_concealed_in_a_pause_stays_concealed_after_a_take_over() -> None:
+    echo: dict[str, Any] = {"type": "conversation.item.create", "item": {"note": "{{ match.text }}"}}
+    echoes = policy(rules.Send(event=echo))
+    before = play(echoes)
+    before.order("ord_1", {"type": "pause"})
+    begin(before)
+    say(before, "a refund")
+    before.order("ord_2", {"type": "resume"})
+    after = taken_over(before, echoes)
+    for record in before.records:
+        after.machine.control.pause.recall(record.kind, record.type, record.payload)
+    after.frame({"type": "conversation.item.added", "item": before.sent[-1]["item"]})
+    assert not [record for record in after.records if b"refund" in record.payload]
