@@ -163,6 +163,13 @@ def test_two_loops_beside_each_other_are_taken() -> None:
     assert compile_condition("event.list.all(x, x > 0) && event.list.exists(x, x == 3)").matches(SCOPE)
 
 
+@pytest.mark.parametrize("odd", [10**30, -(10**400), 2**63, "\ud800", {"\ud800": [10**30]}, float("inf")])
+def test_what_the_library_cannot_hold_hides_nothing_else(odd: Any) -> None:
+    event = {"type": "error", "odd": odd}
+    assert compile_condition("event.type == 'error'").matches(Shown({"event": event}))
+    assert not compile_condition("event.odd == 'x'").matches({"event": event})
+
+
 def test_an_event_that_is_too_large_is_a_fault() -> None:
     frame = b"x" * (MAX_EVENT + 1)
     with pytest.raises(ConditionFault, match="too large"):

@@ -7,6 +7,7 @@ long: what could multiply is refused when it is compiled, or bounded by the size
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,6 +37,9 @@ _MISSING = (
     ", null_type",
 )
 """What the library says when a field is not there, is null, or is asked of something without fields."""
+
+_UNTOLD = ("out of range for '", "construction from null")
+"""What the library says of a number or a text that it cannot hold, wherever in the event that stands."""
 
 
 class ConditionError(ValueError):
@@ -78,19 +82,23 @@ class Condition:
             raise ConditionFault(f"the event is too large for a condition: {len(frame)} bytes, {MAX_EVENT} are taken")
         if self.cost(frame) > MAX_COST:
             raise ConditionFault("the event is too large for what the condition does with it")
+        told, problem = self._evaluate(scope)
+        if problem is not None and any(sign in problem for sign in _UNTOLD):
+            told, problem = self._evaluate({name: _tellable(value) for name, value in scope.items()})
+        if problem is None:
+            return told is True
+        if any(sign in problem for sign in _MISSING):
+            return False
+        raise ConditionFault(_sentence(problem))
+
+    def _evaluate(self, scope: Mapping[str, Json]) -> tuple[object, str | None]:
+        """Give the value, or what was wrong."""
         try:
             value = self._expression.eval(_shown(scope))
             told = value.value()
+            return told, str(told) if value.type().name() == "ERROR" else None
         except _PROBLEMS as problem:
-            raise ConditionFault(_sentence(problem)) from None
-        if told is True or told is False:
-            return told is True
-        if value.type().name() != "ERROR":
-            return False
-        text = str(told)
-        if any(sign in text for sign in _MISSING):
-            return False
-        raise ConditionFault(_sentence(told))
+            return None, str(problem) or type(problem).__name__
 
     def cost(self, frame: bytes) -> int:
         """Bound from above what an evaluation costs, in nanoseconds or so."""
@@ -122,6 +130,19 @@ def _shown(scope: Mapping[str, Json]) -> Any:
     if isinstance(scope, Shown):
         scope.activation = activation
     return activation
+
+
+def _tellable(value: Json) -> Json:
+    """Make numbers that are no 64-bit integers floats, and give texts with half a character a whole one."""
+    if isinstance(value, Mapping):
+        return {_tellable(name): _tellable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tellable(each) for each in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value) if abs(value) < 10**300 else math.copysign(math.inf, 1 if value > 0 else -1)
+    return value
 
 
 @lru_cache(maxsize=1)
