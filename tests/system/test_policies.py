@@ -324,10 +324,9 @@ async def test_an_endpoint_that_hangs_holds_up_neither_the_call_nor_a_drain(tmp_
             [decision] = await decided(stage, call_id)
             assert (decision["acted"], decision["outcome"]) == (True, None)
             began = time.monotonic()
-            await stage.daemon.drain()
-            assert time.monotonic() - began < 5
-            rows = stage.select("SELECT outcome, detail FROM decision")
-            assert rows == [("failed", "the observer left the call before the tool answered")]
+        assert time.monotonic() - began < 5
+        rows = stage.select("SELECT outcome, detail FROM decision")
+        assert rows == [("failed", "the observer left the call before the tool answered")]
 
 
 # --- restarts -----------------------------------------------------------------------------------
