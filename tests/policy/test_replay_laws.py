@@ -20,7 +20,6 @@ from tests.observation.play import SUBJECT, Play
 
 SESSION = {"type": "realtime", "instructions": "Be kind.", "tools": []}
 REFUND = rules.Phrase(speaker="assistant", phrases=("refund",))
-GUARDED = "is not restored again"
 
 
 def rule(id_: str, trigger: rules.Trigger, *actions: rules.Action, **values: Any) -> Policy:
@@ -30,7 +29,7 @@ def rule(id_: str, trigger: rules.Trigger, *actions: rules.Action, **values: Any
 POLICIES = (
     rule("refund", REFUND, rules.CancelResponse(), rules.Say(text="No refund."), rules.Tag(tag="refund")),
     rule("own", REFUND, rules.CreateItem(item={"type": "message", "role": "user"}), limit=Limit(per_call=3)),
-    rule("number", rules.Regex(speaker="user", pattern="[0-9]{4}"), rules.Tag(tag="number"), limit=Limit(cooldown=5.0007)),
+    rule("number", rules.Regex(speaker="user", pattern="[0-9]{4}"), rules.Tag(tag="number"), limit=Limit(cooldown=5.7)),
     rule("tagged", rules.On(types=("response.*",)), rules.Tag(tag="x"), when='"number" in call.tags'),
     rule("errors", rules.Count(on=rules.On(types=("error",)), at_least=2, within=10.0003), rules.MuteModel()),
     rule("idle", rules.Idle(seconds=7.0003), rules.Say(text="Still there?"), mode="canary", canary_percent=50),
@@ -43,6 +42,7 @@ POLICIES = (
     rule("tool", rules.UnansweredTool(seconds=2.0003), rules.Say(text="One moment.")),
     rule("calls", rules.Tool(name="get_*", arguments={}), rules.AnswerTool(url="https://tools.example.com/")),
     rule("watch", rules.Tampered(keys=None), rules.RestoreSession()),
+    rule("last", rules.Tampered(keys=None), rules.RestoreSession(), rules.Tag(tag="tampered")),
 )
 
 Json = dict[str, Any]
@@ -174,7 +174,6 @@ def test_a_replay_gives_the_decisions_that_were_recorded(steps: list[tuple[str, 
     play.attach()
     for step in steps:
         perform(play, step)
-    live = [recorded(row) for row in play.decisions if GUARDED not in (row.detail or "")]
-    guarded = {(Place(row.epoch, row.seq), row.policy) for row in play.decisions if GUARDED in (row.detail or "")}
-    again = [each for each in replayed(play, POLICIES) if each.key not in guarded]
+    live = [recorded(row) for row in play.decisions]
+    again = replayed(play, POLICIES)
     assert sorted(map(without_words, again)) == sorted(map(without_words, live))

@@ -10,6 +10,7 @@ What was never stored cannot be replayed: what was said in a pause, frames that 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -33,6 +34,8 @@ from rtobserver.realtime.values import mapping, text
 
 LONGEST_MATCH = 1_000
 """Characters of the matched words that are kept."""
+MOST_RESTORED = 3
+"""How often a policy restores the session of one call (docs/decisions/0070)."""
 MAX_TIMERS = 10_000
 """Timers that may decide between two entries."""
 _LOSING = ("reattach", "takeover", "oversize", "protocol")
@@ -97,6 +100,7 @@ class Replay:
         self._latest: dict[str, frozenset[str]] = {}
         self._placed: dict[str, Place] = {}
         """Where each policy decided last."""
+        self._restored: Counter[str] = Counter()
         self._owned: set[str] = set()
         """Function calls whose output is ours to give."""
         self._answered: set[str] = set()
@@ -205,17 +209,25 @@ class Replay:
             self._placed[policy] = place
             self._latest[policy] = verdict.causes
             if verdict.acts:
-                self._do(verdict)
+                verdict = self._do(verdict)
             found.append(Ruling(place, verdict, self.age))
         return found
 
-    def _do(self, verdict: Verdict) -> None:
-        """Take note of what an action changes without an entry of its own."""
+    def _do(self, verdict: Verdict) -> Verdict:
+        """Take note of what an action changes without an entry of its own; gives the verdict as it is recorded."""
         for action in verdict.actions:
             if isinstance(action, rules.Tag):
                 self.tags += [action.tag] if action.tag not in self.tags else []
             elif isinstance(action, rules.AnswerTool) and (call := verdict.match.function_call_id) is not None:
                 self._owned |= {call} - self._answered
+        if any(isinstance(action, rules.RestoreSession) for action in verdict.actions):
+            self._restored[verdict.policy.id] += 1
+            only = all(isinstance(action, rules.RestoreSession) for action in verdict.actions)
+            if only and self._restored[verdict.policy.id] > MOST_RESTORED:
+                return replace(
+                    verdict, acts=False, fault=f"the session was restored {MOST_RESTORED} times in this call"
+                )
+        return verdict
 
 
 def decided(ruling: Ruling) -> Decided:
