@@ -74,3 +74,14 @@ def test_the_limit_is_never_exceeded(limit: int, steps: list[tuple[str, bool]]) 
             quota.ended(user)
             held[user] -= 1
         assert held[user] <= limit
+
+
+def test_no_more_calls_begin_than_can_be_observed() -> None:
+    quota = Quota(Limits(), room=2)
+    quota.resumed("a")
+    assert _begin(quota, "b")
+    with pytest.raises(RequestError) as refused, quota.connecting("c", 0.0):
+        pass
+    assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "no_room", 5)
+    quota.ended("a")
+    assert _begin(quota, "c")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import resource
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -58,6 +59,8 @@ DRAIN_SECONDS = 30.0
 """The longest that stopping may take before what is left is cut off."""
 GC_THRESHOLD = (50_000, 20, 50)
 """Live calls are many long-lived objects; a full collection over them would stop the loop for tens of milliseconds."""
+RESERVED_FILES = 64
+"""Descriptors, at least, that calls leave to everything else."""
 
 log = structlog.get_logger()
 
@@ -160,7 +163,7 @@ async def running(
         stack.push_async_callback(credentials.close)
         endpoints = Endpoints(config.upstream.base_url, config.upstream.provider)
         rest = await stack.enter_async_context(Rest(endpoints, credentials, config.upstream, clock))
-        quota = Quota(config.limits)
+        quota = Quota(config.limits, room=_room())
         recorder = Recorder(writer, bounds=Bounds())
         active = _watched(Active(policies), metrics)
         outbound = await stack.enter_async_context(Outbound(config.webhooks, clock, metrics))
@@ -349,6 +352,21 @@ def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transactio
         return audio_key, own_keys.keep(transaction, own_keys.TOKEN_KEY)
 
     return work
+
+
+def _room() -> int:
+    """Take all the descriptors that this process may have; gives how many calls they are enough for."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != most:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            files = most
+        except (OSError, ValueError):
+            log.warning("descriptors_not_raised", files=files)
+    if files == resource.RLIM_INFINITY:
+        return 0
+    # a call holds one; the store, those who ask and upstream's other connections share what is left over
+    return max(1, files - max(RESERVED_FILES, files // 4))
 
 
 @contextmanager

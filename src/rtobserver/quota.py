@@ -16,10 +16,14 @@ _WINDOW = 60.0
 
 
 class Quota:
-    """Hold callers to the configured limits; calls without an identity count as one user's."""
+    """Hold callers to the configured limits; calls without an identity count as one user's.
 
-    def __init__(self, limits: Limits) -> None:
+    `room` is how many calls this process can observe at once, whatever the limits say; 0 is any number.
+    """
+
+    def __init__(self, limits: Limits, *, room: int = 0) -> None:
         self._limits = limits
+        self._room = room
         self._open: Counter[str | None] = Counter()
         self._connects: dict[str | None, deque[float]] = {}
 
@@ -28,7 +32,7 @@ class Quota:
         """Count a call as begun; it stays counted after the block, unless the block raises.
 
         Raises:
-            RequestError: 429, a limit is reached; nothing was counted.
+            RequestError: 429, a limit is reached, or 503, there is no room; nothing was counted.
 
         """
         self._check(user, mono)
@@ -51,6 +55,9 @@ class Quota:
 
     def _check(self, user: str | None, mono: float) -> None:
         limits = self._limits
+        if self._room and self._open.total() >= self._room:
+            # better no call than one that nobody observes
+            raise RequestError(503, "no_room", "This replica observes as many calls as it can.", retry_after=5)
         if limits.concurrent_calls and self._open.total() >= limits.concurrent_calls:
             raise _too_many("all calls that may run at once are taken", 5)
         if limits.concurrent_calls_per_user and self._open[user] >= limits.concurrent_calls_per_user:
