@@ -39,7 +39,7 @@ WARMING = 20
 """Probes of a run that do not count."""
 LEAD = 0.3
 """Seconds of load before the first probe."""
-PER_PROBE = 0.012
+PER_PROBE = 0.02
 """Seconds that a probe takes at most in the mean, with its pause; the load must outlast them."""
 P50_MS, P99_MS, P99_RATIO = 0.4, 5.0, 1.3
 """Targets: the first two at the lower rate, the ratio at the higher one."""
