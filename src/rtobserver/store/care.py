@@ -29,6 +29,7 @@ WAL_BYTES = 128 * 1024 * 1024
 """Above this the WAL is held back by somebody; usually it has 16 MiB."""
 WAL_SECONDS = 5.0
 """Between two tries to cut off a WAL that is too large."""
+BELIEVED_FULL = 4
 NO_ROOM_BYTES = 64 * 1024
 """With less than this free, an error of the disk is one of its room."""
 
@@ -81,12 +82,18 @@ class Care:
                 return "full"
         return trouble
 
-    def out_of_room(self, connection: sqlite3.Connection | None) -> None:
-        """Do what can be done about a full disk: release the ballast, and what the WAL has beyond need."""
+    def out_of_room(self, connection: sqlite3.Connection | None, times: int) -> None:
+        """Do what can be done about a full disk: release the ballast, and what the WAL has beyond need.
+
+        A disk that has room all the same, in sum or for others, must say so several `times` on end to be believed.
+        """
         self._due = 0.0
+        free = self._free()
+        if not self.short and free is not None and free > 2 * self._wanted() and times < BELIEVED_FULL:
+            return
         if not self.short:
             self.short = True
-            log.error("disk_full", free_bytes=self._free(), ballast=self.has_ballast)
+            log.error("disk_full", free_bytes=free, ballast=self.has_ballast)
         if self.has_ballast or self.ballast.exists():
             with contextlib.suppress(OSError):
                 self.ballast.unlink()

@@ -79,6 +79,8 @@ def hold(path: Path) -> Iterator[None]:
         StoreUnavailable: the lock cannot be made.
 
     """
+    # one file has one lock, by whatever name it is called
+    path = path.resolve()
     _make_folder(path)
     # not tied to a thread: the daemon may stop in another one than it started in
     lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False, fallback_to_soft=False)
@@ -99,6 +101,7 @@ def create(path: Path) -> None:
 
     SQLite gives the files beside it (WAL and its index) the same mode.
     """
+    path = path.resolve()
     _make_folder(path)
     try:
         # exclusively: closing a file that is there would take away every lock that this process has on it

@@ -53,7 +53,7 @@ class Recovery:
         self._commits: Commits | None = None
         self._erased: set[int] = set()
         self._must_look = False
-        self._damage_heard = 0
+        self._damage_heard = self._full_heard = 0
         self._damage: Exception | None = None
         """Why the file must be begun anew, if it must."""
         self._aside: Path | None = None
@@ -79,7 +79,7 @@ class Recovery:
         """Commit what is left of a batch; raises what keeps it from that, after which `failed` must be told."""
         small = self.care is not None and self.care.short
         self._ready().write(batch, committed, small=small)
-        self._damage_heard = 0
+        self._damage_heard = self._full_heard = 0
 
     def do_alone(self, work: Work) -> None:
         """Do a piece of work that is part of no flush."""
@@ -94,7 +94,8 @@ class Recovery:
         """Take note of what kept a batch from being written; gives the trouble, None where there is no help."""
         trouble = self.care.judge(problem) if self.care is not None else trouble_of(problem)
         if trouble == "full" and self.care is not None:
-            self.care.out_of_room(self._commits.raw if self._commits is not None else None)
+            self._full_heard += 1
+            self.care.out_of_room(self._commits.raw if self._commits is not None else None, self._full_heard)
         elif trouble == "damaged":
             if self._path is None:
                 return None
