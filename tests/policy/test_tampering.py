@@ -6,12 +6,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rtobserver.policy.tampering import Tampering
+from rtobserver.policy.tampering import Tampering, merged, reflects
 from rtobserver.realtime.events import read
 from tests.support import outside
 
 Json = dict[str, Any]
+
+_NAMES = st.sampled_from(["audio", "input", "output", "turn_detection", "type", "tools", "instructions", "name", "x"])
 
 VAD = {"type": "server_vad", "threshold": 0.5}
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
@@ -93,6 +97,14 @@ def test_what_was_not_minted_may_be_anything() -> None:
     changes = {"tool_choice": "none", "tracing": "auto", "max_output_tokens": 5}
     assert updated(Tampering({"instructions": "Be kind."}), **changes, tools=[], **listening(turn_detection=None)) == ()
     assert updated(Tampering({}), instructions="anything") == ()
+
+
+def test_a_session_that_is_told_in_part_is_judged_by_what_is_told() -> None:
+    tampering = Tampering(MINTED)
+    assert hear(tampering, {"type": "session.updated", "session": {"type": "realtime", "tracing": "auto"}}) == ()
+    # as the beta told it: flat
+    flat = {"modalities": ["audio"], "instructions": "Be rude.", "turn_detection": None}
+    assert hear(tampering, {"type": "session.updated", "session": flat}) == ("instructions",)
 
 
 def test_empty_instructions_are_upstreams_own() -> None:
@@ -213,3 +225,35 @@ def test_what_upstream_answered_in_real_calls_is_what_was_asked_for(name: str) -
     found = [hear(tampering, event) for event in events if event["type"] in ("session.updated", "session.created")]
     assert seen
     assert set(found) == {()}
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(minted=st.dictionaries(_NAMES, _JSON, max_size=4), told=_JSON, update=_JSON, item=_JSON)
+def test_nothing_that_is_told_or_sent_is_too_odd(minted: Json, told: Any, update: Any, item: Any) -> None:
+    tampering = Tampering(minted)
+    hear(tampering, {"type": "session.updated", "session": told})
+    tampering.sent({"type": "session.update", "event_id": "rto_1_1", "session": update})
+    hear(tampering, {"type": "session.updated", "session": told})
+    hear(tampering, {"type": "conversation.item.added", "item": item}, "a")
+    tampering.sent({"type": "conversation.item.create", "item": item})
+    tampering.restoration()
+    tampering.detection()
+    tampering.completed(update if isinstance(update, dict) else {})
+
+
+@given(session=st.dictionaries(_NAMES, _JSON, max_size=4), update=st.dictionaries(_NAMES, _JSON, max_size=4))
+def test_a_session_that_took_an_update_shows_it(session: Json, update: Json) -> None:
+    assert reflects(update, merged(session, update))
+    tampering = Tampering(session)
+    tampering.sent({"type": "session.update", "event_id": "rto_1_1", "session": update})
+    assert hear(tampering, {"type": "session.updated", "session": merged(session, update)}) == ()

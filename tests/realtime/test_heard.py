@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rtobserver.realtime.heard import cut, spoken_ms
+from rtobserver.realtime.heard import cut, played_ms, spoken_ms
 
 TEXT = "one two three four five six seven eight"
 
@@ -37,3 +39,14 @@ def test_an_empty_text_was_heard_as_it_is() -> None:
 
 def test_speech_has_a_usual_pace() -> None:
     assert spoken_ms("x" * 30) == 2000
+
+
+def test_words_are_heard_from_when_those_before_them_were_spoken() -> None:
+    before, length = 30, 15  # two seconds, then one
+    assert [played_ms(before, length, ms) for ms in (0, 2000, 2400, 3000, 9000)] == [0, 0, 400, 1000, 1000]
+    assert played_ms(0, 0, 500) == 0
+
+
+@given(before=st.integers(0, 10_000), length=st.integers(0, 1_000), elapsed=st.integers(-1_000, 2_000_000))
+def test_no_more_is_heard_than_there_is(before: int, length: int, elapsed: int) -> None:
+    assert 0 <= played_ms(before, length, elapsed) <= spoken_ms("x" * length) + 1

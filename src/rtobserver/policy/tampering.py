@@ -191,16 +191,18 @@ def reflects(update: Mapping[str, Json], told: Mapping[str, Json]) -> bool:
 
 
 def differences(wanted: Mapping[str, Json], told: Mapping[str, Json]) -> Iterator[tuple[str, ...]]:
-    """Give the paths of the leaves of one session that are otherwise in another."""
+    """Give the paths of the leaves of one session that are otherwise in another; what is not told is not different."""
     for key, value in wanted.items():
-        if key not in _FIXED:
-            yield from _differences((key,), value, told.get(key))
+        if key not in _FIXED and key in told:
+            yield from _differences((key,), value, told[key])
 
 
 def _differences(path: tuple[str, ...], wanted: Json, told: Json) -> Iterator[tuple[str, ...]]:
     if isinstance(wanted, dict) and isinstance(told, dict):
         for key, value in wanted.items():
-            yield from _differences((*path, key), value, told.get(key))
+            # an object such as the turn detection is off where it is left out
+            if key in told or (key in _WHOLE and value is not None):
+                yield from _differences((*path, key), value, told.get(key))
     elif not _agrees(wanted, told, path[-1]):
         yield path
 
