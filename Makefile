@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients demo fmt lint types layers test check build bench-quick bench-reaction bench-store lock clean
+.PHONY: setup browser clients demo fmt lint types layers test check faults soak build bench-quick bench-reaction bench-store lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -64,6 +64,16 @@ test: setup browser clients  ## all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint types layers test
+
+FIGURES := artifacts/faults.ndjson
+faults: setup  ## break everything on purpose and count what is left, 20 minutes; writes docs/promises.md
+	@tests/faults/install-tools
+	$(BIN)/pytest tests/faults -m "faults and not soak" --figures $(FIGURES) --whole --numprocesses $(WORKERS)
+	$(BIN)/python scripts/promises.py $(FIGURES)
+
+soak: setup  ## what takes long: 200 kills, 500 calls for ten minutes, the patience that people run with; an hour
+	@tests/faults/install-tools
+	$(BIN)/pytest tests/faults -m soak --figures artifacts/soak.ndjson
 
 build: setup
 	$(BIN)/python -m build --no-isolation

@@ -1,0 +1,85 @@
+"""Write the figures of a run of the fault cases into docs/promises.md, between its two marks.
+
+Run it as `python scripts/promises.py FIGURES`; `make faults` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "promises.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+SUMS = ("produced", "stored", "missing", "missing_unexplained", "dup", "holes", "conflicts", "inversions")
+WORST = ("gap_overhang_s", "rss", "loop_gap")
+HEADS = ("case", "runs", *SUMS, *WORST)
+
+
+def rows(figures: Path) -> list[dict[str, Any]]:
+    """Read what a run has written."""
+    return [json.loads(line) for line in figures.read_text().splitlines()]
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Give one line per case: sums of what is counted, the worst of what is measured."""
+    lines = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
+    for case, of_case in groupby(sorted(found, key=lambda row: str(row["case"])), key=lambda row: str(row["case"])):
+        group = list(of_case)
+        cells = [case, str(len(group))]
+        cells += [str(sum(row[name] for row in group)) for name in SUMS]
+        cells += [f"{max(row[name] for row in group):g}" for name in WORST]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def own(found: list[dict[str, Any]]) -> str:
+    """Give what cases measured beyond the common figures."""
+    lines = []
+    for row in found:
+        more = {name: value for name, value in row["more"].items() if name != "point" and value is not None}
+        if more:
+            told = ", ".join(f"{name} {_short(value)}" for name, value in more.items())
+            variant = f" ({row['variant']})" if row["variant"] else ""
+            lines.append(f"- {row['case']}{variant}: {told}")
+    return "\n".join(lines)
+
+
+def written(page: str, found: list[dict[str, Any]]) -> str:
+    """Put the figures between the marks of a page.
+
+    Raises: ValueError, if it has no marks.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError("the page has no marks to write between")
+    machine = f"{os.cpu_count()} processors, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    text = f"Measured on {machine}; `rss` in MiB, `loop_gap` in ms.\n\n{table(found)}\n\nBeside these:\n\n{own(found)}"
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {each}" for name, each in value.items()) or "none"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def main() -> None:
+    """Do it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figures", type=Path)
+    found = rows(parser.parse_args().figures)
+    PAGE.write_text(written(PAGE.read_text(), found))
+    print(f"{PAGE.name}: {len(found)} rows")
+
+
+if __name__ == "__main__":
+    main()
