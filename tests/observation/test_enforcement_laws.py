@@ -182,3 +182,17 @@ def test_a_cancel_names_the_response_that_was_matched(steps: list[tuple[Any, ...
         assert send.decision is not None
         if event["type"] == "response.cancel":
             assert event["response_id"] == send.decision.response_id
+
+
+@settings(max_examples=200, deadline=None)
+@given(_PLAYS)
+def test_a_machine_with_policies_asks_to_be_woken_for_a_reason(steps: list[tuple[Any, ...]]) -> None:
+    play = _played(steps, *POLICIES)
+    for _ in range(30):
+        due = play.machine.wake_at()
+        if due is None:
+            return
+        play.wait(max(0.0, due - play.now))
+        play.wake()
+        again = play.machine.wake_at()
+        assert again is None or again > play.now, "woken, it asks for the same moment again"
