@@ -41,7 +41,7 @@ from rtobserver.realtime.entries import (
     Rows,
     Sums,
 )
-from rtobserver.realtime.events import Event, fields, read
+from rtobserver.realtime.events import Event, read
 from rtobserver.realtime.redaction import AUDIO_DELTAS, MIN_AUDIO_CHARS, strip_audio
 from rtobserver.upstream import backoff
 
@@ -53,15 +53,6 @@ CLOSE_PATIENCE = 5.0
 """Seconds that upstream has to close the sideband after it accepted a hang-up."""
 SHORT_LIVED = 5.0
 """A sideband that lasted less than this many seconds does not reset the back-off."""
-
-_OUTCOMES: dict[str, str] = {
-    "browser": "hung_up",
-    "operator": "hung_up",
-    "shutdown": "hung_up",
-    "policy": "policy",
-    "max_duration": "max_duration",
-    "undelivered": "undelivered",
-}
 
 
 class Phase(Enum):
@@ -275,7 +266,7 @@ class Machine:
             changes = self.state.apply(event, frame, at, ledger.epoch, seq)
             if ledger.shedding and not pressure:
                 effects += ledger.end_shedding(at)
-            if type_ == "error" and _error_code(seen) == "session_expired":
+            if type_ == "error" and verdict.is_expiry(seen):
                 self._expired = True
             if changes is not None:
                 if changes.items or changes.responses:
@@ -428,16 +419,14 @@ class Machine:
         return [self._sums(mono)] if self.phase is Phase.DETACHED and self._given_up is None else []
 
     def _end(self, at: int, mono: float) -> list[Effect]:
+        settled = [*self.control.ended(at, mono), *self.enforcement.ended("the call ended before the tool answered")]
         if self._given_up is not None:
-            return [*self.control.ended(at, mono), Changed({"ended_at": self._time(mono)}), *self._leave()]
-        outcome = "expired" if self._expired else "browser_left"
+            return [*settled, Changed({"ended_at": self._time(mono)}), *self._leave()]
         # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
         ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
-        if self._hung_up_by is not None and ours:
-            outcome = _OUTCOMES[self._hung_up_by]
+        outcome = verdict.outcome(self._hung_up_by if ours else None, expired=self._expired)
         ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
-        effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.ended(at, mono)]
-        effects += self.enforcement.ended("the call ended before the tool answered")
+        effects: list[Effect] = [*self.ledger.end_shedding(at), *settled]
         if self._absence is not None:
             effects += self._be_present(at)
         effects += self._settle("ended", outcome, mono, ended_at)
@@ -483,8 +472,3 @@ class Machine:
     def _sums(self, mono: float) -> Sums:
         self._sums_due, self._sums_mono = False, mono
         return Sums(self.state.totals(), self.ledger.entry_count, self.ledger.gaps.count)
-
-
-def _error_code(frame: bytes) -> object:
-    error = fields(frame).get("error")
-    return error.get("code") if isinstance(error, dict) else None
