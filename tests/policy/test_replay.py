@@ -15,6 +15,7 @@ from rtobserver.policy.rules import Limit, Policy, PolicySet
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP, JSON, OVERLAP
+from rtobserver.realtime.times import rfc3339
 from tests.conversations.played import Talk
 from tests.realtime.script import START_US
 
@@ -170,3 +171,25 @@ def test_a_fault_would_not_act() -> None:
     assert (found.acts, found.would_act) == (False, False)
     assert found.fault is not None
     assert "condition" in found.fault
+
+
+def test_what_became_due_while_nobody_observed_is_decided_after_the_take_over() -> None:
+    def gap(seconds: int) -> bytes:
+        return json.dumps({"reason": "takeover", "from": rfc3339(START_US + seconds * 1_000_000)}).encode()
+
+    for left, place in ((4, "2:1"), (6, "1:1")):
+        entries = [
+            line(1, 0, b'{"type": "a"}'),
+            line(1, 10_000, gap(left), kind=GAP, epoch=2),
+            line(2, 11_000, b'{"type": "a"}', epoch=2),
+        ]
+        assert told(replay([policy("old", rules.After(seconds=5))], entries)) == [("old", place)]
+
+
+def test_decisions_at_one_entry_stand_in_the_order_of_the_file() -> None:
+    entries = [line(1, 0, b'{"type": "session.updated", "session": {"instructions": "Be rude."}}')]
+    watch = policy("watch", rules.Tampered(keys=None))
+    seen = policy("seen", rules.On(types=("session.*",)))
+    for order in ([watch, seen], [seen, watch]):
+        found = replay(order, entries, session={"instructions": "Be kind."})
+        assert [each.policy for each in found] == [each.id for each in order]

@@ -162,7 +162,7 @@ class _Reader:
         self._epoch, self._seq = _whole(fields, "epoch", self._epoch), _whole(fields, "seq", self._seq + 1)
         event, embeddable = read(payload)
         flags = (JSON if embeddable else 0) | (OVERLAP if fields.get("overlap") is True else 0)
-        at = _microseconds(fields["at"]) if "at" in fields else None
+        at = microseconds(fields["at"]) if "at" in fields else None
         if self.started_at is None:
             self.started_at = BEGINNING_US if at is None else at - self.offset_us
         if at is None:
@@ -196,7 +196,13 @@ def _whole(fields: dict[str, Any], name: str, otherwise: int) -> int:
     return value
 
 
-def _microseconds(text: object) -> int:
+def microseconds(text: object) -> int:
+    """Read a time as our own export writes it, in microseconds since 1970.
+
+    Raises:
+        RecordingError: it is none.
+
+    """
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:

@@ -19,7 +19,7 @@ from rtobserver.policy import rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided, Place
 from rtobserver.policy.engine import Engine
-from rtobserver.policy.recordings import Line
+from rtobserver.policy.recordings import Line, RecordingError, microseconds
 from rtobserver.policy.rules import TRIGGER_NAMES, Json, PolicySet
 from rtobserver.policy.tampering import WATCHED, Tampering
 from rtobserver.policy.timers import TOLERANCE
@@ -100,6 +100,7 @@ class Replay:
         self._latest: dict[str, frozenset[str]] = {}
         self._placed: dict[str, Place] = {}
         """Where each policy decided last."""
+        self._order = {policy.id: number for number, policy in enumerate(active.policies.policies)}
         self._restored: Counter[str] = Counter()
         self._owned: set[str] = set()
         """Function calls whose output is ours to give."""
@@ -123,7 +124,7 @@ class Replay:
         if line.flags & OVERLAP:
             return []
         age = line.offset_us / 1e6
-        found = self.pass_time(age)
+        found = self.pass_time(age if line.epoch == self.place.epoch else self._left(line, age))
         self.age = max(self.age, age)
         self.place = Place(line.epoch, line.seq)
         self.at = line.at
@@ -150,6 +151,14 @@ class Replay:
             found += self._rulings(self.engine.woken(at=at, age=self.age), by_timer=True)
         return found
 
+    def _left(self, line: Line, age: float) -> float:
+        """Give the age at which an epoch was left; what became due after it is decided in the next one."""
+        try:
+            left = microseconds(fields(line.payload).get("from"))
+        except RecordingError:
+            return self.age
+        return min(age, (left - self.subject.started_at) / 1e6)
+
     def _hear(self, line: Line) -> list[Ruling]:
         frame = self.frame = line.payload
         event, _ = read(frame)
@@ -165,6 +174,7 @@ class Replay:
         if self.keys:
             self.is_tampered = True
             verdicts += self.engine.tampered(self.keys, event, frame, at=line.at, age=self.age, causes=self.causes)
+            verdicts.sort(key=lambda verdict: self._order.get(verdict.policy.id, 0))
         return self._rulings(verdicts) if verdicts else []
 
     def _note(self, command: Mapping[str, Json], type_: str | None) -> None:
