@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.store.orders import UNKNOWN
 from tests.faults import oracle
 from tests.faults.acts import order, place, secret_hits, settled
@@ -322,3 +323,28 @@ async def test_a_pause_that_was_ordered_is_in_force_after_the_kill(case: Case, t
 def test_each_of_the_seventeen_places_has_its_case() -> None:
     text = Path(__file__).read_text()
     assert [point for point in PLACES if f'"{point}' not in text] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+@pytest.mark.case("D01")
+async def test_an_end_while_an_attach_hangs_leaves_all_that_was_missed_in_gaps(
+    case: Case, tmp_path: Path, number: signal.Signals
+) -> None:
+    faults = Faults(attach=EndpointFault(hang=True, after=1, times=1))
+    async with site(tmp_path, scenario=stream(20), faults=faults) as here:
+        async with here.serving() as first:
+            call_ids = await place(first, here, 2, events=10)
+            await first.get(f"/calls/{call_ids[0]}")
+            await here.simulator.close_sidebands(call_ids[0], 1001)
+            await here.simulator.until(lambda: here.simulator.calls[call_ids[0]].attach_count == 2)
+            # longer than a frame may be on its way, and than the mark of what is stored is old
+            await further(here.simulator, call_ids, 60)
+            first.process.send_signal(number)
+            await first.command.ended()
+        async with here.serving() as second:
+            await observed(here.simulator, call_ids)
+            await further(here.simulator, call_ids, 3)
+            await here.end(second, call_ids)
+            reasons = [gap["reason"] for gap in (await record(second, call_ids[0])).gaps]
+            case.show(await here.figures(second, call_ids), gaps=reasons)
+            await second.command.stopped()

@@ -157,6 +157,20 @@ def test_a_call_that_ended_while_its_connection_was_dead_ends_with_a_gap() -> No
     assert play.columns["completeness"] == "complete_with_gaps"
 
 
+def test_a_drain_while_nobody_listens_declares_the_gap() -> None:
+    play = Play()
+    play.attach()
+    play.frame({"type": "a"})
+    play.close(1001)
+    closed = play.at
+    assert play.machine.is_unaccounted
+    play.wait(5)
+    play.drain()
+    gap = play.gaps[1, 3]
+    assert (gap.reason, gap.from_at, gap.state) == ("reattach", closed, "open")
+    assert not play.machine.is_unaccounted
+
+
 def test_the_session_cap_shows_in_the_outcome() -> None:
     play = Play()
     play.attach()

@@ -32,6 +32,7 @@ _STEPS = st.one_of(
     st.tuples(st.just("attach")),
     st.tuples(st.just("fail"), st.sampled_from([None, 404, 401, 429, 503])),
     st.tuples(st.just("close"), st.sampled_from([None, 1000, 1001, 1009, 1011])),
+    st.tuples(st.just("die"), st.floats(0.1, 60.0)),
     st.tuples(st.just("wait"), st.floats(0.0, 200.0)),
     st.tuples(st.just("wake")),
     st.tuples(st.just("probed"), st.sampled_from([True, False, None])),
@@ -49,6 +50,11 @@ def _perform(play: Play, step: tuple[object, ...]) -> bytes | None:
             return None
         play.frame(*arguments)  # type: ignore[arg-type]
         return arguments[0]  # type: ignore[return-value]
+    if name == "die":
+        # its end is noticed when it has long been dead
+        play.wait(arguments[0])  # type: ignore[arg-type]
+        play.close(1011, silent=arguments[0])  # type: ignore[arg-type]
+        return None
     getattr(play, str(name))(*arguments)
     return None
 
@@ -127,3 +133,27 @@ def test_a_machine_that_asks_to_be_woken_has_a_reason(steps: list[tuple[object, 
 @given(st.text(max_size=40))
 def test_every_type_has_a_class(type_: str) -> None:
     assert 1 <= shed_class(type_) <= 5
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_STEPS, max_size=30))
+def test_whenever_nobody_listened_to_a_call_that_went_on_a_gap_says_so(steps: list[tuple[object, ...]]) -> None:
+    play = Play()
+    deaf: list[tuple[int, int]] = []
+    since: int | None = None
+    for step in [*steps, ("drain",)]:
+        before, at = play.machine.phase, play.at
+        _perform(play, step)
+        if before is Phase.ATTACHED and play.machine.phase is Phase.REATTACHING:
+            # of an orderly close it is known that nothing came before it and was lost
+            since = at if step[0] == "die" else play.at
+        goes_on = play.machine.phase in (Phase.ATTACHED, Phase.DETACHED)
+        if before is Phase.REATTACHING and goes_on and since is not None:
+            deaf.append((since, play.at))
+            since = None
+        if before is Phase.REATTACHING and play.machine.phase is Phase.ENDED:
+            since = None
+    for begin, end in deaf:
+        assert any(
+            gap.from_at <= begin + 1 and (gap.to_at is None or gap.to_at >= end) for gap in play.gaps.values()
+        ), (begin, end, play.gaps)

@@ -153,7 +153,7 @@ class Machine:
             return [CloseSideband()]
         effects: list[Effect] = []
         if self._absence is None:
-            effects += self._be_absent(self._why_detached, self._detached_at or at, at, mono)
+            effects += self._declare(at, mono)
         effects += self._be_present(at)
         if self.phase is Phase.ATTACHING:
             values: dict[str, Any] = {"status": "live"}
@@ -174,8 +174,8 @@ class Machine:
             return []
         effects: list[Effect] = []
         is_over = status == 404 and self._was_live()
-        if self.phase is Phase.REATTACHING and self._absence is None and (self._was_silent or not is_over):
-            effects += self._be_absent(self._why_detached, self._detached_at or at, at, mono)
+        if self.is_unaccounted and (self._was_silent or not is_over):
+            effects += self._declare(at, mono)
         if is_over:
             return effects + self._end(at, mono)
         if status in (401, 403) and not self._refreshed:
@@ -214,6 +214,14 @@ class Machine:
         # the first re-attach is made at once; a sideband that keeps dying is not hammered
         self.attach_due = mono if self._attempts <= 1 else mono + backoff.delay(self._attempts - 2, 0.5)
         return effects
+
+    @property
+    def is_unaccounted(self) -> bool:
+        """Say whether nobody listens and no gap says so yet, since the call may just be over."""
+        return self.phase is Phase.REATTACHING and self._absence is None
+
+    def _declare(self, at: int, mono: float) -> list[Effect]:
+        return self._be_absent(self._why_detached, self._detached_at or at, at, mono)
 
     def _was_live(self) -> bool:
         return self.phase is Phase.REATTACHING or (self._resumption is not None and self._resumption.was_live)
@@ -408,6 +416,8 @@ class Machine:
         if self.phase in _GONE:
             return []
         effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.drained(at, mono)]
+        if self.is_unaccounted:
+            effects += self._declare(at, mono)
         effects += self.enforcement.ended("the observer left the call before the tool answered")
         if self._given_up is None:
             effects.append(self._sums(mono))

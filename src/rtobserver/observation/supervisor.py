@@ -407,7 +407,7 @@ class Supervisor:
     async def _beat(self) -> None:
         while True:
             await self._some.wait()
-            if not self._undeclared:
+            if not (self._undeclared or any(kept.observer.machine.is_unaccounted for kept in self._kept.values())):
                 try:
                     await self._writer.post(unfinished.beat(self._replica_id, self._clock.now_us()), last=True)
                 except StoreUnavailable:
