@@ -265,9 +265,15 @@ def _holes(entries: Sequence[Entry], gaps: Sequence[Json]) -> int:
         epoch, seq = entry.position
         seqs[epoch].append(seq)
     counted: Counter[int] = Counter()
+    anywhere = 0
     for gap in gaps:
-        counted[gap["epoch"]] += gap["lost"] or 0
-    return sum(max(0, max(found) - len(set(found)) - counted[epoch]) for epoch, found in seqs.items())
+        if gap["reason"] == "corrupt":
+            # a damaged file has lost what it has lost of all epochs
+            anywhere += gap["lost"] or 0
+        else:
+            counted[gap["epoch"]] += gap["lost"] or 0
+    left = sum(max(0, max(found) - len(set(found)) - counted[epoch]) for epoch, found in seqs.items())
+    return max(0, left - anywhere)
 
 
 def _closes_by_us(told: Told) -> int:
