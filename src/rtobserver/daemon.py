@@ -49,6 +49,7 @@ from rtobserver.upstream.attach import Attach
 from rtobserver.upstream.credentials import credentials_for
 from rtobserver.upstream.endpoints import Endpoints
 from rtobserver.upstream.rest import Rest
+from rtobserver.watchdog import watching
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
 from rtobserver.web.operator import OPERATOR_PATIENCE, operator_app
@@ -144,6 +145,7 @@ async def running(
     metrics = Metrics()
     prices = prices_for(config)
     async with AsyncExitStack() as stack:
+        stack.enter_context(watching(metrics))
         observers: list[Supervisor] = []
 
         def refused(rows: list[EntryRow]) -> None:
