@@ -150,13 +150,16 @@ async def test_a_loop_that_stands_still_is_logged_with_its_stacks(case: Case, tm
     async with site(tmp_path, scenario=stream(10)) as here, here.serving("loop.turn=sleep:15@6") as daemon:
         call_ids = await place(daemon, here, 5)
         stalled = await daemon.command.logged("loop_stalled")
+        again = await daemon.command.logged("loop_turns_again")
         await further(here.simulator, call_ids, 10)
         await here.end(daemon, call_ids)
         figures = await here.figures(daemon, call_ids)
-        case.show(figures, said_after_s=stalled.get("seconds"))
+        case.show(figures, said_after_s=stalled["seconds"], stood_still_s=again["seconds"])
         # the sockets hold what came meanwhile
         assert (figures.missing, figures.closes_by_us) == (0, 0)
-        assert "time.sleep" in str(stalled) or "failpoints" in str(stalled)
+        assert stalled["seconds"] < 5
+        assert again["seconds"] >= 14
+        assert "failpoints.py" in stalled["stacks"]
         await daemon.command.stopped()
 
 
