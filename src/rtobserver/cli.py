@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +29,7 @@ from rtobserver.terminal.running import followed, progress, run
 if TYPE_CHECKING:
     # each command imports what it needs: `keys list` should not wait for a web server to load
     from rtobserver.config.sections import Config
+    from rtobserver.daemon import Daemon
     from rtobserver.settings import Settings
 
 DEFAULT_CONFIG = Path("config.toml")
@@ -95,11 +96,14 @@ def serve(config_path: Path, log_format: str | None) -> int:
 async def _serve(path: Path, settings: Settings) -> int:
     from rtobserver.daemon import running
 
-    stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop, hurry, again, begun = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    starting = asyncio.timeout(None)
 
     def stopping() -> None:
-        # the first signal drains, the second does not wait for anything
+        # the first signal drains, the second does not wait for anything; a start is broken off
         (hurry if stop.is_set() else stop).set()
+        if not (starting.expired() or begun.is_set()):
+            starting.reschedule(loop.time())
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,7 +111,22 @@ async def _serve(path: Path, settings: Settings) -> int:
     # one that comes before the daemon runs is heard when it does, and ends nothing
     loop.add_signal_handler(signal.SIGHUP, again.set)
     daemons = running(settings.config, settings.policies, files=settings.files, read=lambda: _usable_settings(path))
-    async with daemons as daemon, asyncio.TaskGroup() as tasks:
+    async with AsyncExitStack() as stack:
+        try:
+            async with starting:
+                daemon = await stack.enter_async_context(daemons)
+                begun.set()
+        except TimeoutError:
+            if starting.expired():
+                return 0
+            raise
+        return await _until_stopped(daemon, stop, hurry, again)
+
+
+async def _until_stopped(daemon: Daemon, stop: asyncio.Event, hurry: asyncio.Event, again: asyncio.Event) -> int:
+    """Let the daemon run until a signal or its own failure ends it; gives the exit code."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as tasks:
         loop.add_signal_handler(signal.SIGHUP, daemon.reload)
         if again.is_set():
             daemon.reload()

@@ -1,0 +1,125 @@
+"""Ends and beginnings while the database refuses, and two of them on one file (cases C19, D04, D18)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rtobserver.store import schema, tables
+from tests.faults.acts import place
+from tests.faults.disks import Disk, held
+from tests.faults.ground import site, stream
+from tests.faults.table import Case
+from tests.faults.test_storage_full import is_sound
+from tests.process.stage import PATIENCE
+from tests.process.test_killed import further, observed
+
+pytestmark = [pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.case("D04")
+async def test_a_database_that_refuses_does_not_keep_a_daemon_from_ending(
+    case: Case, tmp_path: Path, signals: int
+) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.serving() as first:
+            call_ids = await place(first, here, 3, events=10)
+            async with held(here.store):
+                await first.command.logged("store_failing", trouble="locked")
+                began = time.monotonic()
+                first.process.send_signal(signal.SIGTERM)
+                await first.command.logged("draining")
+                if signals == 2:
+                    began = time.monotonic()
+                    first.process.send_signal(signal.SIGTERM)
+                code, _, log = await first.command.ended()
+                took = time.monotonic() - began
+        async with here.serving() as second:
+            await observed(here.simulator, call_ids)
+            await further(here.simulator, call_ids, 5)
+            await here.end(second, call_ids)
+            figures = await here.figures(second, call_ids)
+            await second.command.stopped()
+        case.show(figures, exit_s=round(took, 1), code=code)
+    assert code == 1
+    assert "entries_lost" in log
+    assert "Traceback" not in log
+    assert took < (15 if signals == 1 else 5)
+
+
+@pytest.mark.quarter
+@pytest.mark.case("D04")
+async def test_a_start_that_waits_for_the_database_can_be_broken_off(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.serving() as daemon:
+            call_ids = await place(daemon, here)
+            await here.end(daemon, call_ids)
+            await daemon.command.stopped()
+        disk = Disk(tmp_path)
+        disk.fail("write", "calls.db-wal")
+        async with here.starting(**disk.environ) as begun:
+            await begun.logged("store_failing", trouble="failing")
+            began = time.monotonic()
+            begun.process.send_signal(signal.SIGTERM)
+            code, _, log = await begun.ended()
+            took = time.monotonic() - began
+        async with here.serving() as daemon:
+            case.show(await here.figures(daemon, call_ids), exit_s=round(took, 2), code=code)
+            await daemon.command.stopped()
+    assert "Traceback" not in log
+    assert took < 5
+
+
+@pytest.mark.case("C19")
+async def test_a_migration_may_be_killed_at_any_write(case: Case, tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    async with site(tmp_path, scenario=stream(20)) as here:
+        kills = step = 0
+        while True:
+            for path in tmp_path.glob("calls.db*"):  # noqa: ASYNC240 - nothing else runs here
+                path.unlink()
+            disk.kill("write", "calls.db", after=step)
+            async with here.starting(words=("migrate",), **disk.environ) as begun:
+                await asyncio.wait_for(begun.process.wait(), PATIENCE)
+                killed = begun.process.returncode == -signal.SIGKILL
+            if not killed:
+                break
+            kills, step = kills + 1, step * 2 + 1 if step > 20 else step + 3
+            disk.heal()
+            await asyncio.to_thread(schema.migrate, here.store)
+            with closing(sqlite3.connect(here.store)) as connection:
+                names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            assert set(tables.metadata.tables) <= names
+            assert is_sound(here.store)
+        disk.heal()
+        async with here.serving() as daemon:
+            call_ids = await place(daemon, here)
+            await here.end(daemon, call_ids)
+            case.show(await here.figures(daemon, call_ids), kills=kills)
+            await daemon.command.stopped()
+    assert kills >= 5
+
+
+@pytest.mark.quarter
+@pytest.mark.case("D18")
+async def test_a_second_daemon_on_the_same_file_is_refused_by_whatever_name(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here, here.serving() as daemon:
+        call_ids = await place(daemon, here)
+        (tmp_path / "other.db").symlink_to(here.store)
+        codes = []
+        for url in ("sqlite:///calls.db", "sqlite:///other.db"):
+            async with here.starting(RTOBSERVER_STORE__URL=url) as second:
+                code, _, log = await second.ended()
+                codes.append(code)
+                assert "another rtobserver runs" in log
+        await here.end(daemon, call_ids)
+        case.show(await here.figures(daemon, call_ids), codes=codes)
+        assert codes == [1, 1]
+        await daemon.command.stopped()
