@@ -13,8 +13,8 @@ import pytest
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.scenario import BargeIn, Flood, Repeat, Scenario, Spoken, ToolCall, Typed
 from rtobserver.simulator.server import Simulator, SimulatorOptions
+from tests.faults.oracle import Json
 from tests.process import oracle
-from tests.process.oracle import Json
 from tests.process.stage import PATIENCE, Daemon, ground, until
 from tests.support.stage import Entry
 
@@ -111,16 +111,16 @@ async def test_what_was_committed_survives_a_kill_and_the_rest_lies_within_gaps(
         oldest_of_these_ms=round((killed_at - min(missed, default=killed_at)) * 1000),
         recovery_s=round(recovery, 2),
         outage_s=round(max(outages.values()), 2),
-        overhang_s=round(max(figures[id_].gap_seconds - outages[id_] for id_ in call_ids), 2),
+        overhang_s=round(max(figures[id_].gap_s - outages[id_] for id_ in call_ids), 2),
     )
     assert second.adopted == CALLS
     assert recovery < RECOVERY
     assert min(missed, default=killed_at) > killed_at - 1
     for call_id in call_ids:
         assert after[call_id][: len(committed[call_id])] == committed[call_id]
-        assert figures[call_id].is_sound, figures[call_id]
+        assert figures[call_id].is_lawful, figures[call_id]
         assert {entry.position[0] for entry in after[call_id]} == {1, 2}
-        assert figures[call_id].gap_seconds < outages[call_id] + 2
+        assert figures[call_id].gap_s < outages[call_id] + 2
         assert [gap["reason"] for gap in gaps[call_id]] == ["before_attach", "takeover"]
         assert [gap["state"] for gap in gaps[call_id]] == ["final", "final"]
         assert calls[call_id]["entry_count"] == len(after[call_id])
@@ -152,7 +152,7 @@ async def test_each_restart_is_an_epoch_however_often_it_is_killed(tmp_path: Pat
                 gaps = await daemon.gaps(call_id)
                 figures = oracle.verify(upstream.calls[call_id], entries, gaps)
                 oracle.say("killed again and again", kills=kills, figures=figures)
-                assert figures.is_sound
+                assert figures.is_lawful
                 assert entries[-1].position[0] == kills + 1
                 assert [gap["to"] is not None for gap in gaps] == [True] * len(gaps)
             await daemon.command.stopped()
@@ -173,7 +173,7 @@ async def test_a_call_that_ended_during_the_outage_is_ended_at_the_restart(tmp_p
             await second.command.stopped()
     assert call["outcome"] == "browser_left"
     assert call["completeness"] == "complete_with_gaps"
-    assert oracle.verify(here.simulator.calls[call_id], entries, gaps).is_sound
+    assert oracle.verify(here.simulator.calls[call_id], entries, gaps).is_lawful
     assert gaps[-1]["reason"] == "takeover"
     assert gaps[-1]["state"] == "final"
 

@@ -54,7 +54,7 @@ async def test_stopping_leaves_live_calls_and_loses_nothing(tmp_path: Path) -> N
         produced=sum(each.produced for each in figures.values()),
         missing_unexplained=sum(each.missing_unexplained for each in figures.values()),
         lost_before_the_signal=len(lost),
-        gap_s=round(max(each.gap_seconds for each in figures.values()), 2),
+        gap_s=round(max(each.gap_s for each in figures.values()), 2),
     )
     assert took < 2
     assert not lost
@@ -62,8 +62,8 @@ async def test_stopping_leaves_live_calls_and_loses_nothing(tmp_path: Path) -> N
         outage = upstream.calls[call_id].open_sidebands
         assert not outage
         attached = upstream.calls[call_id].sidebands["sb2"].attached_at
-        assert figures[call_id].is_sound, figures[call_id]
-        assert figures[call_id].gap_seconds < attached - told_at + 0.5
+        assert figures[call_id].is_lawful, figures[call_id]
+        assert figures[call_id].gap_s < attached - told_at + 0.5
         assert upstream.calls[call_id].hangups == 0
 
 
@@ -101,7 +101,7 @@ async def test_a_signal_during_the_start_ends_it_well(tmp_path: Path, number: si
         async with here.serving() as second:
             await observed(here.simulator, [call_id])
             entries = await recorded(second, here.simulator, call_id)
-            assert oracle.verify(here.simulator.calls[call_id], entries, await second.gaps(call_id)).is_sound
+            assert oracle.verify(here.simulator.calls[call_id], entries, await second.gaps(call_id)).is_lawful
             await second.command.stopped()
 
 
@@ -189,7 +189,7 @@ async def test_what_waits_for_a_locked_database_is_stored_before_the_end(tmp_pat
             figures = oracle.verify(here.simulator.calls[call_id], entries, await second.gaps(call_id))
             stored = {entry.fields["event_id"] for entry in entries}
             await second.command.stopped()
-    assert figures.is_sound
+    assert figures.is_lawful
     assert not [
         frame.event_id
         for frame in here.simulator.calls[call_id].produced
