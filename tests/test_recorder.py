@@ -97,3 +97,27 @@ def test_the_report_says_once_that_the_database_refuses_and_when_it_takes_rows_a
     assert report.failing_since == since
     report.recovered()
     assert report.failing_since is None
+
+
+async def test_a_full_disk_sheds_what_may_be_shed_before_anything_waits(path: Path) -> None:
+    report = FlushReport(Metrics(), SystemClock())
+    writer = Writer(lambda: database.open_writer(path), flushes=report, refused=lambda _: None, path=path)
+    await writer.open()
+    recorder, ref = Recorder(writer, bounds=Bounds()), stored.ref("rtc_a")
+    assert recorder.pressure(ref) == 0
+    care = writer.recovery.care
+    assert care is not None
+    care.short = True
+    # the writer looks at the disk after a second, and finds room
+    pressure, reasons = recorder.pressure(ref), report.reasons(writer.recovery)
+    await writer.close()
+    assert shedding.reason(pressure) == "disk"
+    given_up = {type_ for type_ in TYPES if shedding.gives_up(type_, pressure)}
+    assert given_up == {"response.output_text.delta", "rate_limits.updated", "input_audio_buffer.speech_started"}
+    assert reasons == ["the disk is full; only what must not be lost is recorded"]
+
+
+TYPES = (
+    "response.output_text.delta", "rate_limits.updated", "input_audio_buffer.speech_started", "response.done",
+    "session.created", "error", "response.output_text.done", "conversation.item.created", "something.new",
+)  # fmt: skip

@@ -23,6 +23,8 @@ from rtobserver.store.retention import Ref, Step
 from rtobserver.store.writer import Transaction, Writer
 
 SWEEP_SECONDS = 3600.0
+LOOK_SECONDS = 2.0
+"""Between two looks whether the disk is full."""
 AGAIN_SECONDS = 1.0
 """Between two tries while readers are in the way, or while the database refuses."""
 PAGE = 500
@@ -134,7 +136,7 @@ class Housekeeping:
             pass
 
     async def run(self) -> None:
-        """Do all of it, over and over."""
+        """Do all of it, over and over; at once when the disk is full, since what is due makes room."""
         due = self._clock.mono()
         while True:
             try:
@@ -147,12 +149,24 @@ class Housekeeping:
                 log.warning("housekeeping_delayed", problem=str(exc))
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._erased.set()
+            if await self._rested(due):
+                due = self._clock.mono()
+            self._erased.clear()
+
+    async def _rested(self, due: float) -> bool:
+        """Wait until something is to be done; True where that is because the disk has become full."""
+        was_short = self._writer.short_of_room
+        while (left := due - self._clock.mono()) > 0 and not self._erased.is_set():
             try:
-                async with asyncio.timeout(max(0.0, due - self._clock.mono())):
+                async with asyncio.timeout(min(LOOK_SECONDS, left)):
                     await self._erased.wait()
             except TimeoutError:
                 pass
-            self._erased.clear()
+            is_short = self._writer.short_of_room
+            if is_short and not was_short:
+                return True
+            was_short = is_short
+        return False
 
 
 @asynccontextmanager

@@ -1,0 +1,47 @@
+"""What is shed for want of room on the disk is told apart from what is shed for want of memory."""
+
+from __future__ import annotations
+
+from rtobserver.observation.ledger import Ledger
+from rtobserver.realtime.entries import GapRow, Record
+
+NOW = 1_767_225_600_000_000
+
+
+def _ledger() -> Ledger:
+    return Ledger(epoch=1, started_at=NOW, at=NOW, mono=0.0)
+
+
+def test_a_gap_of_the_disk_begins_with_the_first_frame_that_is_lost() -> None:
+    ledger = _ledger()
+    ledger.seq += 1
+    record, gap = ledger.shed("response.output_text.delta", NOW + 5, 0.1, "disk")
+    assert isinstance(record, Record)
+    assert isinstance(gap, GapRow)
+    assert (gap.reason, gap.state, gap.from_at, gap.after) == ("disk", "open", NOW + 5, None)
+    assert gap.lost_by_type == {"response.output_text.delta": 1}
+
+
+def test_another_reason_is_another_gap_and_each_counts_its_own() -> None:
+    ledger = _ledger()
+    told: list[object] = []
+    for reason in ("shed", "shed", "disk", "disk", "disk", "shed"):
+        ledger.seq += 1
+        told += ledger.shed("rate_limits.updated", NOW, 0.1, reason)  # type: ignore[arg-type]
+    told += ledger.end_shedding(NOW + 1)
+    gaps = {id(row): row for row in told if isinstance(row, GapRow)}
+    assert [(gap.reason, gap.lost, gap.state) for gap in gaps.values()] == [
+        ("shed", 2, "bounded"),
+        ("disk", 3, "bounded"),
+        ("shed", 1, "bounded"),
+    ]
+
+
+def test_what_a_damaged_file_has_lost_is_one_gap_over_the_whole_call() -> None:
+    ledger = _ledger()
+    for _ in range(7):
+        ledger.seq += 1
+    _, gap = ledger.damaged(5, NOW, NOW + 9, 0.1)
+    assert isinstance(gap, GapRow)
+    assert (gap.reason, gap.lost, gap.from_at, gap.to_at, gap.after) == ("corrupt", 5, NOW, NOW + 9, None)
+    assert ledger.gaps.count == 1
