@@ -25,7 +25,7 @@ OVERHANG = 2.0
 EXPECTED = (
     *("A01", "A02", "A04", "A05", "A06", "A07", "A08", "A09", "A10", "A11", "A13", "A14", "A15", "A16", "A17", "A18"),
     *("A20", "A22", "A23", "A24", "A25", "C08", "C10", "C11", "C12", "C14", "C16", "C17", "D01", "D02", "D04", "D13"),
-    *("D14", "D16"),
+    *("C18", "C19", "D14", "D16", "D18"),
 )
 """Cases without whose figures a whole run is no run."""
 _PROPERTY = "figures"

@@ -27,7 +27,7 @@ def test_another_reason_is_another_gap_and_each_counts_its_own() -> None:
     told: list[object] = []
     for reason in ("shed", "shed", "disk", "disk", "disk", "shed"):
         ledger.seq += 1
-        told += ledger.shed("rate_limits.updated", NOW, 0.1, reason)  # type: ignore[arg-type]
+        told += ledger.shed("rate_limits.updated", NOW, 0.1, reason)
     told += ledger.end_shedding(NOW + 1)
     gaps = {id(row): row for row in told if isinstance(row, GapRow)}
     assert [(gap.reason, gap.lost, gap.state) for gap in gaps.values()] == [

@@ -20,8 +20,9 @@ import structlog
 from rtobserver.store.database import identity
 from rtobserver.store.trouble import Trouble, trouble_of
 
-BALLAST_BYTES = 64 * 1024 * 1024
-"""Of the ballast; on a small disk it is a sixteenth of it."""
+BALLAST_BYTES, FIRST_BALLAST_BYTES = 64 * 1024 * 1024, 4 * 1024 * 1024
+"""Of the ballast at most, and beside a new file; it grows to a quarter of the file, but to no more than a
+sixteenth of a small disk."""
 LEAST_BALLAST_BYTES = 256 * 1024
 TEND_SECONDS = 1.0
 """Between two looks at the disk."""
@@ -111,9 +112,9 @@ class Care:
 
     def _look_at_room(self, connection: sqlite3.Connection) -> None:
         free = self.free_bytes = self._free()
-        if free is None or (self.has_ballast and not self.short):
-            return
         wanted = self._wanted()
+        if free is None or (self.has_ballast and not self.short and wanted < 2 * self._ballast_bytes):
+            return
         enough = 2 * wanted
         if self.short:
             # pages that retention has freed within the file are room too
@@ -129,18 +130,16 @@ class Care:
 
     def _build(self, size: int) -> None:
         try:
-            there = self.ballast.stat().st_size if self.ballast.exists() else 0
-            if there != size:
-                # never more than is wanted, whatever an earlier release of ours left
-                self.ballast.unlink(missing_ok=True)
-                handle = os.open(self.ballast, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-                try:
-                    os.posix_fallocate(handle, 0, size)
-                finally:
-                    os.close(handle)
+            handle = os.open(self.ballast, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                # a smaller one grows, a larger one that an earlier run left stays
+                os.posix_fallocate(handle, 0, size)
+            finally:
+                os.close(handle)
         except OSError as exc:
             with contextlib.suppress(OSError):
                 self.ballast.unlink(missing_ok=True)
+            self.has_ballast = False
             if not self._said_no_ballast:
                 self._said_no_ballast = True
                 log.warning("no_ballast", problem=str(exc.strerror))
@@ -173,10 +172,11 @@ class Care:
 
     def _wanted(self) -> int:
         try:
-            disk = os.statvfs(self.path.parent)
+            disk, size = os.statvfs(self.path.parent), self.path.stat().st_size
         except OSError:
-            return BALLAST_BYTES
-        return max(LEAST_BALLAST_BYTES, min(BALLAST_BYTES, disk.f_blocks * disk.f_frsize // 16))
+            return self._ballast_bytes or FIRST_BALLAST_BYTES
+        grown = min(BALLAST_BYTES, max(FIRST_BALLAST_BYTES, size // 4))
+        return max(LEAST_BALLAST_BYTES, min(grown, disk.f_blocks * disk.f_frsize // 16))
 
 
 def _free_within(connection: sqlite3.Connection) -> int:
