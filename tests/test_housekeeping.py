@@ -73,6 +73,7 @@ class House:
                 "interrupted": False,
                 "out_of_band": False,
                 "idle_timeout": False,
+                "recovered": False,
             },
         )
 

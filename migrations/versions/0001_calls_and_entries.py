@@ -300,6 +300,7 @@ def upgrade() -> None:
         sa.Column("out_of_band", sa.Boolean(), nullable=False),
         sa.Column("idle_timeout", sa.Boolean(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("recovered", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("call_key", "day", "item_id", name=op.f("pk_item")),
     )
     op.create_table(

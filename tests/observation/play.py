@@ -38,6 +38,10 @@ def answers(event: Mapping[str, Any]) -> list[dict[str, Any]]:
             return [{"type": "conversation.item.added", "item": {"status": "completed", **event["item"]}}]
         case "conversation.item.delete":
             return [{"type": "conversation.item.deleted", "item_id": event["item_id"]}]
+        case "conversation.item.retrieve":
+            content = [{"type": "output_audio", "transcript": f"the words of {event['item_id']}"}]
+            item = {"id": event["item_id"], "type": "message", "role": "assistant", "status": "completed"}
+            return [{"type": "conversation.item.retrieved", "item": {**item, "content": content}}]
         case "output_audio_buffer.clear":
             return [{"type": "output_audio_buffer.cleared"}]
         case "response.cancel":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -114,6 +115,11 @@ def _perform(play: Play, step: tuple[Any, ...]) -> None:
             getattr(play, name)(*arguments)
 
 
+def _acts(play: Play) -> list[Send]:
+    """Give what was sent for policies; what a gap swallowed is asked for by the observer itself."""
+    return [send for send in play.of(Send) if send.row.source != "system"]
+
+
 def _played(steps: list[tuple[Any, ...]], *policies: Policy) -> Play:
     play = Play(policies=policies, session=SESSION)
     play.attach()
@@ -126,8 +132,8 @@ def _played(steps: list[tuple[Any, ...]], *policies: Policy) -> Play:
 @given(_PLAYS)
 def test_policies_that_observe_do_nothing_but_decide(steps: list[tuple[Any, ...]]) -> None:
     play = _played(steps, *(replace(each, mode="observe") for each in POLICIES))
-    assert not play.of(Send) + play.of(HangUp) + play.of(Notify) + play.of(AskTool)
-    assert {row.type for row in play.of(CommandRow)} <= {"timer"}
+    assert not _acts(play) + play.of(HangUp) + play.of(Notify) + play.of(AskTool)
+    assert {row.type for row in play.of(CommandRow) if row.source != "system"} <= {"timer"}
     assert all(row.outcome == "observed" and not row.acted for row in play.decisions)
 
 
@@ -142,8 +148,7 @@ def test_a_command_is_recorded_before_it_is_sent_and_sent_once(steps: list[tuple
             recorded.add(effect.event_id or "")
         elif isinstance(effect, Send):
             assert effect.event_id in recorded
-            assert effect.row.policy is not None
-            assert effect.decision is not None
+            assert (effect.row.policy is None) == (effect.decision is None) == (effect.row.source == "system")
             sent[effect.event_id] += 1
     assert all(count == 1 for count in sent.values())
     outputs = Counter(each["item"]["call_id"] for each in play.sent if each.get("item", {}).get("call_id"))
@@ -178,7 +183,8 @@ def test_every_decision_has_its_outcome_once_the_call_is_over(steps: list[tuple[
 @given(_PLAYS)
 def test_a_cancel_names_the_response_that_was_matched(steps: list[tuple[Any, ...]]) -> None:
     play = _played(steps, policy(rules.CancelResponse(), trigger=MONEY))
-    for send, event in zip(play.of(Send), play.sent, strict=True):
+    for send in _acts(play):
+        event = json.loads(send.text)
         assert send.decision is not None
         if event["type"] == "response.cancel":
             assert event["response_id"] == send.decision.response_id

@@ -60,6 +60,7 @@ async def test_lines_come_in_the_order_of_the_conversation_page_by_page(api: Sta
         "ended_at": "2026-01-01T00:00:03.000000Z",
         "kind": "speech",
         "tool_name": None,
+        "recovered": False,
     }
 
 

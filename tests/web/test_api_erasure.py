@@ -37,6 +37,7 @@ def item(call_id: str, number: int, text: str) -> dict[str, object]:
         "interrupted": False,
         "out_of_band": False,
         "idle_timeout": False,
+        "recovered": False,
     }
 
 

@@ -77,6 +77,7 @@ def record(path: Path, number: int, entries: int = 3) -> None:
                 "started_at": START,
                 "out_of_band": False,
                 "idle_timeout": False,
+                "recovered": False,
             },
         )
     insert(

@@ -157,6 +157,12 @@ class Control:
         self._waiting.append(_Waiting(event, author, tell, mono + ORDER_SECONDS if due is None else due))
         return []
 
+    def ask(self, event: Json, author: Author, tell: Tell, at: int, mono: float) -> list[Effect]:
+        """Send a client event that nobody ordered."""
+        if not self.is_attentive:
+            self._learn_speech()
+        return self._looked(self.issue(event, author, tell, at, mono))
+
     def say(self, event: Json, author: Author, tell: Tell, at: int, mono: float, *, due: float) -> list[Effect]:
         """Send a `response.create` as soon as no response is active, or not at all after `due`."""
         if self._refusal is not None:

@@ -22,6 +22,7 @@ from rtobserver.observation.commands import Author, HungUpBy
 from rtobserver.observation.control import Control, Order
 from rtobserver.observation.effects import Alarm, CloseSideband, Effect, Finish, HangUp, Probe, RefreshCredential
 from rtobserver.observation.enforcement import Enforcement
+from rtobserver.observation.healing import Healing
 from rtobserver.observation.ledger import Ledger
 from rtobserver.observation.pause import plain_type
 from rtobserver.observation.plan import Plan, Resumption
@@ -108,6 +109,7 @@ class Machine:
             tags=earlier.tags,
             pause=earlier.pause,
         )
+        self._healing = Healing(state, self.control, earlier.asked)
         self.enforcement = Enforcement(watch or Watch(state), self.ledger, state, self.control)
         self._deadline = mono + plan.attach_timeout
         self._attempts = 0
@@ -154,6 +156,7 @@ class Machine:
         effects: list[Effect] = []
         if self._absence is None:
             effects += self._declare(at, mono)
+        self._healing.attached(self._absence, mono)
         effects += self._be_present(at)
         if self.phase is Phase.ATTACHING:
             values: dict[str, Any] = {"status": "live"}
@@ -205,6 +208,7 @@ class Machine:
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
         effects: list[Effect] = [*self.ledger.end_shedding(at)]
         self.phase = Phase.REATTACHING
+        self._healing.detached(oversize=oversize)
         effects += self.control.detached(at, mono)
         self.enforcement.detached()
         if self._close_due is not None:
@@ -325,7 +329,7 @@ class Machine:
         """Give the monotonic time at which `woken` may have something to do; frames only move it later."""
         if self.phase in _GONE:
             return None
-        moments = (self._hang_up_due, self._close_due, self.control.wake_at())
+        moments = (self._hang_up_due, self._close_due, self.control.wake_at(), self._healing.due)
         due = [moment for moment in moments if moment is not None]
         if self._plan.max_duration and self._hung_up_by is None:
             due.append(self.ledger.due(self._plan.max_duration))
@@ -344,6 +348,7 @@ class Machine:
         if self._close_due is not None and mono >= self._close_due:
             return self._end(at, mono)
         effects: list[Effect] = [*self.control.woken(at, mono), *self.enforcement.woken(at, mono)]
+        effects += self._healing.woken(at, mono)
         if self._hang_up_due is not None and mono >= self._hang_up_due:
             effects += self._hang_up(at, mono)
         elif self._plan.max_duration and self.ledger.age(mono) >= self._plan.max_duration:

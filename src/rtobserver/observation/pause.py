@@ -98,6 +98,10 @@ class Pause:
         self._touch(ids)
         return placeholder(frame, ids)
 
+    def holds(self, item_id: str) -> bool:
+        """Say whether an item belongs to a pause."""
+        return item_id in self._touched
+
     def touch(self, ids: Iterable[str]) -> None:
         """Take note of items that say again what was said in a pause."""
         self._touch(ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rtobserver.observation.pause import Pause
@@ -42,3 +43,5 @@ class Resumption:
     tags: tuple[str, ...] = ()
     pause: Pause | None = None
     """What earlier epochs left of pauses of the recording."""
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """How often each item was asked for."""

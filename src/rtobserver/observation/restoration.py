@@ -10,7 +10,7 @@ from rtobserver.observation.pause import Pause
 from rtobserver.observation.watch import Watch
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import COMMAND, EVENT, OVERLAP, GapRow
-from rtobserver.realtime.events import Event, read
+from rtobserver.realtime.events import Event, fields, read
 from rtobserver.store import commands, decisions, entries, gaps
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position
@@ -26,6 +26,8 @@ class Restored:
     """Stored events by type."""
     gaps: tuple[GapRow, ...] = ()
     pause: Pause = field(default_factory=Pause)
+    asked: Counter[str] = field(default_factory=Counter)
+    """How often each item was asked for."""
 
 
 async def restore(
@@ -57,6 +59,8 @@ async def restore(
         if entry.kind != EVENT or restored.pause.is_engaged:
             restored.pause.recall(entry.kind, entry.type, entry.payload)
         if entry.kind != EVENT:
+            if entry.kind == COMMAND and entry.type == "conversation.item.retrieve":
+                restored.asked[str(fields(entry.payload).get("item_id"))] += 1
             if watch is not None and entry.kind == COMMAND:
                 policy = policies.get(entry.event_id or "")
                 watch.recall(COMMAND, entry.type, Event(), entry.payload, entry.offset_us, policy)

@@ -347,6 +347,7 @@ class Supervisor:
             gaps=restored.gaps,
             tags=call.tags,
             pause=restored.pause,
+            asked=restored.asked,
         )
         plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
         at, mono = self._clock.now_us(), self._clock.mono()

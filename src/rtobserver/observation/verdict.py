@@ -47,6 +47,7 @@ def judge(status: str, totals: Totals, gap_count: int, counts: dict[str, int]) -
     checks = {
         "counts": counts,
         "broken_items": list(totals.broken),
+        "recovered_items": list(totals.recovered),
         "unfinished_responses": list(totals.unfinished),
         "missed_before_attach": totals.missed,
     }

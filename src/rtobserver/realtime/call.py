@@ -16,6 +16,7 @@ from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.events import Event
 from rtobserver.realtime.fold import MAX_NAMED, Fold, Step
 from rtobserver.realtime.heard import AUDIO_TOKEN_MS
+from rtobserver.realtime.lacking import Lack, lacking
 from rtobserver.realtime.meters import percentile
 from rtobserver.realtime.names import BETA_NAMES, canonical
 from rtobserver.realtime.rows import Cost, ItemRow, ResponseRow, Totals, Usage
@@ -121,6 +122,7 @@ class CallState:
             missed=talk.missed,
             unfinished=tuple(each.id for each in responses if not each.is_done)[:MAX_NAMED],
             broken=tuple(fold.broken),
+            recovered=tuple(fold.recovered),
             open_links=talk.absent[:MAX_NAMED],
             unpriced=unpriced,
             costs=self._costs(),
@@ -220,6 +222,15 @@ class CallState:
         talk = self._fold.talk
         responses = [each.id for each in talk.responses.values() if not each.is_done]
         return responses + [item.id for item in talk.items.values() if not item.is_done]
+
+    def lacking(self) -> list[Lack]:
+        """List the items that are known and whose final text did not come."""
+        return lacking(self._fold.talk, transcribes=self._fold.transcriber is not None)
+
+    def is_recovered(self, item_id: str) -> bool:
+        """Say whether an item's text was asked for and came."""
+        item = self._items.get(item_id)
+        return item is not None and item.recovered
 
     def is_response_done(self, response_id: str) -> bool:
         """Say whether a response ended; true also for one that is not known, or no longer."""

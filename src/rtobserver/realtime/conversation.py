@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rtobserver.realtime.item import Item
 from rtobserver.realtime.response import Response
@@ -111,6 +111,31 @@ class Conversation:
         """Note that upstream announced an item."""
         item.introduced = True
         self._absent.pop(item.id, None)
+
+    def recover(self, item_id: str, value: dict[str, Any]) -> Item | None:
+        """Take in an item that somebody asked for, if its text was missing and is told; it may have been only named.
+
+        That it was missed before the attach stays true.
+        """
+        item = self.items.get(item_id)
+        if item is None:
+            if item_id not in self._absent or not Item(item_id, 0, 0, 0).recover(value):
+                return None
+            item = self.item(item_id)
+            if item is None:
+                return None
+            item.started_at = None
+        if not item.lacks_text or not item.recover(value):
+            return None
+        item.introduced = True
+        if not self._absent.get(item_id, True):
+            del self._absent[item_id]
+        return item
+
+    @property
+    def lost(self) -> list[str]:
+        """Ids of items that were named and never seen, and can only have been lost on the way."""
+        return [id_ for id_, before in self._absent.items() if not before and id_ not in self.items]
 
     def lack(self, item_id: str) -> None:
         """Note that something named an item which was not announced."""

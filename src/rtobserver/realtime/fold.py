@@ -33,6 +33,8 @@ class Fold:
     meters: Meters = field(default_factory=Meters)
     sound: Sound = field(default_factory=Sound)
     broken: dict[str, None] = field(default_factory=dict)
+    recovered: dict[str, None] = field(default_factory=dict)
+    """Items whose text was asked for, because a gap had swallowed it."""
     waiting_tools: dict[str, tuple[str, int]] = field(default_factory=dict)
     tool_ms: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_TOOL_TIMES))
     """How long tools took, from their complete arguments to their output."""

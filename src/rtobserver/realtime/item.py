@@ -42,6 +42,7 @@ class Item:
         "open",
         "parts",
         "previous",
+        "recovered",
         "response_id",
         "role",
         "row",
@@ -97,6 +98,7 @@ class Item:
         self.tool_call_id: str | None = None
         self.tool_output: str | None = None
         self.called_at: int | None = None
+        self.recovered = False
         self.row: ItemRow | None = None
 
     @property
@@ -116,6 +118,13 @@ class Item:
         """True when nothing but corrections is to be expected."""
         return self.status != "in_progress" and not self.open
 
+    @property
+    def lacks_text(self) -> bool:
+        """True while its final text did not come; a user's speech is told by its transcription."""
+        if self.role == "user" and self.kind == "speech":
+            return not self.texts and not self.idle and self.status not in {"failed", "deleted"}
+        return not self.is_done
+
     def grow(self) -> None:
         """Join what was gathered, and stop gathering at the limit. Called when `size` passes `threshold`."""
         if self.size > MAX_DELTAS:
@@ -134,6 +143,7 @@ class Item:
         """Take the final text of one part of the content; say whether its deltas agree."""
         gathered, self.parts, self.size, self.open = "".join(self.parts), [], 0, False
         self.threshold = _JOIN
+        self.recovered = False
         if final or index not in self.texts:
             self.texts[index] = final
         return self.skipped or not gathered or gathered[:MAX_TEXT] == final or text(gathered) == final
@@ -163,6 +173,27 @@ class Item:
         status = text(value.get("status"))
         if status in _STATUSES and self.status in {"in_progress", "incomplete"} and status != "in_progress":
             self.status = status
+
+    def recover(self, value: dict[str, Any]) -> bool:
+        """Take in an item that was asked for, if it tells the final text; say whether it does.
+
+        When it was said is not told that way, so that the times stay as they are.
+        """
+        if text(value.get("status")) == "in_progress":
+            return False
+        content = objects(value.get("content"))
+        if text(value.get("type")) in {"message", None} and not any(_words(part) for part in content):
+            return False
+        ended_at = self.ended_at
+        self.absorb(value, 0)
+        self.ended_at = ended_at
+        if self.role == "user":
+            spoken = {index: _words(part) for index, part in enumerate(content) if part.get("type") == "input_audio"}
+            self.texts.update((index, words) for index, words in spoken.items() if words)
+        if self.visible and self.status == "in_progress":
+            self.status = "completed"
+        self.recovered = self.visible and not self.lacks_text
+        return self.recovered
 
     def fail(self, error: object) -> None:
         """Note that a tool or a transcription failed, with the code if there is one."""
@@ -212,6 +243,7 @@ class Item:
             out_of_band=response is not None and response.is_out_of_band,
             idle_timeout=self.idle,
             error=self.error,
+            recovered=self.recovered,
         )
 
     def _absorb_message(self, value: dict[str, Any]) -> None:
@@ -229,7 +261,7 @@ class Item:
             # a user's speech is told by its transcription alone (protocol, section 5.2)
             if self.role == "user" and part.get("type") != "input_text":
                 continue
-            words = text(part.get("text")) or text(part.get("transcript"))
+            words = _words(part)
             if words:
                 self.texts[index] = words
                 self.parts, self.open = [], False
@@ -256,3 +288,7 @@ class Item:
         if not audio_ms or not total:
             return heard.spoken_ms(" " * before), None
         return audio_ms * before // total, audio_ms * len(self.text) // total
+
+
+def _words(part: dict[str, Any]) -> str | None:
+    return text(part.get("text")) or text(part.get("transcript"))

@@ -117,6 +117,7 @@ def _finish_text(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     item.kind, item.visible = kind, True
     final = text(told.get(key))
     if final is not None:
+        fold.recovered.pop(item.id, None)
         index = 0 if kind == "tool_call" else whole(told.get("content_index")) or 0
         if not item.finish_part(index, final) and len(fold.broken) < MAX_NAMED:
             fold.broken[item.id] = None
@@ -167,6 +168,22 @@ def _truncate(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     return fold.changes_of(response)
 
 
+def _recover(fold: Fold, event: Event, frame: bytes) -> Changes | None:
+    """Take the text of an item that somebody asked for, where what should have told it did not come."""
+    value = mapping(fields(frame).get("item"))
+    item = fold.talk.recover(identifier(value.get("id")) or "", value)
+    if item is None:
+        return None
+    if len(fold.recovered) < MAX_NAMED:
+        fold.recovered[item.id] = None
+    if item.kind == "tool_output":
+        # when the tool gave it nobody knows, so that it counts for no latency
+        call_item_id, _ = fold.waiting_tools.pop(item.tool_call_id or "", ("", 0))
+        call = fold.talk.items.get(call_item_id)
+        item.tool_name = call.tool_name if call is not None else item.tool_name
+    return fold.talk.changes([item])
+
+
 def _delete(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     item = fold.talk.items.get(event.item_id or "")
     if item is None:
@@ -180,6 +197,7 @@ STEPS: dict[str, Step] = {
     "conversation.item.done": _finish,
     "conversation.item.truncated": _truncate,
     "conversation.item.deleted": _delete,
+    "conversation.item.retrieved": _recover,
     "response.output_item.added": _put_out,
     "response.output_item.done": _finish_output,
     "response.output_audio.delta": _gather,

@@ -51,6 +51,8 @@ class ItemRow:
     """True where an idle time-out committed it, so that it is no turn of the user."""
     error: str | None = None
     """Code of a failed transcription or tool."""
+    recovered: bool = False
+    """True where a gap had swallowed its text, which was then asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,8 @@ class Totals:
     open_links: tuple[str, ...] = ()
     """Ids of items that were named and never seen, at whatever point of the call; `missed` is about
     those of them that can only have come before the attach."""
+    recovered: tuple[str, ...] = ()
+    """Ids of items whose text a gap had swallowed and which was then asked for."""
     unpriced: tuple[str, ...] = ()
     """Models that were used and have no known price; with any, `cost_usd` is None."""
     costs: tuple[Cost, ...] = ()

@@ -29,6 +29,8 @@ class Line:
     ended_at: int | None
     kind: Kind
     tool_name: str | None
+    recovered: bool = False
+    """Whether its text was asked for, because a gap had swallowed it."""
 
 
 def transcript(items: Iterable[ItemRow]) -> list[Line]:
@@ -47,6 +49,7 @@ def transcript(items: Iterable[ItemRow]) -> list[Line]:
             ended_at=item.ended_at,
             kind=item.kind,
             tool_name=item.tool_name,
+            recovered=item.recovered,
         )
         for item in order(item for item in items if not item.out_of_band)
     ]

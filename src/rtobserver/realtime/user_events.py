@@ -98,7 +98,8 @@ def _transcribe(fold: Fold, event: Event, frame: bytes) -> Changes | None:
     index = whole(told.get("content_index")) or 0
     words = text(told.get("transcript"))
     if words is not None:
-        item.texts[index] = words
+        item.texts[index], item.recovered = words, False
+        fold.recovered.pop(item.id, None)
     if item.status in {"in_progress", "failed"}:
         item.status, item.error = "completed", None
     used = read_transcribed(told.get("usage"))

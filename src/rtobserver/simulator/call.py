@@ -157,6 +157,8 @@ class Call:
 
     def produce(self, event: Json, only: str | None = None) -> None:
         """Send an event to all who listen, serialised once, or to the one peer `only`."""
+        if event.get("type") == "conversation.item.input_audio_transcription.completed":
+            self.conversation.transcribed(event["item_id"], event["transcript"])
         frame = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
         targets = [sideband for sideband in self.open_sidebands if only is None or sideband.name == only]
         reached = only in (None, BROWSER) and self._reaches_browser(event.get("type"))

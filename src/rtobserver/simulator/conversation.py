@@ -172,6 +172,12 @@ class Conversation:
             self.frames.plain("conversation.item.done", previous_item_id=previous, item=item),
         )
 
+    def transcribed(self, item_id: str, transcript: str) -> None:
+        """Keep the words of what the user said, for those who ask for the item."""
+        item = self.items.get(item_id)
+        if item is not None:
+            self.items[item_id] = {**item, "content": [{"type": "input_audio", "transcript": transcript}]}
+
     def begin(self, request: Json) -> Response:
         """Open a response with the settings of a `response.create`; an empty one takes the session's."""
         audio = self.session["audio"]["output"]

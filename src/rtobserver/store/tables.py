@@ -125,6 +125,7 @@ item = Table(
     Column("out_of_band", Boolean, nullable=False),
     Column("idle_timeout", Boolean, nullable=False),
     Column("error", Text),
+    Column("recovered", Boolean, nullable=False),
     PrimaryKeyConstraint("call_key", "day", "item_id"),
 )
 

@@ -122,6 +122,7 @@ def _items() -> list[Column]:
         *_of_row("text", "tool_output"),
         *_of_row("truth", "out_of_band", "idle_timeout"),
         *_of_row("text", "error"),
+        *_of_row("truth", "recovered"),
     ]
 
 

@@ -47,6 +47,7 @@ class Line(Struct, frozen=True):
     ended_at: Time | None
     kind: Kind
     tool_name: str | None
+    recovered: Annotated[bool, Meta(description="A gap had swallowed the text, which was then asked for.")]
 
 
 class Tool(Struct, frozen=True):
@@ -219,6 +220,7 @@ def line(row: FoldedLine) -> Line:
         ended_at=time_or_none(row.ended_at),
         kind=row.kind,
         tool_name=row.tool_name,
+        recovered=row.recovered,
     )
 
 
