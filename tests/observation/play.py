@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from rtobserver.observation.control import Order
 from rtobserver.observation.effects import Effect, Finish, Send
 from rtobserver.observation.machine import Machine
 from rtobserver.observation.plan import Plan, Resumption
+from rtobserver.observation.restoration import Again
 from rtobserver.observation.watch import Watch
 from rtobserver.policy.active import Active
 from rtobserver.policy.rules import Policy, PolicySet
@@ -79,17 +81,19 @@ class Play:
         policies: Sequence[Policy] = (),
         session: Mapping[str, Any] | None = None,
         watch: Watch | None = None,
+        at: int = START,
+        now: float = 100.0,
     ) -> None:
-        self.now = 100.0
-        self.at = START
+        self.now, self.at = now, at
+        self.setting, self.epoch, self.session = setting or plan(), epoch, session
         self.active = Active(PolicySet(policies=tuple(policies), hash="0123456789abcdef"))
         if watch is None:
             watch = Watch(CallState(), active=self.active, subject=SUBJECT, session=session)
         self.machine = Machine(
-            setting or plan(),
+            self.setting,
             watch.state,
             epoch=epoch,
-            at=START,
+            at=at,
             mono=self.now,
             resumption=resumption,
             watch=watch,
@@ -176,6 +180,39 @@ class Play:
     def drain(self) -> list[Effect]:
         return self._do(self.machine.drained(*self.time))
 
+    def taken_over(self, stored: Store, *, policies: Sequence[Policy] = (), seconds: float = 1.0) -> Play:
+        """Give the play of the next run, which knows what was stored and nothing else."""
+        active = Active(PolicySet(policies=tuple(policies), hash="0123456789abcdef"))
+        watch = Watch(CallState(), active=active, subject=SUBJECT, session=self.session)
+        whose = {row.event_id: row.policy for row in stored.commands.values() if row.policy is not None}
+        again = Again(watch.state, watch=watch, policies=whose)
+        for record in stored.records:
+            again.take(record)
+        watch.recall_decisions([copy.copy(row) for row in stored.decisions.values()])
+        restored = again.finish([copy.copy(gap) for gap in stored.gaps.values()])
+        last = stored.records[-1] if stored.records else None
+        resumption = Resumption(
+            watermark=max(START, last.at if last is not None else 0),
+            last_position=f"{last.epoch}:{last.seq}" if last is not None else None,
+            was_live=stored.columns.get("status") == "live",
+            entry_count=restored.entry_count,
+            counts=restored.counts,
+            gaps=restored.gaps,
+            pause=restored.pause,
+            asked=restored.asked,
+        )
+        play = Play(
+            self.setting,
+            epoch=self.epoch + 1,
+            resumption=resumption,
+            session=self.session,
+            watch=watch,
+            at=self.at + int(seconds * 1e6),
+            now=self.now + seconds,
+        )
+        play.active = active
+        return play
+
     def of(self, kind: type[T]) -> list[T]:
         return [effect for effect in self.all if isinstance(effect, kind)]
 
@@ -199,3 +236,31 @@ class Play:
     def ending(self) -> tuple[str, str | None] | None:
         finished = self.of(Finish)
         return (finished[-1].status, finished[-1].outcome) if finished else None
+
+
+class Store:
+    """Keep what was committed, as it stood then."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.gaps: dict[tuple[int, int], GapRow] = {}
+        self.commands: dict[str, CommandRow] = {}
+        self.decisions: dict[tuple[int, int, str], DecisionRow] = {}
+        self.columns: dict[str, object] = {}
+
+    def commit(self, effects: Sequence[Effect]) -> None:
+        """Take in what is to be recorded."""
+        for effect in effects:
+            match effect:
+                case Record():
+                    self.records.append(effect)
+                case GapRow():
+                    self.gaps[effect.epoch, effect.seq] = copy.copy(effect)
+                case CommandRow():
+                    self.commands[effect.event_id] = copy.copy(effect)
+                case DecisionRow():
+                    self.decisions[effect.epoch, effect.seq, effect.policy] = copy.copy(effect)
+                case Changed():
+                    self.columns.update(effect.values)
+                case _:
+                    pass

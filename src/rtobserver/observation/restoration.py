@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rtobserver.observation.pause import Pause
 from rtobserver.observation.watch import Watch
 from rtobserver.realtime.call import CallState, Changes
-from rtobserver.realtime.entries import COMMAND, EVENT, OVERLAP, GapRow
+from rtobserver.realtime.entries import COMMAND, EVENT, OVERLAP, GapRow, Record
 from rtobserver.realtime.events import Event, fields, read
 from rtobserver.store import commands, decisions, entries, gaps
 from rtobserver.store.database import Database
-from rtobserver.store.positions import CallKey, Position
+from rtobserver.store.positions import CallKey
 
 
 @dataclass(slots=True)
@@ -45,16 +45,41 @@ async def restore(
         StoreUnavailable: the database cannot be read now.
 
     """
-    restored = Restored(state)
-    counts = restored.counts
-    holes: Counter[int] = Counter()
-    last = Position(0, 0)
     policies = {} if watch is None else await commands.policies(database, call)
+    again = Again(state, changed, watch, policies)
     async for entry in entries.read(database, call, entries.Filter(overlap=True)):
-        holes[entry.epoch] += entry.seq - 1 - (last.seq if entry.epoch == last.epoch else 0)
-        last = entry.position
+        again.take(entry)
+    if watch is not None:
+        watch.recall_decisions(await decisions.rows(database, call))
+    return again.finish([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
+
+
+class Again:
+    """Take a call's stored entries in again, in their order; pure."""
+
+    def __init__(
+        self,
+        state: CallState,
+        changed: Callable[[Changes], None] = lambda _: None,
+        watch: Watch | None = None,
+        policies: Mapping[str, str] | None = None,
+    ) -> None:
+        self._restored = Restored(state)
+        self._changed = changed
+        self._watch = watch
+        self._policies = policies or {}
+        """Commands of policies, and whose they are."""
+        self._holes: Counter[int] = Counter()
+        self._last = (0, 0)
+
+    def take(self, entry: entries.Entry | Record) -> None:
+        """Take in one entry."""
+        restored, watch = self._restored, self._watch
+        epoch, seq = entry.epoch, entry.seq
+        self._holes[epoch] += seq - 1 - (self._last[1] if epoch == self._last[0] else 0)
+        self._last = epoch, seq
         if entry.flags & OVERLAP:
-            continue
+            return
         restored.entry_count += 1
         if entry.kind != EVENT or restored.pause.is_engaged:
             restored.pause.recall(entry.kind, entry.type, entry.payload)
@@ -62,25 +87,27 @@ async def restore(
             if entry.kind == COMMAND and entry.type == "conversation.item.retrieve":
                 restored.asked[str(fields(entry.payload).get("item_id"))] += 1
             if watch is not None and entry.kind == COMMAND:
-                policy = policies.get(entry.event_id or "")
+                policy = self._policies.get(entry.event_id or "")
                 watch.recall(COMMAND, entry.type, Event(), entry.payload, entry.offset_us, policy)
-            continue
+            return
         name = entry.type or "(none)"
-        counts[name] = counts.get(name, 0) + 1
+        restored.counts[name] = restored.counts.get(name, 0) + 1
         event, _ = read(entry.payload)
-        changes = state.apply(event, entry.payload, entry.at, entry.epoch, entry.seq)
+        changes = restored.state.apply(event, entry.payload, entry.at, epoch, seq)
         if changes is not None:
-            changed(changes)
+            self._changed(changes)
         if watch is not None:
             watch.recall(EVENT, entry.type, event, entry.payload, entry.offset_us, None)
-    if watch is not None:
-        watch.recall_decisions(await decisions.rows(database, call))
-    restored.gaps = tuple([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
-    for gap in restored.gaps:
-        if gap.reason in ("shed", "disk") and gap.state == "open":
-            others = [other for other in restored.gaps if other.epoch == gap.epoch and other is not gap]
-            _count(gap, holes[gap.epoch] - sum(other.lost or 0 for other in others if other.reason in _LEAVE_HOLES))
-    return restored
+
+    def finish(self, rows: Iterable[GapRow]) -> Restored:
+        """Take in the gaps as they were left, and give what it all amounts to."""
+        restored, holes = self._restored, self._holes
+        restored.gaps = tuple(rows)
+        for gap in restored.gaps:
+            if gap.reason in ("shed", "disk") and gap.state == "open":
+                others = [other for other in restored.gaps if other.epoch == gap.epoch and other is not gap]
+                _count(gap, holes[gap.epoch] - sum(other.lost or 0 for other in others if other.reason in _LEAVE_HOLES))
+        return restored
 
 
 _LEAVE_HOLES = ("shed", "disk", "corrupt")
