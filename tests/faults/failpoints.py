@@ -55,8 +55,9 @@ PLACES = {
         "rtobserver.store.commits:Commits.write", after=True, concerns=lambda args: bool(args[1].entries)
     ),
     "mark.before": Place("rtobserver.store.unfinished:beat"),
-    "command.intended": Place("rtobserver.observation.observer:Observer._send"),
-    "command.sent": Place("rtobserver.observation.observer:Observer._send", after=True),
+    "command.intended": Place("rtobserver.upstream.attach:Sideband.send_now"),
+    # the first frame after a command, such as upstream's answer to it: what was written is on its way by then
+    "command.sent": Place("rtobserver.observation.commands:Commands.heard"),
     "gap.begun": Place(
         "rtobserver.recorder:Recorder.record",
         concerns=lambda args: isinstance(args[2], GapRow) and args[2].reason != "before_attach",
