@@ -15,12 +15,14 @@ import pytest
 
 from rtobserver.realtime import shedding
 from rtobserver.simulator.scenario import BargeIn, Repeat, Scenario, Spoken, ToolCall, Typed
+from rtobserver.store import schema, tables
 from tests.faults.acts import place
 from tests.faults.disks import fill, small_disk
 from tests.faults.ground import Site, record, site
 from tests.faults.table import Case
 from tests.process.stage import Daemon, until
 from tests.process.test_killed import further
+from tests.store import stored
 
 pytestmark = [pytest.mark.timeout(240)]
 
@@ -110,3 +112,37 @@ async def test_a_full_disk_costs_deltas_and_no_more(case: Case, tmp_path: Path, 
         assert failures == 1, "said once, not at each try"
         assert is_sound(file)
         assert (disk / "calls.db.ballast").exists(), "it is there for the next time"
+
+
+@pytest.mark.case("C10")
+async def test_what_retention_frees_within_the_file_is_room_while_the_disk_stays_full(
+    case: Case, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path, 32) as disk:
+        file = on(disk, tmp_path)
+        await asyncio.to_thread(_fill_with_an_old_call, file)
+        async with site(tmp_path, scenario=TALK, pace=0.25) as here, here.serving() as daemon:
+            call_ids = await place(daemon, here, 4, events=60)
+            await daemon.command.logged("retention_applied", what="recordings")
+            await asyncio.to_thread(fill, disk)
+            await daemon.command.logged("disk_full")
+            await daemon.command.logged("disk_has_room")
+            await further(here.simulator, call_ids, 300)
+            await here.end(daemon, call_ids)
+            figures = await here.figures(daemon, call_ids)
+            await daemon.command.stopped()
+            states = len(daemon.command.events("disk_full"))  # type: ignore[attr-defined]
+        case.show(figures, states=states)
+        assert figures.missing < figures.produced / 10
+        assert is_sound(file)
+
+
+def _fill_with_an_old_call(file: Path) -> None:
+    schema.migrate(file)
+    old = stored.START - 400 * 86_400_000_000
+    stored.insert(file, tables.call, stored.call("rtc_old", status="ended", started_at=old, entry_count=2000))
+    day = stored.ref("rtc_old", old).day
+    payload = b"x" * 4000
+    stored.insert(file, tables.entry, *[stored.entry("rtc_old", seq, payload, day=day) for seq in range(1, 2001)])
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

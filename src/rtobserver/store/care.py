@@ -24,6 +24,8 @@ BALLAST_BYTES, FIRST_BALLAST_BYTES = 64 * 1024 * 1024, 4 * 1024 * 1024
 """Of the ballast at most, and beside a new file; it grows to a quarter of the file, but to no more than a
 sixteenth of a small disk."""
 LEAST_BALLAST_BYTES = 256 * 1024
+WAL_PAGES, TIGHT_WAL_PAGES = 4_000, 250
+"""After so many pages the WAL is moved into the database: 16 MiB, and 1 MiB while there is no ballast."""
 TEND_SECONDS = 1.0
 """Between two looks at the disk."""
 WAL_BYTES = 128 * 1024 * 1024
@@ -102,6 +104,8 @@ class Care:
             self.has_ballast = False
         if connection is not None:
             _cut(connection)
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute(f"PRAGMA wal_autocheckpoint = {TIGHT_WAL_PAGES}")
 
     def _look_at_file(self) -> None:
         there = identity(self.path)
@@ -124,6 +128,10 @@ class Care:
             log.warning("disk_has_room", free_bytes=free)
         if free >= enough:
             self._build(wanted)
+        # without a ballast the disk may be all but full: then a WAL of the usual size finds no room
+        pages = WAL_PAGES if self.has_ballast else TIGHT_WAL_PAGES
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
         if not self.has_ballast and not self._said_no_ballast:
             self._said_no_ballast = True
             log.warning("no_room_for_ballast", free_bytes=free, wanted_bytes=enough)
