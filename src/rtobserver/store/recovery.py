@@ -58,6 +58,7 @@ class Recovery:
         """Why the file must be begun anew, if it must."""
         self._aside: Path | None = None
         """A file that was moved aside and whose rows are still to be brought over."""
+        self.anew_seconds = ANEW_SECONDS
         self._anew_at: float | None = None
         self._looking = False
 
@@ -93,6 +94,9 @@ class Recovery:
     def failed(self, problem: Exception) -> Trouble | None:
         """Take note of what kept a batch from being written; gives the trouble, None where there is no help."""
         trouble = self.care.judge(problem) if self.care is not None else trouble_of(problem)
+        if trouble is None and isinstance(problem, OSError | StoreError):
+            # not of SQLite's making: it was not even opened
+            trouble = "closed" if self._damage is None else "damaged"
         if trouble == "full" and self.care is not None:
             self._full_heard += 1
             self.care.out_of_room(self._commits.raw if self._commits is not None else None, self._full_heard)
@@ -114,6 +118,8 @@ class Recovery:
         self.care.tend(self._commits.raw)
         try:
             if self._damage is not None:
+                if not self._may_begin_anew():
+                    return
                 self.close()
                 self._ready()
             elif self.care.is_away:
@@ -160,12 +166,11 @@ class Recovery:
             raise self._damage or StoreError("the database is damaged")
         problem = self._damage or StoreError("it was found damaged before")
         if self._aside is None:
-            now = time.monotonic()
-            if self._anew_at is not None and now - self._anew_at < ANEW_SECONDS:
+            if not self._may_begin_anew():
                 self.close()
                 raise problem
             self._aside = damage.move_aside(self._path)
-            self._anew_at = now
+            self._anew_at = time.monotonic()
         # after the move: closing deletes the WAL by its name, which must not be that of the new one's
         self.close()
         live = list(self.live())
@@ -175,6 +180,9 @@ class Recovery:
         self._damage_heard = 0
         self.open()
         self._tell_losses(live)
+
+    def _may_begin_anew(self) -> bool:
+        return self._anew_at is None or time.monotonic() - self._anew_at >= self.anew_seconds
 
     def _bring_back(self) -> None:
         """Write the file again that somebody took away while it was open, or go on with what stands in its place."""

@@ -39,7 +39,7 @@ def trouble_of(problem: BaseException) -> Trouble | None:
     while cause is not None and not isinstance(cause, sqlite3.Error):
         cause = getattr(cause, "orig", None) or cause.__cause__
     if cause is None:
-        return "closed" if isinstance(problem, OSError) else None
+        return None
     code = getattr(cause, "sqlite_errorcode", None)
     known = _PRIMARY.get(code & 0xFF) if isinstance(code, int) else None
     if known is not None:
