@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from rtobserver.observation.effects import AskTool, HangUp, Notify, Send
+from rtobserver.observation.machine import HANG_UP_RETRY
 from rtobserver.policy import rules
-from rtobserver.policy.rules import Action, Limit, Policy, Trigger
+from rtobserver.policy.rules import Action, Limit, Policy, PolicySet, Trigger
 from rtobserver.realtime.entries import COMMAND, Record
-from tests.observation.play import Play
+from tests.observation.play import Play, Store
 
 Json = dict[str, Any]
 
@@ -453,6 +454,43 @@ def test_a_policy_hangs_up_and_the_outcome_is_its_own() -> None:
     assert played.decisions[0].outcome == "done"
 
 
+def test_a_hang_up_that_succeeds_at_a_later_attempt_is_done() -> None:
+    played = play(policy(rules.HangUp(), rules.Tag(tag="t")))
+    begin(played)
+    say(played, "a refund")
+    played.hung_up(None)
+    assert played.decisions[0].outcome == "failed"
+    for ended, outcome in ((None, "failed"), (True, "done")):
+        played.wait(HANG_UP_RETRY)
+        played.wake()
+        played.hung_up(ended)
+        assert played.decisions[0].outcome == outcome
+    assert played.decisions[0].acknowledged_at == played.at
+    assert played.decisions[0].detail == "no answer; then it was tried again and done"
+
+
+def test_a_hang_up_that_succeeds_later_makes_up_for_nothing_else_that_failed() -> None:
+    played = play(policy(rules.HangUp(), rules.DeleteItem(item_id=None), trigger=rules.After(seconds=1.0)))
+    played.wait(1)
+    played.wake()
+    played.hung_up(None)
+    played.wait(HANG_UP_RETRY)
+    played.wake()
+    played.hung_up(True)
+    assert played.decisions[0].outcome == "failed"
+
+
+def test_a_call_that_ends_by_itself_after_a_hang_up_failed_leaves_it_failed() -> None:
+    played = play(policy(rules.HangUp()))
+    begin(played)
+    say(played, "a refund")
+    played.hung_up(None)
+    played.close()
+    played.fail(404)
+    assert played.ending == ("ended", "browser_left")
+    assert played.decisions[0].outcome == "failed"
+
+
 def test_a_goodbye_is_said_before_the_policy_hangs_up() -> None:
     played = play(policy(rules.HangUp(goodbye="Bye.", after=4.0), trigger=ANY_ERROR))
     played.frame({"type": "error", "error": {}})
@@ -475,6 +513,44 @@ def test_one_goodbye_is_enough() -> None:
     played.hung_up(True)
     assert len(played.of(HangUp)) == 1
     assert [row.outcome for row in played.decisions] == ["done", "done"]
+
+
+# --- other policies -----------------------------------------------------------------------------
+
+
+def reload(played: Play, *policies: Policy) -> None:
+    played.active.replace(PolicySet(policies=policies, hash="fedcba9876543210"))
+    played.machine.policies_changed()
+
+
+def test_the_clear_is_sent_though_no_policy_is_left_when_the_sound_begins() -> None:
+    played = play(CANCELS)
+    begin(played)
+    say(played, "a refund")
+    played.acknowledge(played.sent[0]["event_id"])
+    reload(played)
+    sound(played, "started", "resp_0")
+    assert types(played) == ["response.cancel"]
+    sound(played, "started")
+    assert types(played) == ["response.cancel", "output_audio_buffer.clear"]
+    played.acknowledge(played.sent[1]["event_id"])
+    assert played.commands[played.sent[1]["event_id"]].state == "acknowledged"
+    assert not played.machine.enforcement.is_needed
+    sound(played, "started")
+    say(played, "a refund")
+    assert (len(played.sent), len(played.decisions)) == (2, 1)
+
+
+def test_a_tool_that_is_being_asked_is_not_answered_twice_though_no_policy_is_left() -> None:
+    played = play(policy(WEATHER, trigger=CALLS))
+    begin(played)
+    call_tool(played, "call_1")
+    reload(played)
+    output = {"id": "item_b", "type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    played.frame({"type": "conversation.item.added", "item": output})
+    played.answer_tool("ask_1", "sun")
+    assert played.sent == []
+    assert played.decisions[0].outcome == "done"
 
 
 # --- timers -------------------------------------------------------------------------------------
@@ -712,3 +788,25 @@ def test_a_page_that_borrows_a_policys_name_is_heard_all_the_same() -> None:
     played.frame({"type": "response.created", "response": response})
     say(played, "a refund")
     assert types(played) == ["response.cancel"]
+
+
+# --- a take-over --------------------------------------------------------------------------------
+
+
+def test_the_loop_breaker_holds_across_a_take_over_before_the_first_turn() -> None:
+    speaks = rules.Send(event={"type": "response.create", "response": {"metadata": {"why": "silence"}}})
+    chatty = policy(speaks, trigger=rules.On(types=("response.created",)))
+    played = play(chatty)
+    begin(played)
+    played.frame({"type": "response.done", "response": {"id": "resp_1", "status": "completed", "conversation_id": "c"}})
+    [sent] = played.sent
+    stored = Store()
+    stored.commit(played.all)
+    after = played.taken_over(stored, policies=(chatty,))
+    after.attach()
+    own = {"id": "resp_2", "status": "in_progress", "conversation_id": "c", **sent["response"]}
+    after.frame({"type": "response.created", "response": own})
+    assert after.sent == []
+    assert [row for row in after.decisions if row.epoch == 2] == []
+    after.frame({"type": "response.created", "response": {"id": "resp_3", "status": "in_progress"}})
+    assert len([row for row in after.decisions if row.epoch == 2]) == 1

@@ -61,6 +61,10 @@ class Cancellations:
         self._wanted: dict[str, _Wanted] = {}
         """Responses whose sound is to be stopped when it begins."""
 
+    def __bool__(self) -> bool:
+        """Say whether a sound is to be stopped when it begins."""
+        return bool(self._wanted)
+
     def heard(self, event: Event, frame: bytes, at: int, mono: float) -> list[Effect]:
         """Take in a server event."""
         type_ = event.type or ""

@@ -19,7 +19,7 @@ from rtobserver.observation.ledger import Ledger
 from rtobserver.observation.pause import Pause
 from rtobserver.observation.speech import Speech, spoken
 from rtobserver.realtime.call import CallState
-from rtobserver.realtime.entries import Changed, GapRow, OrderRow
+from rtobserver.realtime.entries import Changed, CommandRow, GapRow, OrderRow
 from rtobserver.realtime.events import Event
 
 ORDER_SECONDS = 10.0
@@ -53,7 +53,7 @@ class _Waiting(msgspec.Struct):
 
 
 Ended = Callable[[int, str | None], list[Effect]]
-"""Is told, with the time, that the call was ended, or why it was not."""
+"""Is told, with the time, that the call was ended, or why it was not; after a failure it may be told again."""
 
 
 class Control:
@@ -61,6 +61,7 @@ class Control:
 
     __slots__ = (
         "_doubtful_id",
+        "_failed_hang_ups",
         "_farewell",
         "_follows",
         "_hang_up",
@@ -99,6 +100,8 @@ class Control:
         self._farewell: Farewell | None = None
         self._waiting: list[_Waiting] = []
         self._hang_ups: list[Ended] = []
+        self._failed_hang_ups: list[Ended] = []
+        """Those that were told of a failure, for when it is tried again."""
         self._doubtful_id: str | None = None
         self._follows = False
         self._refusal: Told | None = None
@@ -312,9 +315,16 @@ class Control:
             self._farewell.is_over = True
         return self._looked(effects + self._farewell_over(at, mono))
 
+    def hang_up(self, body: Json, author: Author, at: int, mono: float) -> tuple[CommandRow, list[Effect]]:
+        """Record that upstream is asked to end the call, for the first time or again."""
+        self._hang_ups += self._failed_hang_ups
+        self._failed_hang_ups = []
+        return self.commands.hang_up(body, author, at, mono)
+
     def hung_up(self, at: int, error: str | None) -> list[Effect]:
-        """Take note of what became of the hang-up that was ordered."""
+        """Take note of what became of the hang-up that was ordered; a failure may be followed by a success."""
         told, self._hang_ups = self._hang_ups, []
+        self._failed_hang_ups = told if error is not None else []
         return [effect for ended in told for effect in ended(at, error)]
 
     def given_up(self, at: int, mono: float) -> list[Effect]:
@@ -363,9 +373,14 @@ class Control:
 
 
 def _ended(order: Order) -> Ended:
-    """Turn what becomes of a hang-up into what becomes of its order."""
+    """Turn what first becomes of a hang-up into what becomes of its order."""
+    is_told = False
 
     def ended(at: int, error: str | None) -> list[Effect]:
+        nonlocal is_told
+        if is_told:
+            return []
+        is_told = True
         if error is not None:
             return [OrderRow(order.order_id, "failed", sent_at=at, error=error)]
         return [OrderRow(order.order_id, "acknowledged", sent_at=at, acknowledged_at=at)]

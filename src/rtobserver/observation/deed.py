@@ -12,6 +12,7 @@ unknown        nobody knows whether one of them arrived
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from rtobserver.observation.commands import Tell, Told
@@ -24,7 +25,7 @@ LONGEST_MATCH = 1_000
 
 Ending = Literal["done", "failed", "unknown"]
 
-_RANK: tuple[Ending, ...] = ("done", "unknown", "failed")
+_WORST_FIRST: tuple[Ending, ...] = ("failed", "unknown", "done")
 _WORDS = {
     "expired": "it could not be sent in time",
     "released": "the observer left the call before it was sent",
@@ -34,13 +35,13 @@ _WORDS = {
 class Deed:
     """Follow what becomes of one decision that acts."""
 
-    __slots__ = ("_acknowledged_at", "_details", "_did", "_open", "_worst", "row")
+    __slots__ = ("_acknowledged_at", "_details", "_did", "_endings", "_open", "row")
 
     def __init__(self, row: DecisionRow) -> None:
         self.row = row
         self._open = 0
         self._did = False
-        self._worst: Ending = "done"
+        self._endings: Counter[Ending] = Counter()
         self._acknowledged_at: int | None = None
         self._details: list[str] = []
 
@@ -56,7 +57,8 @@ class Deed:
 
     def fail(self, words: str) -> list[Effect]:
         """Take note that part of it failed, or could not even begin."""
-        self._did, self._worst = True, "failed"
+        self._did = True
+        self._endings["failed"] += 1
         self.note(words)
         return []
 
@@ -80,17 +82,26 @@ class Deed:
     def end(self, ending: Ending, words: str | None = None, acknowledged_at: int | None = None) -> list[Effect]:
         """End something that was begun."""
         self._open -= 1
-        self._worst = max(self._worst, ending, key=_RANK.index)
+        self._endings[ending] += 1
         if words:
             self.note(words)
         if acknowledged_at is not None:
             self._acknowledged_at = acknowledged_at
         return self.settle()
 
+    def mend(self, at: int) -> list[Effect]:
+        """Take note that something which had ended as failed was tried again, and then done."""
+        self._endings["failed"] -= 1
+        self._endings["done"] += 1
+        self._acknowledged_at = at
+        self.note("then it was tried again and done")
+        return self.settle()
+
     def settle(self) -> list[Effect]:
         """Say the outcome, if nothing is open any more."""
         if self._open:
             return [self.row]
-        self.row.outcome = self._worst if self._did else "no_response"
-        self.row.acknowledged_at = self._acknowledged_at if self._worst == "done" else None
+        worst: Ending = next((ending for ending in _WORST_FIRST if self._endings[ending] > 0), "done")
+        self.row.outcome = worst if self._did else "no_response"
+        self.row.acknowledged_at = self._acknowledged_at if worst == "done" else None
         return [self.row]

@@ -52,6 +52,7 @@ class Enforcement:
         "_tooling",
         "_watch",
         "engine",
+        "is_needed",
         "is_sooner",
         "wake",
     )
@@ -69,6 +70,8 @@ class Enforcement:
         """The last number at which each policy decided."""
         self.engine: Engine | None = None
         """None while no policy is for this call."""
+        self.is_needed = False
+        """Whether frames must be shown to `heard`, for the sake of policies or of what they began."""
         self.wake: float | None = None
         """The call's age at which a timer may decide."""
         self.is_sooner = False
@@ -81,8 +84,13 @@ class Enforcement:
         """Take note that other policies may be in force."""
         engine = self._watch.engine
         self.engine = engine if engine is not None and engine.owes() else None
-        self._control.follow(follows=self.engine is not None)
+        self._rest()
         self._look()
+
+    def _rest(self) -> None:
+        """Need frames only while there are policies, or something that they began and did not end."""
+        self.is_needed = self.engine is not None or bool(self._cancellations) or bool(self._tooling)
+        self._control.follow(follows=self.is_needed)
 
     def started(self) -> list[Effect]:
         """Close what the epoch before left open: what came of it was told to nobody."""
@@ -104,12 +112,15 @@ class Enforcement:
         if keys and not watch.is_tampered:
             watch.is_tampered = True
             effects.append(Changed({"tampered": True}))
-        engine = self.engine
-        if engine is None:
+        if not self.is_needed:
             return effects
+        engine = self.engine
         causes = watch.causes.of(event, frame)
         effects += self._cancellations.heard(event, frame, at, mono)
         effects += self._tooling.heard(event, frame, at, mono)
+        if engine is None:
+            self._rest()
+            return effects
         verdicts = engine.heard(event, frame, at=at, age=age, causes=causes)
         if keys:
             verdicts = [*verdicts, *engine.tampered(keys, event, frame, at=at, age=age, causes=causes)]
@@ -150,6 +161,7 @@ class Enforcement:
     def ended(self, words: str) -> list[Effect]:
         """Give up what nobody needs any more."""
         self.engine = self.wake = None
+        self.is_needed = False
         return self._tooling.close(words)
 
     def issued(self, event: Json, author: Author) -> None:
@@ -318,8 +330,13 @@ class Enforcement:
 
     def _end_call(self, action: rules.HangUp, author: Author, deed: Deed, at: int, mono: float) -> list[Effect]:
         tell = deed.begin()
+        has_failed = False
 
         def ended(at: int, error: str | None) -> list[Effect]:
+            nonlocal has_failed
+            if has_failed:
+                return [] if error else deed.mend(at)
+            has_failed = error is not None
             return tell(Told("failed" if error else "acknowledged", at, mono, error=error))
 
         goodbye = spoken(action.goodbye, {"rtobserver": author.policy}) if action.goodbye else None

@@ -258,7 +258,7 @@ class Machine:
         ledger.seq += 1
         seq = ledger.seq
         came, seen, conceals = event, frame, False
-        watched = enforcement.engine is not None or type_ in WATCHED
+        watched = enforcement.is_needed or type_ in WATCHED
         if attentive := self.control.is_attentive:
             hidden = self.control.conceal(event, frame)
             if hidden is not None:
@@ -385,7 +385,7 @@ class Machine:
         self._hang_up_due = None
         self._hang_up_failed = False
         body = {"type": "hangup", "reason": self._hung_up_by}
-        row, effects = self.control.commands.hang_up(body, self._author, at, mono)
+        row, effects = self.control.hang_up(body, self._author, at, mono)
         self._hanging_up = row
         return [*effects, HangUp(row, self._author.decision)]
 

@@ -61,6 +61,10 @@ class Tooling:
         self._postponed: dict[str, _Ask] = {}
         """Responses of which a call was answered, while others are still to be."""
 
+    def __bool__(self) -> bool:
+        """Say whether a function call is being answered."""
+        return bool(self._asks)
+
     def owns(self, function_call_id: str) -> bool:
         """Say whether a function call's output is ours to give."""
         return function_call_id in self._owned

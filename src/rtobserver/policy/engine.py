@@ -156,7 +156,9 @@ class Engine:
         policies = {rule.policy.id: rule.policy for rule in self._book.rules.values()}
         for each in past:
             policy = policies.get(each.policy)
-            self._scales.restore(each, policy, bisect_right(self._turn_ages, each.age) if self._turn_ages else None)
+            # before the first turn it is the turn number 0, unless turns there were could not be recalled
+            is_known = bool(self._turn_ages) or not self._state.turn_count
+            self._scales.restore(each, policy, bisect_right(self._turn_ages, each.age) if is_known else None)
             if policy is not None and isinstance(policy.trigger, once):
                 self._spent.add(policy.id)
 
