@@ -65,7 +65,7 @@ def is_sound(path: Path) -> bool:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.parametrize("ballast", [pytest.param("kept", marks=pytest.mark.quarter), "used up"])
+@pytest.mark.parametrize("ballast", ["kept", "used up"])
 @pytest.mark.case("C10")
 async def test_a_full_disk_costs_deltas_and_no_more(case: Case, tmp_path: Path, ballast: str) -> None:
     with small_disk(tmp_path, 32) as disk:
