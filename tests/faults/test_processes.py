@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.acts import place, recovery, still
+from tests.faults.acts import place, recovery
 from tests.faults.ground import record, site, stream
 from tests.faults.table import Case
 from tests.process.stage import Daemon
@@ -190,16 +190,13 @@ async def test_an_observer_that_always_fails_is_given_up_and_the_others_go_on(ca
             await here.simulator.until(lambda: not here.simulator.calls[broken].open_sidebands)
             if logged(daemon, "observer_failed") == 4:
                 break
-        await daemon.until(lambda: logged(daemon, "observer_failed") == 4)
-        await still(2, daemon)
-        for call_id in call_ids:
-            await here.simulator.end_call(call_id)
-        for call_id in call_ids[1:]:
-            await daemon.call_with(call_id, status="ended")
-        figures = await here.figures(daemon, call_ids[1:])
-        case.show(
-            figures, faults=logged(daemon, "observer_failed"), status=(await daemon.get(f"/calls/{broken}"))["status"]
-        )
+        await daemon.call_with(broken, status="lost", completeness="incomplete")
+        await here.simulator.until(lambda: here.simulator.calls[broken].ended is not None)
+        await here.end(daemon, call_ids[1:])
+        figures = await here.figures(daemon, call_ids)
+        hang_ups = here.simulator.calls[broken].hangups
+        case.show(figures, faults=logged(daemon, "observer_failed"), hang_ups=hang_ups)
+        assert (logged(daemon, "observer_failed"), hang_ups) == (4, 1)
         assert len(here.simulator.calls[broken].sidebands) == 4
         await halted(daemon)
 

@@ -431,6 +431,17 @@ def test_a_call_left_by_an_earlier_run_that_cannot_be_attached_is_hung_up_once_a
     assert len(play.of(HangUp)) == 1
 
 
+def test_a_call_whose_observing_is_hopeless_is_declared_lost_and_hung_up_once() -> None:
+    play = Play(epoch=5, resumption=_resumption(is_hopeless=True))
+    assert play.machine.attach_due is None
+    assert len(play.of(HangUp)) == 1
+    assert (play.columns["status"], play.columns["completeness"]) == ("lost", "incomplete")
+    gap = play.of(GapRow)[0]
+    assert (gap.reason, gap.to_at) == ("takeover", None)
+    play.hung_up(True)
+    assert play.ending == ("lost", "lost")
+
+
 def test_a_call_given_up_by_an_earlier_run_is_only_hung_up_when_it_is_too_old() -> None:
     play = Play(plan(max_duration=50.0), epoch=2, resumption=_resumption(given_up="unobserved"))
     assert play.machine.attach_due is None

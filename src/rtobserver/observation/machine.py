@@ -147,7 +147,8 @@ class Machine:
         effects: list[Effect] = list(self.ledger.gaps.bound_open(since, keep=self.control.gap))
         effects += [*self.control.started(since, at, mono), *self.enforcement.started()]
         self.control.pause.miss()
-        return effects + self._be_absent("takeover", self._resumption.watermark, at, mono)
+        effects += self._be_absent("takeover", self._resumption.watermark, at, mono)
+        return effects + self._give_up(at, mono) if self._resumption.is_hopeless else effects
 
     def attached(self, at: int, mono: float) -> list[Effect]:
         """Take note that a sideband is open; frames follow."""

@@ -37,6 +37,8 @@ class Resumption:
     """False where the earlier epoch never attached."""
     given_up: str | None = None
     """Status (`unobserved`, `lost`) where only a hang-up at the maximal duration is left to do."""
+    is_hopeless: bool = False
+    """Whether observing it has failed so often that it is given up now."""
     entry_count: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     gaps: tuple[GapRow, ...] = ()

@@ -44,7 +44,7 @@ BEAT_SECONDS = 0.5
 ADOPTIONS = 20
 """Calls that are taken up at a time at a start."""
 RETRIES = 3
-"""How often a call whose observer failed is taken up again."""
+"""How often a call whose observer failed is taken up again; then it is declared lost, and hung up."""
 HANG_UP_SECONDS = 10.0
 """How long a drain waits for calls that it hangs up."""
 
@@ -303,7 +303,7 @@ class Supervisor:
             if not self._kept:
                 self._some.clear()
                 self._none.set()
-        if failed and not self._leaving.is_set() and kept.failures < RETRIES:
+        if failed and not self._leaving.is_set() and kept.failures <= RETRIES:
             await self._take_up_again(ref, kept)
 
     async def _take_up_again(self, ref: CallRef, kept: _Kept) -> None:
@@ -342,6 +342,7 @@ class Supervisor:
             last_position=call.last_position,
             was_live=call.status == "live",
             given_up=call.status if call.status in ("unobserved", "lost") else None,
+            is_hopeless=failures > RETRIES,
             entry_count=restored.entry_count,
             counts=restored.counts,
             gaps=restored.gaps,
