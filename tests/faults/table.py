@@ -1,5 +1,6 @@
 """A pytest plugin: a case must give its figures, and the run ends with a table of all of them.
 
+A plain run has a quarter of the cases, `-m faults` all but those that take long, `-m soak` these.
 `--figures FILE` keeps them as JSON lines; `--whole` fails a run in which a case did not take place.
 """
 
@@ -71,10 +72,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="fail if a case gave no figures")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("case") is not None:
             item.add_marker("faults")
+    # unless somebody asks for them by name: `-m faults`, `-m soak`
+    asked = str(config.option.markexpr)
+    left_out = [item for item in items if not _is_wanted(item, asked)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _is_wanted(item, asked)]
+
+
+def _is_wanted(item: pytest.Item, asked: str) -> bool:
+    has = {name for name in ("soak", "faults", "quarter") if item.get_closest_marker(name) is not None}
+    if "soak" in has:
+        return "soak" in asked
+    return "faults" not in has or "quarter" in has or "faults" in asked
 
 
 @pytest.hookimpl(wrapper=True)
