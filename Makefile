@@ -69,7 +69,7 @@ FIGURES := artifacts/faults.ndjson
 faults: setup  ## break everything on purpose and count what is left, 20 minutes; writes docs/promises.md
 	@tests/faults/install-tools
 	$(BIN)/pytest tests/faults -m "faults and not soak" --figures $(FIGURES) --whole --numprocesses $(WORKERS)
-	$(BIN)/python scripts/promises.py $(FIGURES)
+	$(BIN)/python scripts/promises.py $(FIGURES) $(wildcard artifacts/soak.ndjson)
 
 soak: setup  ## what takes long: 200 kills, 500 calls for ten minutes, the patience that people run with; an hour
 	@tests/faults/install-tools

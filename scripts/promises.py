@@ -1,6 +1,6 @@
 """Write the figures of a run of the fault cases into docs/promises.md, between its two marks.
 
-Run it as `python scripts/promises.py FIGURES`; `make faults` does.
+Run it as `python scripts/promises.py FIGURES…`; `make faults` does, with those of the last soak if there are any.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _short(value: object) -> str:
 def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", type=Path)
-    found = rows(parser.parse_args().figures)
+    parser.add_argument("figures", type=Path, nargs="+")
+    found = [row for figures in parser.parse_args().figures for row in rows(figures)]
     PAGE.write_text(written(PAGE.read_text(), found))
     print(f"{PAGE.name}: {len(found)} rows")
 
