@@ -7,6 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# a law says nothing of time, and a busy machine may stop anywhere
+settings.register_profile("rtobserver", deadline=None)
+settings.load_profile("rtobserver")
 
 pytest_plugins = ("tests.faults.table",)
 

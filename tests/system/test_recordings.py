@@ -83,7 +83,9 @@ async def test_the_turns_of_a_recorded_call_are_counted_as_a_person_would(
     path = recording(name)
     done = [event for frame in frames_of(path) if (event := json.loads(frame))["type"] == "response.done"]
     tokens = sum(event["response"]["usage"]["total_tokens"] for event in done)
-    async with play(recording=path) as stage:
+    # the recorded page chose its instructions itself, so none are expected
+    chosen = Setting(profile={"session": {"type": "realtime", "model": "gpt-realtime"}})
+    async with play(chosen, recording=path) as stage:
         row = await stage.ended(await stage.call())
         assert row["turn_count"] == turns
         assert len(done) == responses

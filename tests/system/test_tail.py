@@ -63,7 +63,7 @@ async def test_the_tail_of_all_calls_goes_on_after_a_restart_without_loss_or_rep
                 calls.append(await live(stage))
                 await stream.next("call")
                 for call_id in calls:
-                    simulator.perform(call_id, Flood(rate=50.0, seconds=1.5))
+                    simulator.perform(call_id, Flood(rate=50.0, seconds=6.0))
                 seen = await places(stream, 40)
         async with serving(simulator, tmp_path / "calls.db") as stage:
             await simulator.until(
