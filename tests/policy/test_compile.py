@@ -146,7 +146,7 @@ def test_turns_in_a_row_make_no_sense_for_what_matches_once() -> None:
     ]
 
 
-def test_twelve_mistakes_in_two_files_are_twelve_messages_each_with_file_and_key_path() -> None:
+def test_fifteen_mistakes_in_two_files_are_fifteen_messages_each_with_file_and_key_path() -> None:
     main = """
 include = ["policies.toml"]
 public.prot = 8080
@@ -185,8 +185,10 @@ expect = [{ policy = "five", actions = ["tag"] }]
     assert sorted((file, path) for file, path, *_ in found) == [
         ("config.toml", "lists.money[1]"),
         ("config.toml", "policy[0].do[0].cancel_response"),
+        ("config.toml", "policy[0].do[1].say"),
         ("config.toml", "policy[0].mode"),
         ("config.toml", "policy[0].phrase.any[1]"),
+        ("config.toml", "policy[1].do[0].tag"),
         ("config.toml", "public.prot"),
         ("policies.toml", "policy[0].do[0].send.type"),
         ("policies.toml", "policy[0].id"),
@@ -195,7 +197,48 @@ expect = [{ policy = "five", actions = ["tag"] }]
         ("policies.toml", "policy[1].canary_percent"),
         ("policies.toml", "policy[1].do[0].webhook"),
         ("policies.toml", "policy[1].test[0].expect[0].policy"),
+        ("policies.toml", "policy[1].when"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (
+            policy(do='{ mute_model = false }, { tag = "{{ call.turn }}" }, { say = "{{ match.text" }'),
+            ["do[0].mute_model", "do[1].tag", "do[2].say"],
+        ),
+        (
+            policy(do='{ create_item = { type = "messages", role = "bot", id = "{{ event.itm }}" } }'),
+            ["do[0].create_item.id", "do[0].create_item.id", "do[0].create_item.role", "do[0].create_item.type"],
+        ),
+        (
+            policy(do='{ send = { event_id = "a", response = { instructions = "{{ match.text }}" } } }'),
+            [
+                "do[0].send.event_id",
+                "do[0].send.response.instructions",
+                "do[0].send.response.instructions",
+                "do[0].send.type",
+            ],
+        ),
+        (policy(do='{ hang_up = { goodbye = "", after = "1" } }'), ["do[0].hang_up.after", "do[0].hang_up.goodbye"]),
+        (policy(trigger='after = "1s"', do="{ answer_tool = {} }"), ["do[0].answer_tool", "do[0].answer_tool.url"]),
+        (policy("when = \"call.trun_count > 1 && match.txt == 'a'\"", trigger="after = 1"), ["after", "when", "when"]),
+        (policy("when = \"event.itm_id == 'a'\"", trigger="on = 1"), ["on", "when"]),
+        (policy(trigger="on = 1", do='{ tag = "{{ call.turn }}{{ match.texts }}" }'), ["do[0].tag", "do[0].tag", "on"]),
+        ('lists.a = [1, "@b", "...", "!", "good"]\n', ["lists.a[0]", "lists.a[1]", "lists.a[2]", "lists.a[3]"]),
+        (
+            policy() + '[[policy.test]]\nname = "a"\nevents = "b"\nexpect = [{ policy = "q", actions = ["tga"] }]\n',
+            ["test[0].expect[0].actions[0]", "test[0].expect[0].policy"],
+        ),
+        (
+            policy() + '[[policy.test]]\nname = "a"\nevents = "b"\nexpect = [{ actions = ["tga"] }]\n',
+            ["test[0].expect[0].actions[0]", "test[0].expect[0].policy"],
+        ),
+    ],
+)
+def test_a_mistake_hides_no_other(text: str, places: list[str]) -> None:
+    assert sorted(each.split(": ")[0].removeprefix("policy[0].") for each in refused(text)) == places
 
 
 def test_what_hangs_on_something_wrong_is_not_judged_before_that_is_right() -> None:

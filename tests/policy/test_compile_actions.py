@@ -24,7 +24,7 @@ ITEM = '{ type = "message", role = "system", content = [{ type = "input_text", t
         ),
         ("{ restore_session = true }", rules.RestoreSession()),
         ("{ cancel_response = true }", rules.CancelResponse()),
-        ('{ say = "Hello {{ call.user }}." }', rules.Say(text="Hello {{ call.user }}.")),
+        ('{ say = "Turn {{ call.turn_count }}." }', rules.Say(text="Turn {{ call.turn_count }}.")),
         ("{ delete_item = true }", rules.DeleteItem(item_id=None)),
         ('{ delete_item = "item_1" }', rules.DeleteItem(item_id="item_1")),
         ("{ mute_model = true }", rules.MuteModel()),
@@ -164,6 +164,34 @@ def test_the_help_names_the_action_that_was_probably_meant() -> None:
         '{ send = { type = "conversation.item.create", item = "{{ event.item }}" } }',
         '{ create_item = { type = "message", role = "system", content = [{ text = "a {{ match.text }}" }] } }',
         '{ send = { type = "response.create", response = { input = [{ role = "{{ match.text }}" }] } } }',
+        '{ send = { type = "response.create", response = "{{ event.response }}" } }',
+        '{ send = { type = "response.create", response = { input = "{{ event.response.output }}" } } }',
+        '{ send = { type = "response.create", response = { tools = [{ name = "{{ match.text }}" }] } } }',
+        '{ send = { type = "response.create", response = { prompt = { id = "{{ match.text }}" } } } }',
+        '{ create_item = { type = "message", role = "assistant", content = [{ text = "a {{ match.text }}" }] } }',
+        '{ create_item = { type = "mcp_list_tools", tools = [{ description = "{{ match.text }}" }] } }',
+        '{ update_session = { audio = "{{ event.session.audio }}" } }',
+        '{ send = { type = "session.update", session = { audio = "{{ event.session.audio }}" } } }',
+        '{ update_session = { audio.input = "{{ event.session.audio.input }}" } }',
+        '{ update_session = { audio.input.transcription = "{{ event.session.audio.input.transcription }}" } }',
+        '{ update_session = { audio.input.transcription = { model = "m", prompt = "{{ match.text }}" } } }',
+        '{ update_session = { audio.input.transcription = { model = "m", keywords = ["{{ match.text }}"] } } }',
+        '{ update_session = { input_audio_transcription = "{{ event.session.x }}" } }',
+        *(
+            f'{{ send = {{ type = "response.create", response.input = [{{ type = "message", role = "{role}", '
+            'content = [{ type = "input_text", text = "{{ match.text }}" }] }] } }'
+            for role in ("system", "assistant", "developer")
+        ),
+        *(
+            f"{{ {action} }}"
+            for path in ("call", "call.tags.0", "call.tags", "call.labels.name", "call.user")
+            for action in (
+                f'say = "Hello {{{{ {path} }}}}"',
+                f'hang_up = {{ goodbye = "Bye {{{{ {path} }}}}" }}',
+                f'update_session = {{ instructions = "{{{{ {path} }}}}" }}',
+                f'create_item = {{ type = "message", role = "system", content = [{{ text = "{{{{ {path} }}}}" }}] }}',
+            )
+        ),
     ],
 )
 def test_what_others_said_never_gets_where_the_model_takes_it_for_instructions(written: str) -> None:
@@ -175,12 +203,18 @@ def test_what_others_said_never_gets_where_the_model_takes_it_for_instructions(w
 def test_what_others_said_can_go_into_user_items_and_tags_and_metadata() -> None:
     phrase = 'phrase = { speaker = "user", any = ["a"] }'
     content = '[{ type = "input_text", text = "{{ match.text }}" }]'
+    message = f'{{ type = "message", role = "user", content = {content} }}'
     for written in (
         '{ tag = "{{ match.text }}" }',
-        f'{{ create_item = {{ type = "message", role = "user", content = {content} }} }}',
+        f"{{ create_item = {message} }}",
+        f"{{ create_item = {message} }}".replace("match.text", "call.user"),
         '{ send = { type = "response.create", response = { metadata = { topic = "{{ match.text }}" } } } }',
         '{ send = { type = "conversation.item.retrieve", item_id = "{{ event.item_id }}" } }',
-        '{ say = "Hello {{ call.labels.name }}, call {{ call.call_id }}." }',
+        '{ say = "You are with {{ call.profile }}, call {{ call.call_id }}." }',
+        '{ tag = "{{ call.user }} {{ call.labels.name }} {{ call.tags.0 }}" }',
+        f'{{ send = {{ type = "response.create", response.input = [{message}] }} }}',
+        '{ create_item = { type = "function_call_output", call_id = "call_1", output = "{{ match.text }}" } }',
+        '{ update_session = { audio.input.transcription = { model = "m", language = "{{ event.item_id }}" } } }',
     ):
         assert action_of(written, phrase)
 
@@ -216,3 +250,14 @@ def test_an_action_that_can_do_nothing_with_its_trigger_is_refused() -> None:
 def test_more_actions_than_anybody_needs_are_refused() -> None:
     (found,) = refused(policy(do=", ".join(['{ tag = "a" }'] * 21)))
     assert found == "policy[0].do: holds more than 20 actions"
+
+
+def test_items_of_a_response_are_judged_as_items_of_the_conversation_are() -> None:
+    def send(items: str) -> list[str]:
+        return refused(policy(do=f'{{ send = {{ type = "response.create", response.input = {items} }} }}'))
+
+    at = "policy[0].do[0].send.response.input"
+    assert send("5") == [f"{at}: must be a list of items, not a whole number"]
+    assert send('["a", { role = "user" }]') == [f"{at}[0]: must be a table, not a text", f"{at}[1].type: is missing"]
+    (found,) = send('[{ type = "message", role = "developer", content = [] }]')
+    assert found.startswith(f'{at}[0].role: must be one of "system", "user", "assistant"')

@@ -58,6 +58,9 @@ def test_a_path_that_nothing_can_have_is_refused_in_templates_and_conditions(
         (SAYS, "call.tags.0"),
         (SAYS, "call.cost_usd"),
         ('after = "1s"', "call.age_seconds"),
+        ('after = "1s"', "call.completeness"),
+        ('unanswered_tool = "1s"', "match.name"),
+        ('unanswered_tool = "1s"', "match.arguments"),
     ],
 )
 def test_a_path_that_something_may_have_is_accepted(trigger: str, path: str) -> None:
@@ -76,6 +79,17 @@ def test_a_path_that_something_may_have_is_accepted(trigger: str, path: str) -> 
         (SAYS, "match.text.matches('^a') || 'event.nothing' == match.text"),
         ('after = "1s"', "call.labels['team'] == 'a' && !('vip' in call.tags)"),
         ('after = "1s"', "has(call.user) && call.cost_usd > 0.5"),
+        ('after = "1s"', "!has(call.completeness) || call.completeness == 'complete'"),
+        ('unanswered_tool = "1s"', "match.name == 'get_weather' && match.arguments.contains('Oslo')"),
+        ('on = "response.done"', "event.response.metadata"),
+        ('on = "response.done"', "event.response.metadata.vip == 5"),
+        ('on = "future.event"', "event.flag"),
+        ('on = "*"', "event.response.status"),
+        ('on = "session.updated"', "event.session.max_output_tokens == 4096"),
+        ('after = "1s"', "call.tampered"),
+        ('after = "1s"', "call.age_seconds == 1"),
+        ('after = "1s"', "call.labels.a == 'b' || 'a' == call.user || call.labels.c == 5"),
+        ("tampered = true", "match.keys == ['tools'] || match.keys[0] == 'tools'"),
     ],
 )
 def test_a_condition_that_may_be_true_is_accepted(trigger: str, when: str) -> None:
@@ -87,6 +101,37 @@ def test_a_condition_that_compares_what_cannot_be_compared_is_refused_with_the_r
         policy("when = \"event.audio_start_ms.startsWith('a')\"", trigger='on = "input_audio_buffer.speech_started"')
     )
     assert found.startswith("policy[0].when: can never be evaluated: ")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "when"),
+    [
+        ('on = "response.done"', "event.response.status"),
+        ('on = "response.done"', "event.response.status // a comment"),
+        ('on = ["response.done", "response.created"]', "event.response"),
+        ('after = "1s"', "call.turn_count"),
+        ('on = "*"', "call.turn_count"),
+        ('after = "1s"', "call.tampered ? call.turn_count : call.entry_count"),
+        (SAYS, "match.text"),
+    ],
+)
+def test_a_condition_that_is_never_true_or_false_is_refused(trigger: str, when: str) -> None:
+    assert refused(policy(f'when = "{when}"', trigger=trigger)) == ["policy[0].when: is never true or false"]
+
+
+@pytest.mark.parametrize(
+    ("when", "mistake"),
+    [
+        ("call.turn_count == 'many'", "compares call.turn_count, which is a number, with a text"),
+        ("'many' != call.turn_count || call.tampered", "compares call.turn_count, which is a number, with a text"),
+        ("call.tampered == 1", "compares call.tampered, which is true or false, with a number"),
+        ("call.tags == 'vip'", "compares call.tags, which is a list, with a text"),
+        ("call.usage.input.text == true", "compares call.usage.input.text, which is a number, with true or false"),
+        ("match.text == 5", "compares match.text, which is a text, with a number"),
+    ],
+)
+def test_a_comparison_that_never_holds_is_refused(when: str, mistake: str) -> None:
+    assert refused(policy(f'when = "{when}"', trigger=SAYS)) == [f"policy[0].when: {mistake}"]
 
 
 def test_each_path_of_a_condition_is_found_but_not_those_in_texts_or_behind_has() -> None:

@@ -161,8 +161,7 @@ class _Compiler:
         if "do" not in table:
             return None
         actions = self.reader.actions(value, table.at("do"))
-        for index, action in enumerate(actions or ()):
-            path = f"{table.at('do')}[{index}]"
+        for action, path in self.reader.drafts(value, table.at("do")):
             check_templates(self.found, action, trigger, path)
             if trigger is not None and (problem := _unfit(action, trigger)):
                 self.found.wrong(f"{path}.{ACTION_NAMES[type(action)]}", *problem)
@@ -191,12 +190,16 @@ def _lists(value: Any, found: Findings) -> Lists:
             name(key)
         except Wrong as wrong:
             found.caught(table.at(key), wrong)
-        if (read := found.texts(value[key], table.at(key), '["refund", "chargeback"]')) is not None:
-            texts[key] = read
-        for index, text in enumerate(read or ()):
-            if text.startswith("@"):
-                found.wrong(f"{table.at(key)}[{index}]", "names a list", "lists hold no other lists")
-                texts[key] = None
+        read = found.texts(value[key], table.at(key), '["refund", "chargeback"]')
+        good = True
+        for index, text in enumerate(value[key] if isinstance(value[key], list) else ()):
+            at = f"{table.at(key)}[{index}]"
+            if isinstance(text, str) and text.startswith("@"):
+                found.wrong(at, "names a list", "lists hold no other lists")
+                good = False
+            elif isinstance(text, str) and text.strip():
+                good = written_triggers.has_words(found, text, at) and good
+        texts[key] = read if good else None
     return Lists(found, texts)
 
 
@@ -244,16 +247,16 @@ def _expected(value: Any, path: str, ids: Mapping[str, str], found: Findings) ->
     policy = table.need("policy", "write the id of a policy")
     actions = table.need("actions", "write the names of its actions, in their order")
     table.close()
-    if not {"policy", "actions"} <= set(value):
-        return None
-    if not isinstance(policy, str) or policy not in ids:
+    is_known = isinstance(policy, str) and policy in ids
+    if "policy" in table and not is_known:
         problem = f"there is no policy {quoted(policy)}" if isinstance(policy, str) else "must be a text in quotes"
         found.wrong(table.at("policy"), problem, meant(str(policy), ids) or "write the id of a policy")
+    if "actions" not in table:
         return None
     elements = found.elements(actions, table.at("actions"), "names of actions", '["cancel_response", "tag"]')
     names = [found.choice(each, at, ACTION_NAMES.values()) for at, each in elements]
     kept = tuple(each for each in names if each is not None)
-    return (policy, kept) if kept and len(kept) == len(names) else None
+    return (policy, kept) if is_known and kept and len(kept) == len(names) else None
 
 
 def _plain(value: Any) -> Any:

@@ -79,8 +79,9 @@ CALL: Mapping[str, Json] = {
     "latency": {"first_audio_ms": {"p50": 700, "p95": 900}, "generation_ms": {"p50": 400, "p95": 500}},
     "attach_latency_ms": 210,
     "gap_count": 0,
+    "completeness": None,
 }
-"""A live call with every field that it can have; `view.view` gives it."""
+"""A live call with every field that it can have; `view.view` gives it. What is not known before its end is null."""
 
 MATCH: Mapping[str, Json] = {
     "text": "refund",
@@ -151,7 +152,7 @@ def match_of(trigger: Trigger) -> Mapping[str, Json]:
         absent.add("text")
     if not isinstance(trigger, rules.Tampered):
         absent.add("keys")
-    if not isinstance(trigger, rules.Tool):
+    if not isinstance(trigger, rules.Tool | rules.UnansweredTool):
         absent |= {"name", "arguments"}
     if isinstance(trigger, rules.After | rules.Idle | rules.DeadAir | rules.Absent):
         absent.add("item_id")

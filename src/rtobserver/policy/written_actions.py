@@ -1,17 +1,18 @@
 """Read a policy's actions as they are written. Pure.
 
 Each function gives the action, or None after it has noted what is wrong. What templates may say is
-`written_templates`'s to check; how a session or an item looks inside is upstream's.
+`written_paths`'s to check; how a session or an item looks inside is upstream's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rtobserver.config import addresses
 from rtobserver.config.sections import Secret
+from rtobserver.config.shape import not_json
 from rtobserver.config.values import Wrong, described, quoted
 from rtobserver.policy import rules
 from rtobserver.policy.findings import Findings, meant
@@ -51,6 +52,7 @@ _ITEMS = (
     "mcp_list_tools",
     "item_reference",
 )
+_ITEM = 'as in { type = "message", role = "user", content = [] }'
 _ROLES = ("system", "user", "assistant")
 _ENDPOINT = '{ url = "https://tools.example.com/weather", timeout = "10s" }'
 
@@ -73,6 +75,14 @@ class Reader:
         read = [self._action(each, at) for at, each in elements]
         kept = tuple(each for each in read if each is not None)
         return kept if kept and len(kept) == len(read) else None
+
+    def drafts(self, value: Any, path: str) -> Iterator[tuple[Action, str]]:
+        """Give the actions that templates can stand in, good or not, with where each is written."""
+        for index, each in enumerate(value[:MAX_ACTIONS] if isinstance(value, list) else ()):
+            for name, written in each.items() if isinstance(each, dict) else ():
+                action = _draft(name, written)
+                if action is not None:
+                    yield action, f"{path}[{index}]"
 
     def _action(self, value: Any, path: str) -> Action | None:
         if not isinstance(value, dict):
@@ -97,12 +107,12 @@ class Reader:
         event = self._object(value, path, '{ type = "input_audio_buffer.clear" }')
         if event is None:
             return None
-        if "type" not in event:
+        type_ = None
+        if "type" in event:
+            choices = (each for each in CLIENT_EVENTS if each != _NEVER_SENT)
+            type_ = self.found.choice(event["type"], f"{path}.type", choices)
+        else:
             self.found.wrong(f"{path}.type", "is missing", "write the type of the client event")
-            return None
-        type_ = self.found.choice(
-            event["type"], f"{path}.type", (each for each in CLIENT_EVENTS if each != _NEVER_SENT)
-        )
         good = type_ is not None
         for key in CLIENT_EVENTS.get(type_ or "", ()):
             if key not in event:
@@ -115,6 +125,8 @@ class Reader:
             good = self._session(event.get("session"), f"{path}.session") and good
         if type_ == "conversation.item.create" and isinstance(event.get("item"), dict):
             good = self._item(event["item"], f"{path}.item") and good
+        if type_ == "response.create" and isinstance(event.get("response"), dict) and "input" in event["response"]:
+            good = self._input(event["response"]["input"], f"{path}.response.input") and good
         return rules.Send(event=event) if good else None
 
     def update_session(self, value: Any, path: str) -> rules.UpdateSession | None:
@@ -176,18 +188,18 @@ class Reader:
             return None
         goodbye, after = table.take("goodbye"), table.take("after")
         table.close()
-        action = rules.HangUp()
+        action, good = rules.HangUp(), True
         if "goodbye" in table:
             text = self.found.text(goodbye, table.at("goodbye"), "Goodbye.")
             action = replace(action, goodbye=text)
-            if text is None:
-                return None
+            good = text is not None
         elif "after" in table:
             self.found.wrong(table.at("after"), "has no effect without a goodbye", "it is how long that may take")
         if "after" in table:
             seconds = self.found.duration(after, table.at("after"), zero=True, most=LONGEST_GOODBYE)
-            return None if seconds is None else replace(action, after=seconds)
-        return action
+            action = action if seconds is None else replace(action, after=seconds)
+            good = good and seconds is not None
+        return action if good else None
 
     def tag(self, value: Any, path: str) -> rules.Tag | None:
         """Read a tag."""
@@ -241,17 +253,32 @@ class Reader:
             good = False
         return good
 
+    def _input(self, value: Any, path: str) -> bool:
+        if not isinstance(value, list):
+            self.found.wrong(path, f"must be a list of items, not {described(value)}", "or leave it out")
+            return False
+        good = True
+        for index, item in enumerate(value):
+            at = f"{path}[{index}]"
+            if not isinstance(item, dict):
+                self.found.wrong(at, f"must be a table, not {described(item)}", _ITEM)
+            good = isinstance(item, dict) and self._item(item, at) and good
+        return good
+
     def _item(self, item: Mapping[str, Any], path: str) -> bool:
+        good = True
         if "type" not in item:
             self.found.wrong(f"{path}.type", "is missing", 'write it as in "message"')
-            return False
-        if self.found.choice(item["type"], f"{path}.type", _ITEMS) is None:
-            return False
-        if item["type"] != "message":
-            return True
-        good = "role" in item and self.found.choice(item["role"], f"{path}.role", _ROLES) is not None
+            good = False
+        elif self.found.choice(item["type"], f"{path}.type", _ITEMS) is None:
+            good = False
+        if "role" in item:
+            good = self.found.choice(item["role"], f"{path}.role", _ROLES) is not None and good
+        if not good or item["type"] != "message":
+            return good
         if "role" not in item:
             self.found.wrong(f"{path}.role", "is missing", 'write "system", "user" or "assistant"')
+            good = False
         if not isinstance(item.get("content"), list):
             problem = f"must be a list, not {described(item['content'])}" if "content" in item else "is missing"
             self.found.wrong(f"{path}.content", problem, 'as in [{ type = "input_text", text = "..." }]')
@@ -271,6 +298,30 @@ class Reader:
             self.found.caught(path, wrong)
             return False
         return True
+
+
+def _draft(name: str, written: Any) -> Action | None:
+    """Give an action of which templates can be read, whatever else is wrong with it."""
+    if isinstance(written, dict) and next(not_json(written, name), None) is not None:
+        return None
+    match name, written:
+        case "send", dict():
+            return rules.Send(event=written)
+        case "update_session", dict():
+            return rules.UpdateSession(session=written)
+        case "create_item", dict():
+            return rules.CreateItem(item=written)
+        case "say", str():
+            return rules.Say(text=written)
+        case "tag", str():
+            return rules.Tag(tag=written)
+        case "delete_item", str() | True:
+            return rules.DeleteItem(item_id=written if isinstance(written, str) else None)
+        case "answer_tool", dict():
+            return rules.AnswerTool(url="")
+        case "hang_up", {"goodbye": str() as goodbye}:
+            return rules.HangUp(goodbye=goodbye)
+    return None
 
 
 def _template_keys(value: Any, path: str) -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ class Lists:
                 is_good = is_good and listed is not None
                 gathered.update(dict.fromkeys(listed or ()))
             else:
-                is_good = _has_words(self.found, phrase, at) and is_good
+                is_good = has_words(self.found, phrase, at) and is_good
                 gathered[phrase] = None
         return tuple(gathered) if is_good else None
 
@@ -70,11 +70,7 @@ class Lists:
             remedy = meant(name, self.texts) or "lists stand under [lists]"
             self.found.wrong(at, f"there is no list {quoted(name)}", remedy)
             return None
-        listed = self.texts[name]
-        for index, phrase in enumerate(listed or ()):
-            if not _has_words(self.found, phrase, f"lists.{name}[{index}]"):
-                return None
-        return listed
+        return self.texts[name]
 
 
 def trigger(table: Table, found: Findings, lists: Lists) -> Trigger | None:
@@ -132,7 +128,8 @@ def _phrase(value: Any, path: str, found: Findings, lists: Lists) -> rules.Phras
     return rules.Phrase(speaker=cast("rules.Speaker", speaker), phrases=phrases, whole=bool(whole))
 
 
-def _has_words(found: Findings, phrase: str, path: str) -> bool:
+def has_words(found: Findings, phrase: str, path: str) -> bool:
+    """Check that something can be found by a phrase."""
     try:
         Phrases([phrase], whole=False)
     except PhraseError as error:
