@@ -21,6 +21,7 @@ from rtobserver.errors import Mistake
 from rtobserver.policy import rules, written_triggers
 from rtobserver.policy.findings import Findings, Table, meant
 from rtobserver.policy.rules import ACTION_NAMES, TRIGGER_NAMES, Action, Limit, Policy, PolicySet, PolicyTest, Trigger
+from rtobserver.policy.weights import heaviness, searched_at, too_heavy
 from rtobserver.policy.written_actions import Reader
 from rtobserver.policy.written_paths import check_condition, check_templates
 from rtobserver.policy.written_triggers import Lists
@@ -42,17 +43,21 @@ def compile_policies(config: Config, tables: PolicyTables) -> tuple[PolicySet, l
     webhooks = tuple(webhook.id for webhook in config.webhooks) if tables.webhooks_known else None
     profiles = tuple(profile.name for profile in config.profiles) if tables.profiles_known else None
     compiler = _Compiler(found, lists, Reader(found, webhooks, tables.secrets), profiles)
-    policies, tests = [], []
+    policies, tests, places = [], [], []
     ids: dict[str, str] = {}
     for path, raw in _tables(tables.policies, "policy", found):
         tests += [(f"{path}.test", raw["test"])] if "test" in raw else []
         if set(raw) != {"test"}:
             table = Table(found, raw, path)
             table.take("test")
+            places.append(path)
             policies.append(compiler.policy(table, ids))
     # a test may name a policy of any file, so all ids are known first
     read = [test for path, raw in tests for test in _tests(raw, path, ids, found, tables)]
     kept = tuple(policy for policy in policies if policy is not None)
+    if len(kept) == len(policies):
+        for number, speaker in too_heavy(kept):
+            found.wrong(f"{places[number]}.{searched_at(kept[number])}", *heaviness(speaker))
     return PolicySet(policies=kept, tests=tuple(read), hash=fingerprint(kept)), found.mistakes
 
 
