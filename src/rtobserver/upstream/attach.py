@@ -3,11 +3,12 @@
 `attach` makes one attempt and never tries again by itself; whether a refusal means waiting, a new
 credential or the end of the call is for the observer to decide. Reading stops when 256 frames
 wait to be received, and then pings go unanswered: whoever holds a `Sideband` must keep receiving, or
-have the frames delivered, which never waits.
+have the frames delivered, which waits for nothing but its turn.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import ssl
@@ -36,6 +37,8 @@ QUEUE = 256
 UNSENT_BYTES = 1024 * 1024
 """What may wait to be sent. A sender that waits here holds up the pings too, and with them the discovery
 that the peer is gone, so it is more than commands ever add up to in that time."""
+SLICE = 0.003
+"""Seconds for which a call hands frames over before the other calls have their turn."""
 
 _TOO_BIG = 1009
 _BEGINNINGS = (Opcode.TEXT, Opcode.BINARY)
@@ -125,8 +128,9 @@ class Sideband:
     async def deliver(self, take: Callable[[bytes], object]) -> NoReturn:
         """Give each frame to `take` as it is read from the socket, and wait for nothing but the end.
 
-        No task is woken for a frame (docs/performance.md). What `take` raises is raised here, and nothing
-        is delivered after it.
+        No task is woken for a frame (docs/performance.md), unless one read brings more than a slice of time
+        is enough for: the rest is queued, and delivered slice by slice. What `take` raises is raised here, and
+        nothing is delivered after it. When this is cancelled, what was not delivered can be received.
 
         Raises:
             Detached: The connection is over; every frame before that was given.
@@ -135,7 +139,13 @@ class Sideband:
         connection.take = take
         try:
             while True:
-                take(await connection.next_frame())
+                frame = await connection.next_frame()
+                if connection.fault is not None:
+                    raise connection.fault
+                take(frame)
+                if _clock.mono() >= connection.slice_end:
+                    await asyncio.sleep(0)
+                    connection.slice_end = _clock.mono() + SLICE
         except ConnectionClosed as exc:
             if connection.fault is not None:
                 raise connection.fault from None
@@ -267,9 +277,11 @@ class _Connection(ClientConnection):
     """
 
     take: Callable[[bytes], object] | None = None
-    """Who gets the frames; while nobody does, and until those are gone, the library queues them."""
+    """Who gets the frames. While nobody does, or not in this turn, the library queues them, and what follows them."""
     fault: Exception | None = None
     """What `take` raised."""
+    slice_end: float = 0.0
+    """When frames that were read have to wait for their next turn."""
     silent: float = 0.0
     """Once it is over: how long a ping went unanswered and nothing else came, since the last sign of life."""
 
@@ -286,7 +298,7 @@ class _Connection(ClientConnection):
     def process_event(self, event: Event) -> None:
         if not isinstance(event, Frame) or event.opcode not in _BEGINNINGS:
             super().process_event(event)
-        elif self.take is None or self._queued or not event.fin:
+        elif self.take is None or self._queued or not event.fin or (_clock.mono() >= self.slice_end and not self.fault):
             # a message in pieces goes through the library, and what follows it waits for its turn
             self._queued += 1
             super().process_event(event)
@@ -299,6 +311,8 @@ class _Connection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
+        if not self._queued:
+            self.slice_end = _clock.mono() + SLICE
         super().data_received(data)
         if self.close_deadline is not None and not self._is_doomed:
             self._is_doomed = True
