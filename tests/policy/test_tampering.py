@@ -257,3 +257,80 @@ def test_a_session_that_took_an_update_shows_it(session: Json, update: Json) -> 
     tampering = Tampering(session)
     tampering.sent({"type": "session.update", "event_id": "rto_1_1", "session": update})
     assert hear(tampering, {"type": "session.updated", "session": merged(session, update)}) == ()
+
+
+# --- answers that are lost ----------------------------------------------------------------------
+
+
+def test_a_late_answer_with_more_in_it_than_ours_is_tampering_all_the_same() -> None:
+    tampering = Tampering(MINTED)
+    tampering.sent({"type": "session.update", "event_id": "rto_1_2", "session": {"instructions": "Be brief."}})
+    tampering.lost()
+    assert updated(tampering, instructions="Be brief.", tools=[]) == ("tools",)
+    assert tampering.expected["instructions"] == "Be brief."
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_the_next_session_tells_what_became_of_an_update_whose_answer_was_lost(is_shown: bool) -> None:
+    tampering = Tampering(MINTED)
+    told = "Be brief." if is_shown else "Be kind."
+    tampering.sent({"type": "session.update", "event_id": "rto_1_2", "session": {"instructions": "Be brief."}}, 1.0)
+    event = {"type": "session.updated", "session": TOLD | {"instructions": told, "tracing": "auto"}}
+    frame = msgspec.json.encode(event)
+    assert tampering.heard(read(frame)[0], frame, age=11.0) == ()
+    assert tampering.intended["instructions"] == told
+    other = "Be kind." if is_shown else "Be brief."
+    assert updated(tampering, instructions=other) == ("instructions",)
+
+
+def test_an_update_whose_answer_was_lost_does_not_hide_a_change_that_is_told_twice() -> None:
+    tampering = Tampering(MINTED)
+    tampering.sent({"type": "session.update", "event_id": "rto_1_2", "session": {"output_modalities": ["text"]}})
+    tampering.lost()
+    rude = {"instructions": "Be rude.", "output_modalities": ["audio", "text"]}
+    assert updated(tampering, **rude) == ("instructions", "output_modalities")
+    assert updated(tampering, **rude) == ("instructions", "output_modalities")
+
+
+_LEAVES = st.sampled_from(["instructions", "tool_choice", "prompt"])
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("update"), st.dictionaries(_LEAVES, st.sampled_from(["a", "b", "c"]), min_size=1)),
+        st.tuples(st.just("told"), st.dictionaries(_LEAVES, st.sampled_from(["a", "b", "c"]))),
+        st.tuples(st.just("lost"), st.just({})),
+        st.tuples(st.just("evil"), _LEAVES.map(lambda leaf: {leaf: ""})),
+    ),
+    max_size=12,
+)
+
+
+@given(_STEPS)
+def test_whatever_answers_are_lost_an_overwritten_leaf_is_reported(steps: list[tuple[str, dict[str, str]]]) -> None:
+    minted = {"instructions": "a", "tool_choice": "a", "prompt": "a"}
+    tampering, session = Tampering(minted), dict(minted)
+    for number, (what, values) in enumerate(steps):
+        if what == "update":
+            session |= values
+            tampering.sent({"type": "session.update", "event_id": f"rto_1_{number}", "session": values})
+        elif what == "lost":
+            tampering.lost()
+        elif what == "told":
+            hear(tampering, {"type": "session.updated", "session": session | values})
+        else:
+            # nobody of us ever asked for this value
+            [leaf] = values
+            told = {"type": "session.updated", "session": session | {leaf: f"evil {number}"}}
+            assert leaf in hear(tampering, told)
+
+
+@given(st.lists(st.tuples(st.dictionaries(_LEAVES, st.sampled_from(["a", "b", "c"]), min_size=1), st.booleans())))
+def test_whatever_answers_are_lost_our_own_updates_are_never_reported(steps: list[tuple[dict[str, str], bool]]) -> None:
+    tampering, session = Tampering({"instructions": "a", "tool_choice": "a"}), {"instructions": "a", "tool_choice": "a"}
+    for number, (update, is_lost) in enumerate(steps):
+        session |= update
+        tampering.sent({"type": "session.update", "event_id": f"rto_1_{number}", "session": update})
+        if is_lost:
+            tampering.lost()
+        else:
+            assert hear(tampering, {"type": "session.updated", "session": session}) == ()
+            assert hear(tampering, {"type": "session.updated", "session": {**session, "tracing": "auto"}}) == ()

@@ -71,7 +71,7 @@ Tell = Callable[[Told], list[Effect]]
 class Follows(Protocol):
     """Follow what is sent, and what comes of it."""
 
-    def issued(self, event: Json, author: Author) -> None:
+    def issued(self, event: Json, author: Author, mono: float) -> None:
         """Take note of a client event that is sent now, with its ids."""
 
     def answered(self, event: Json, author: Author, told: Told) -> None:
@@ -122,7 +122,7 @@ class Commands:
             kept = body if self._audio_key is None else strip_audio(body, None, self._audio_key)[0]
         self._outstanding[event_id] = _Outstanding(row, author, event, mono + PATIENCE, tell)
         if self.follower is not None:
-            self.follower.issued(event, author)
+            self.follower.issued(event, author, mono)
         record = self._ledger.command(row, kept, at, mono)
         effects += [record, row, Send(event_id, body.decode(), row, author.decision)]
         return effects + tell(Told("sent", at, mono, event_id))

@@ -107,7 +107,7 @@ class Enforcement:
         watch, age = self._watch, self._ledger.offset_us(mono) / 1e6
         keys: tuple[str, ...] = ()
         if event.type in tampering.WATCHED:
-            keys = watch.tampering.heard(event, frame, self._tooling.owns)
+            keys = watch.tampering.heard(event, frame, self._tooling.owns, age=age)
         effects: list[Effect] = []
         if keys and not watch.is_tampered:
             watch.is_tampered = True
@@ -157,6 +157,7 @@ class Enforcement:
     def detached(self) -> None:
         """Take note that frames are missed from now on."""
         self._cancellations.detached()
+        self._watch.tampering.lost()
 
     def ended(self, words: str) -> list[Effect]:
         """Give up what nobody needs any more."""
@@ -164,9 +165,9 @@ class Enforcement:
         self.is_needed = False
         return self._tooling.close(words)
 
-    def issued(self, event: Json, author: Author) -> None:
+    def issued(self, event: Json, author: Author, mono: float) -> None:
         """Take note of a client event that is sent."""
-        self._watch.tampering.sent(event)
+        self._watch.tampering.sent(event, self._ledger.offset_us(mono) / 1e6)
         self._watch.causes.issued(event, author)
         if author.conceals:
             item_id = mapping(event.get("item")).get("id")

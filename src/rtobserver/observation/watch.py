@@ -75,17 +75,17 @@ class Watch:
     ) -> None:
         """Take in a stored entry, in order; `policy` is who had a command sent."""
         if kind == EVENT:
-            self.tampering.heard(event, payload)
+            self.tampering.heard(event, payload, age=offset_us / 1e6)
             if self.engine is not None and self.engine.owes():
                 self.engine.recall(event, payload, age=offset_us / 1e6)
         elif kind == COMMAND:
-            self._recall_command(type_, fields(payload), policy)
+            self._recall_command(type_, fields(payload), offset_us / 1e6, policy)
 
-    def _recall_command(self, type_: str | None, command: dict[str, Json], policy: str | None) -> None:
+    def _recall_command(self, type_: str | None, command: dict[str, Json], age: float, policy: str | None) -> None:
         if type_ == "session.update" and "session" not in command:
             # it was sent in a pause, so that nobody can know what is expected since
             self.tampering.forget()
-        self.tampering.sent(command)
+        self.tampering.sent(command, age)
         if policy is not None:
             self.causes.recall(command, policy)
             item = command.get("item")
@@ -93,11 +93,20 @@ class Watch:
                 self.answered[str(item.get("call_id"))] = policy
 
     def recall_decisions(self, rows: Iterable[DecisionRow]) -> None:
-        """Take in what was decided in earlier epochs."""
+        """Take in what was decided in earlier epochs, after all entries."""
+        self.tampering.lost()
         past = []
         for row in rows:
             age = max(0, row.received_at - self.subject.started_at) / 1e6
-            past.append(Past(policy=row.policy, age=age, is_fault=row.outcome == "fault"))
+            past.append(
+                Past(
+                    policy=row.policy,
+                    age=age,
+                    is_fault=row.outcome == "fault",
+                    acted=row.acted,
+                    actions=len(row.actions),
+                )
+            )
             if row.outcome is None:
                 self.unsettled.append(row)
             if row.acted and "restore_session" in row.actions:

@@ -168,7 +168,7 @@ class Replay:
         if not self.is_blind:
             self.causes = self._traces.of(event, frame, self.age)
         if event.type in WATCHED:
-            self.keys = self.tampering.heard(event, frame, self._owned.__contains__)
+            self.keys = self.tampering.heard(event, frame, self._owned.__contains__, age=self.age)
             self._look_at_output(frame)
         verdicts = self.engine.heard(event, frame, at=line.at, age=self.age, causes=self.causes)
         if self.keys:
@@ -187,7 +187,7 @@ class Replay:
             if type_ == "session.update" and "session" not in command:
                 # it was sent in a pause: what should be is not known any more
                 self.tampering.forget()
-            self.tampering.sent(command)
+            self.tampering.sent(command, self.age)
 
     def _tag(self, command: Mapping[str, Json]) -> None:
         removed, added = command.get("remove"), command.get("add")
@@ -200,6 +200,7 @@ class Replay:
         self.gap_count += reason != "before_attach"
         if reason in _LOSING:
             self._traces.lost()
+            self.tampering.lost()
 
     def _look_at_output(self, frame: bytes) -> None:
         item = mapping(fields(frame).get("item"))

@@ -2,14 +2,18 @@
 
 The expected session is what was minted, with our own acknowledged updates laid over it. Only the leaves
 that are set in it are compared, so that what upstream adds by itself never counts. An acknowledgement
-names no cause: a `session.updated` is the answer to the oldest of our updates that it shows whole, and is
-then nobody else's doing. What live calls see and what a replay reads is judged here alike.
+names no cause: a `session.updated` is the answer to the oldest of our updates that it shows whole, and
+what it shows otherwise than expected besides is somebody else's doing. An update whose answer was lost is
+expected or not by what the next session shows. What live calls see and what a replay reads is judged alike.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
+
+import msgspec
 
 from rtobserver.policy.rules import Json
 from rtobserver.realtime.events import Event, fields
@@ -19,7 +23,9 @@ from rtobserver.realtime.values import identifier, mapping, objects
 ITEMS, OUTPUTS = "items", "outputs"
 """Keys of a tampering that is not about the session."""
 MAX_PENDING = 32
-"""Updates of ours that are waited for; beyond it the oldest counts as lost."""
+"""Updates of ours that are open; beyond it the oldest is forgotten."""
+PATIENCE = 10.0
+"""Seconds after which an update's answer is no longer waited for."""
 MAX_ITEMS = 5_000
 """Items that are remembered as ours or the model's."""
 
@@ -42,6 +48,13 @@ _WHOLE = {"turn_detection": "type", "transcription": "model", "noise_reduction":
 _DETECTION = ("audio", "input", "turn_detection")
 
 
+class _Update(msgspec.Struct):
+    session: dict[str, Json]
+    due: float
+    is_lost: bool = False
+    """Whether its answer is no longer waited for."""
+
+
 class Tampering:
     """Follow one call's session and the items that are ours."""
 
@@ -52,7 +65,7 @@ class Tampering:
         """The session as it should be."""
         self._seen: dict[str, Json] = {}
         """The session as upstream told it last."""
-        self._pending: dict[str, dict[str, Json]] = {}
+        self._pending: dict[str, _Update] = {}
         self._own: dict[str, None] = {}
         self._made: dict[str, None] = {}
         self._last: list[tuple[str, Json]] = []
@@ -62,18 +75,27 @@ class Tampering:
         """Give the session as it should be once everything that was sent is acknowledged."""
         session = self.expected
         for update in self._pending.values():
-            session = merged(session, update)
+            session = merged(session, update.session)
         return session
 
-    def sent(self, event: Mapping[str, Json]) -> None:
-        """Take note of a client event of ours, with its `event_id`."""
+    def sent(self, event: Mapping[str, Json], age: float = 0.0) -> None:
+        """Take note of a client event of ours, with its `event_id`; `age` is the call's."""
         event_id = event.get("event_id")
         if event.get("type") == "session.update" and isinstance(event_id, str):
-            self._pending[event_id] = mapping(event.get("session"))
+            self._pending[event_id] = _Update(mapping(event.get("session")), age + PATIENCE)
             if len(self._pending) > MAX_PENDING:
                 del self._pending[next(iter(self._pending))]
         elif event.get("type") == "conversation.item.create":
             _keep(self._own, identifier(mapping(event.get("item")).get("id")))
+
+    def lost(self) -> None:
+        """Take note that what was not answered yet will not be: the sideband is gone."""
+        for update in self._pending.values():
+            update.is_lost = True
+
+    def awaits(self, event_id: str) -> bool:
+        """Say whether the answer to an update of ours is waited for."""
+        return event_id in self._pending and not self._pending[event_id].is_lost
 
     def forget(self) -> None:
         """Compare nothing any more, since what should be is not known."""
@@ -83,11 +105,15 @@ class Tampering:
         """Say whether we made an item."""
         return item_id in self._own
 
-    def heard(self, event: Event, frame: bytes, owns: Callable[[str], bool] = lambda _: False) -> tuple[str, ...]:
+    def heard(
+        self, event: Event, frame: bytes, owns: Callable[[str], bool] = lambda _: False, *, age: float = 0.0
+    ) -> tuple[str, ...]:
         """Take in an event of one of the types `WATCHED`; name what it tampers with.
 
-        `owns` tells for which function calls the output is ours to give.
+        `owns` tells for which function calls the output is ours to give; `age` is the call's.
         """
+        for update in self._pending.values():
+            update.is_lost = update.is_lost or update.due <= age
         match canonical(event.type or ""):
             case "session.updated":
                 return self._updated(mapping(fields(frame).get("session")))
@@ -140,11 +166,8 @@ class Tampering:
         if not told:
             return ()
         self._seen = told
-        for event_id, update in self._pending.items():
-            if reflects(update, told):
-                del self._pending[event_id]
-                self.expected, self._last = merged(self.expected, update), []
-                return ()
+        is_awaited = any(not update.is_lost for update in self._pending.values())
+        self._settle(told)
         intended = self.intended
         wrong = [
             path
@@ -153,16 +176,42 @@ class Tampering:
             if intended is self.expected or not _agrees(_lookup(intended, path), _lookup(told, path), path[-1])
         ]
         found = [(".".join(path), _lookup(told, path)) for path in wrong]
-        is_known = bool(self._pending) and found == self._last
+        is_known = is_awaited and found == self._last
         self._last = found
         # a second update of the same page, told before our restoring of the first is answered, is nothing new
         return () if is_known else _keys(wrong)
+
+    def _settle(self, told: dict[str, Json]) -> None:
+        """Close the updates of ours of which a session tells what became."""
+        sent = list(self._pending.items())
+        shown = [event_id for event_id, update in sent if reflects(update.session, told)]
+        answered = next((event_id for event_id in shown if self.awaits(event_id)), None)
+        for number, (event_id, update) in enumerate(sent):
+            # upstream takes them in order: what a later one wrote over is shown by that one
+            later = [each.session for id_, each in sent[number + 1 :] if id_ in shown]
+            whole = reduce(merged, later, update.session)
+            if event_id == answered or (update.is_lost and reflects(whole, told)):
+                self.expected = merged(self.expected, update.session)
+            elif not update.is_lost or not (later or self._is_without(update, told)):
+                continue
+            del self._pending[event_id]
+
+    def _is_without(self, update: _Update, told: dict[str, Json]) -> bool:
+        """Say whether a session shows what was expected before an update, wherever it does not show the update."""
+        return all(
+            _agrees(_lookup(self.expected, path), _lookup(told, path), path[-1])
+            for path in differences(update.session, told)
+            if _has(self.expected, path)
+        )
 
     def _added(self, item: dict[str, Json], owns: Callable[[str], bool]) -> tuple[str, ...]:
         item_id = identifier(item.get("id"))
         if item_id is None or item_id in self._own or item_id in self._made:
             return ()
         match item.get("type"):
+            case "function_call":
+                # likewise
+                return (ITEMS,) if item.get("status") != "in_progress" or item.get("arguments") else ()
             case "function_call_output":
                 call_id = item.get("call_id")
                 return (OUTPUTS,) if isinstance(call_id, str) and owns(call_id) else ()
