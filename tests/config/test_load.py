@@ -111,6 +111,8 @@ def test_the_help_names_what_was_probably_meant(refuses: Refuses) -> None:
     assert mistake == Mistake("public.hots", "is not a setting", "did you mean host?")
     (mistake,) = refuses("public.token_mode = 'seald'\n")
     assert mistake.help == 'did you mean "sealed"?'
+    (mistake,) = refuses("xyzzy = 1\n")
+    assert {"include", "lists", "policy", "upstream", "webhook"} <= set(mistake.help.replace(",", "").split())
     (mistake,) = refuses("public.include = []\n")
     assert "at the top of the file" in mistake.help
 

@@ -179,11 +179,12 @@ class Reader:
 
     def _refuse_unknown(self, known: Iterable[Key], table: Mapping[str, Any], path: str) -> None:
         spellings = [spelling for key in known for spelling in key.spellings]
+        here = spellings if path else ["include", *spellings, *WORDS]
         for name in table:
             if name in spellings:
                 continue
-            near = difflib.get_close_matches(name, [*spellings, "include", *(() if path else WORDS)], n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(spellings)}"
+            near = difflib.get_close_matches(name, [*here, "include"], n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(here)}"
             if near == ["include"]:
                 remedy = "did you mean include? It stands at the top of the file, before the first section"
             self._add(Mistake(join(path, name), "is not a setting", remedy))
