@@ -254,6 +254,7 @@ async def test_an_interrupted_replay_leaves_cleanly(tmp_path: Path) -> None:
     [
         (("replay", "--since", "soon"), "'soon' is not a time such as 2026-01-31T08:00:00Z"),
         (("replay", "--limit", "0"), "--limit"),
+        (("replay", "--profile", "defualt"), "there is no profile 'defualt' and no call of one; did you mean default?"),
         (("replay", "--against", "nowhere.toml"), "nowhere.toml"),
         (("explain", "--call", "rtc_000", "--entry", "12"), "'12' is no position such as 1:57"),
     ],
@@ -263,6 +264,19 @@ async def test_wrong_usage_is_said(tmp_path: Path, words: tuple[str, ...], says:
     code, out, err = await run("policies", *words, "--config", config)
     assert (code, out) == (2, "")
     assert says in err
+
+
+async def test_a_profile_that_is_gone_can_be_replayed_as_long_as_there_are_calls_of_it(tmp_path: Path) -> None:
+    config = await recorded(tmp_path, 1)
+    config.write_text(config.read_text().replace('name = "default"', 'name = "other"'))
+    for profile in ("default", "other"):
+        words = ("--profile", profile, "--since", "2026-01-01")
+        code, out, err = await run("policies", "replay", "--config", config, *words)
+        assert code == 0, err
+        assert out.splitlines()[-1].startswith("1 call," if profile == "default" else "0 calls,")
+    code, out, err = await run("policies", "replay", "--config", config, "--profile", "defaults")
+    assert (code, out) == (2, "")
+    assert "did you mean default?" in err
 
 
 async def test_without_a_store_it_says_what_makes_one(tmp_path: Path) -> None:
@@ -291,6 +305,15 @@ async def test_a_check_lists_the_policies_for_people_and_for_programs(tmp_path: 
         ("money", "enforce", None),
         ("thanks", "observe", "call.turn_count >= 1"),
     ]
+
+
+async def test_a_check_warns_of_a_limit_of_cost_without_a_price(tmp_path: Path) -> None:
+    config = write(tmp_path, '[[policy]]\nid = "cap"\nusage = { cost_usd = 1 }\ndo = [{ tag = "a" }]\n')
+    assert (await run("policies", "check", "--config", config))[2] == ""
+    config.write_text(config.read_text().replace('"gpt-realtime"', '"our-deployment"'))
+    code, _, err = await run("policies", "check", "--config", config)
+    assert code == 0
+    assert 'warning: cap: "our-deployment" of profile default has no price' in err
 
 
 async def test_a_check_names_every_mistake(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
+from datetime import date
+
 import pytest
 
 from rtobserver.policy.lint import review
+from rtobserver.realtime.cost import Prices
 from tests.policy.written import compiled, loaded, policy
 
 TWO = policy(id_="first", trigger='phrase = { speaker = "user", any = ["refund"] }')
@@ -20,6 +23,27 @@ TWO = policy(id_="first", trigger='phrase = { speaker = "user", any = ["refund"]
         (
             policy(trigger='absent = { on = "session.made", within = "1m" }'),
             ["p: no event that is known here is of type session.made"],
+        ),
+        (
+            policy(trigger='on = ["session.created", "session.updated"]'),
+            ["p: session.created never comes to the sideband of a call over WebRTC"],
+        ),
+        (
+            policy(trigger='absent = { on = "session.c*", within = "1m" }'),
+            ["p: session.created never comes to the sideband of a call over WebRTC"],
+        ),
+        (policy(trigger='on = "session.*"'), []),
+        (
+            policy("when = 'has(call.trun_count) || has(event.response.statuss)'", trigger='on = "response.done"'),
+            [
+                "p: its condition names call.trun_count, and no call has it",
+                "p: its condition names event.response.statuss, and no event of type response.done has it",
+            ],
+        ),
+        (policy("when = 'has(call.user) && has(event.response.id)'", trigger='on = "response.done"'), []),
+        (
+            policy("when = 'event.response.status == 1'", trigger='on = "response.done"'),
+            ["p: its condition compares event.response.status, which is a text, with a number"],
         ),
         (
             policy(trigger='phrase = { speaker = "user", any = ["money back", "Money, back!"] }'),
@@ -86,3 +110,18 @@ def test_with_the_profiles_it_is_known_what_is_heard_and_for_how_long() -> None:
         "first: nothing transcribes what the user says in profile default, support",
         "late: max_duration ends the calls of profile default before",
     ]
+
+
+def test_with_prices_it_is_known_where_a_limit_of_cost_never_matches() -> None:
+    both = loaded(policy(trigger="usage = { cost_usd = 1 }") + policy(id_="q", trigger="usage = { total_tokens = 9 }"))
+    prices = Prices.parse('[[model]]\nname = "m"\nfrom = 2026-02-01\ntext = { in = 4 }\n')
+    assert review(both.policies, both.config, prices, date(2026, 2, 1)) == []
+    assert [str(each).splitlines()[0] for each in review(both.policies, both.config, prices, date(2026, 1, 1))] == [
+        f'p: "m" of profile {profile} has no price, so what its calls cost is not known'
+        for profile in ("default", "support")
+    ]
+    heard = 'session.audio.input.transcription.model = "deaf"'
+    text = f'[[profile]]\nname = "heard"\nsession.model = "m"\n{heard}\n'
+    one = loaded(policy('profiles = ["heard"]', trigger="usage = { cost_usd = 1 }") + text)
+    (found,) = review(one.policies, one.config, prices, date(2026, 2, 1))
+    assert str(found).startswith('p: "deaf" of profile heard has no price')

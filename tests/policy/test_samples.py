@@ -9,6 +9,7 @@ from rtobserver.realtime.call import CallState
 from rtobserver.realtime.events import read
 from rtobserver.realtime.names import BETA_NAMES
 from tests.fidelity.recorded import all_received
+from tests.policy.play import Play, policy
 
 
 @pytest.mark.parametrize("provider", ["openai", "azure"])
@@ -67,3 +68,27 @@ def test_what_can_be_at_a_trigger_is_what_its_types_have() -> None:
     assert samples.of(rules.After(seconds=1.0)) == ()
     assert samples.of(rules.On(types=("future.event",))) == ()
     assert len(samples.of(rules.Turns(at_least=1))) == len(list(samples.every()))
+
+
+PLACE = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+CALLED = {"type": "response.function_call_arguments.done", "call_id": "call_1", "name": "f", "arguments": "{}", **PLACE}
+SAID = {"type": "response.output_audio_transcript.delta", "delta": "refund", **PLACE}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "event", "fills"),
+    [
+        (rules.On(types=("response.*",)), CALLED, {"item_id", "response_id"}),
+        (rules.Phrase(speaker="assistant", phrases=("refund",)), SAID, {"text", "item_id", "response_id"}),
+        (rules.Regex(speaker="assistant", pattern="refund"), SAID, {"text", "item_id", "response_id"}),
+        (rules.Tool(name="*", arguments={}), CALLED, {"item_id", "response_id", "name", "arguments"}),
+        (rules.UnansweredTool(seconds=1.0), CALLED, {"item_id", "response_id", "name", "arguments"}),
+    ],
+)
+def test_what_a_match_can_hold_is_what_the_engine_fills_in(
+    trigger: rules.Trigger, event: dict[str, Any], fills: set[str]
+) -> None:
+    play = Play(policy(trigger))
+    verdicts = play.hear(event) or play.wait(5.0)
+    filled = {name for name in samples.MATCH if getattr(verdicts[0].match, name)}
+    assert filled == fills == set(samples.match_of(trigger))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rtobserver import settings
+from rtobserver.policy import rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided
 from rtobserver.policy.recordings import Recorded
@@ -22,6 +23,7 @@ from rtobserver.realtime.call import CallState
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.entries import EVENT, JSON
 from tests.conversations.played import Talk
+from tests.fidelity.recorded import received
 from tests.realtime.script import START_US, usage
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +46,8 @@ instructions = "Be kind."
 id = "alerts"
 url = "https://ops.example.com/hook"
 """
-SESSION = {"type": "realtime", "model": "gpt-realtime", "instructions": "Be kind."}
+WHISPER = {"input": {"transcription": {"model": "whisper-1"}}}
+SESSION = {"type": "realtime", "model": "gpt-realtime", "instructions": "Be kind.", "audio": WHISPER}
 PRICES = Prices.parse(
     """
     [[model]]
@@ -110,6 +113,20 @@ def lasts(seconds: int, *, talks_every: int = 0) -> Play:
     return play
 
 
+def gets(recording: str) -> Play:
+    """What a sideband really got, an event each 200 ms."""
+
+    def play(talk: Talk) -> None:
+        for number, event in enumerate(received(recording)):
+            talk.at(number * 200).send(event["type"], **_rest(event))
+
+    return play
+
+
+def _rest(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in ("type", "event_id")}
+
+
 def session(type_: str, **fields: Any) -> Play:
     def play(talk: Talk) -> None:
         told = {"instructions": "Be kind."} | fields
@@ -128,20 +145,17 @@ def late_notice(at: int) -> Play:
     return play
 
 
-WHISPER = {"input": {"transcription": {"model": "whisper-1"}}}
 CASES: list[tuple[str, Play, list[str], Play]] = [
     ("max-duration", lasts(1501), ["hang_up"], lasts(1499)),
     ("cost-cap", spends(25_000), ["tag", "hang_up"], spends(20_000)),
-    (
-        "ensure-transcription",
-        session("session.created", audio={"input": {"transcription": None}}),
-        ["update_session"],
-        session("session.created", audio=WHISPER),
+    *(
+        ("ensure-transcription", gets(name), ["update_session"], ends("completed"))
+        for name in ("openai_sideband_audio_turn", "azure_sideband_text_turn")
     ),
     (
-        "ensure-transcription",
-        session("session.updated", audio={"input": {}}),
-        ["update_session"],
+        "keep-transcription",
+        session("session.updated", audio={"input": {"transcription": None}}),
+        ["restore_session", "tag"],
         session("session.updated", audio=WHISPER),
     ),
     (
@@ -206,6 +220,13 @@ def test_a_starter_policy_acts_on_what_it_is_for_and_on_nothing_else(
     assert [list(each.actions) for each in found][:1] == [actions]
     assert all(each.fault is None for each in found)
     assert decide(policy, other) == []
+
+
+def test_no_starter_policy_waits_for_what_a_call_over_webrtc_does_not_get(tmp_path: Path) -> None:
+    for name in ("openai_sideband_audio_turn", "azure_sideband_text_turn"):
+        assert "session.created" not in {event["type"] for event in received(name)}
+    for policy in starters(tmp_path).values():
+        assert not isinstance(policy.trigger, rules.On) or "session.created" not in policy.trigger.types
 
 
 def test_every_starter_policy_is_tried_here_and_only_observes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from rtobserver.config.sections import Config, Profile
@@ -17,7 +18,8 @@ from rtobserver.policy.cel import ConditionError, ConditionFault, compile_condit
 from rtobserver.policy.phrases import words
 from rtobserver.policy.rules import ACTION_NAMES, TRIGGER_NAMES, Policy, PolicySet
 from rtobserver.policy.written_actions import CLIENT_EVENTS
-from rtobserver.policy.written_paths import is_constant
+from rtobserver.policy.written_paths import asked, is_constant, unequal, unknown
+from rtobserver.realtime.cost import Prices
 
 _LONGEST_CALL = 3600.0
 """Seconds after which upstream ends every call."""
@@ -36,8 +38,13 @@ class Remark:
         return f"{self.policy}: {self.problem}" + (f"\n    {self.help}" if self.help else "")
 
 
-def review(policies: PolicySet, config: Config | None = None) -> list[Remark]:
-    """Give what is worth a second look, in file order; with a configuration also what its profiles do not bring."""
+def review(
+    policies: PolicySet, config: Config | None = None, prices: Prices | None = None, day: date = date.max
+) -> list[Remark]:
+    """Give what is worth a second look, in file order.
+
+    With a configuration also what its profiles do not bring, and with prices what has none on that day.
+    """
     found: list[Remark] = []
     for index, policy in enumerate(policies.policies):
         before = policies.policies[:index]
@@ -49,6 +56,7 @@ def review(policies: PolicySet, config: Config | None = None) -> list[Remark]:
             *_condition(policy),
             *_actions(policy, before, policies.policies),
             *(() if config is None else _profiles(policy, config)),
+            *(() if config is None or prices is None else _unpriced(policy, config, prices, day)),
         ):
             found.append(Remark(policy.id, problem, remedy))
     return found
@@ -70,7 +78,10 @@ def _types(policy: Policy) -> _Found:
     what = _what(policy)
     for type_ in what.types if isinstance(what, rules.On) else ():
         known = samples.events()
-        if any(globs.matches(type_, each) for each in known):
+        if found := [each for each in known if globs.matches(type_, each)]:
+            if found == ["session.created"]:
+                problem = "session.created never comes to the sideband of a call over WebRTC"
+                yield problem, 'for the beginning of a call write after = "1s"'
             continue
         if type_ in CLIENT_EVENTS:
             answers = [each for each in known if each.startswith(type_)]
@@ -127,7 +138,15 @@ def _reach(policy: Policy) -> _Found:
 
 
 def _condition(policy: Policy) -> _Found:
-    if policy.when is None or not is_constant(policy.when):
+    if policy.when is None:
+        return
+    for steps in dict.fromkeys(asked(policy.when)):
+        if wrong := unknown(policy.trigger, steps):
+            yield f"its condition {wrong[0]}", wrong[1]
+    for root, (problem, remedy) in dict.fromkeys(unequal(policy.when, policy.trigger)):
+        if root == "event":
+            yield f"its condition {problem}", remedy
+    if not is_constant(policy.when):
         return
     try:
         is_true = compile_condition(policy.when).matches({})
@@ -175,6 +194,21 @@ def _profiles(policy: Policy, config: Config) -> _Found:
         over = [profile.name for profile in _of(policy, config) if 0 < profile.max_duration <= policy.trigger.seconds]
         if over:
             yield f"max_duration ends the calls of profile {', '.join(over)} before", "write a longer max_duration"
+
+
+def _unpriced(policy: Policy, config: Config, prices: Prices, day: date) -> _Found:
+    if not isinstance(policy.trigger, rules.Usage) or policy.trigger.meter != "cost_usd":
+        return
+    for profile in _of(policy, config):
+        transcription: Any = profile.session
+        for step in _TRANSCRIPTION:
+            transcription = transcription.get(step) if isinstance(transcription, Mapping) else None
+        models = [profile.session.get("model")]
+        models += [transcription.get("model")] if isinstance(transcription, Mapping) else []
+        for model in models:
+            if isinstance(model, str) and not prices.knows(model, day):
+                problem = f"{quoted(model)} of profile {profile.name} has no price, so what its calls cost is not known"
+                yield problem, "set pricing.aliases or pricing.file; until then it never matches there"
 
 
 _TRANSCRIPTION = ("audio", "input", "transcription")

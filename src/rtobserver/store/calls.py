@@ -123,6 +123,18 @@ async def page(
     return found, Before(found[-1].started_at, found[-1].key) if more else None
 
 
+async def profiles(database: Database) -> list[str]:
+    """Read which profiles there are calls of.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        rows = await connection.execute(sa.select(_call.c.profile).distinct().order_by(_call.c.profile))
+    return [str(row.profile) for row in rows]
+
+
 def page_statement(wanted: Filter, before: Before | None, limit: int) -> sa.Select[Any]:
     """Write the statement of a page."""
     statement = sa.select(*COLUMNS).where(*_conditions(wanted))

@@ -6,12 +6,14 @@ Tables are for people: with `--json` each row is one line of JSON (docs/policies
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +62,13 @@ def policies() -> None:
 @_as_json
 def check(config_path: Path, as_json: bool) -> None:
     """Check the policies, dry-run them over a sample of each event, and list them."""
+    from rtobserver.daemon import prices_for
     from rtobserver.policy import wording
     from rtobserver.policy.lint import review
 
     settings = _settings(config_path)
-    for warning in review(settings.policies, settings.config):
+    today = datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC).date()
+    for warning in review(settings.policies, settings.config, prices_for(settings.config), today):
         click.echo(f"warning: {warning}", err=True)
     rows = [
         {
@@ -244,6 +248,8 @@ def replay(
     old = None if against is None else _settings(against)
     path = _store(settings)
     began = _moment(since)
+    if profile is not None and settings.config.profile(profile) is None:
+        _check_profile(profile, [each.name for each in settings.config.profiles], path)
     rehearsal = Rehearsal(Side(settings), None if old is None else Side(old))
     show = _print_replayed_line if as_json else _print_replayed
     watch = time.monotonic()
@@ -381,6 +387,24 @@ def _store(settings: Settings) -> Path:
     if not path.exists():
         raise ConfigError([Mistake("store.url", f"there is no {path}", "`rtobserver serve` or `migrate` makes it")])
     return path
+
+
+def _check_profile(name: str, configured: list[str], path: Path) -> None:
+    """Refuse a profile that is not configured and of which there is no call either."""
+    known = [*configured, *run(_recorded_profiles(path))]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"there is {', '.join(dict.fromkeys(known))}"
+        raise click.BadParameter(f"there is no profile {name!r} and no call of one; {meant}", param_hint="--profile")
+
+
+async def _recorded_profiles(path: Path) -> list[str]:
+    from rtobserver.store import calls, schema
+    from rtobserver.store.database import Database
+
+    await asyncio.to_thread(schema.check, path)
+    async with Database(path, clock=SystemClock()) as database:
+        return await calls.profiles(database)
 
 
 def _moment(text: str) -> int:
