@@ -85,6 +85,7 @@ class Play:
         now: float = 100.0,
     ) -> None:
         self.now, self.at = now, at
+        self._began = at, now
         self.setting, self.epoch, self.session = setting or plan(), epoch, session
         self.active = Active(PolicySet(policies=tuple(policies), hash="0123456789abcdef"))
         if watch is None:
@@ -107,7 +108,9 @@ class Play:
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.at += int(seconds * 1e6)
+        at, now = self._began
+        # both clocks go alike, however many small steps they make
+        self.at = at + round((self.now - now) * 1e6)
 
     def _do(self, effects: Sequence[Effect]) -> list[Effect]:
         self.all += effects
@@ -192,12 +195,13 @@ class Play:
         restored = again.finish([copy.copy(gap) for gap in stored.gaps.values()])
         last = stored.records[-1] if stored.records else None
         resumption = Resumption(
-            watermark=max(START, last.at if last is not None else 0),
+            watermark=max(START, restored.heard_at or 0),
             last_position=f"{last.epoch}:{last.seq}" if last is not None else None,
             was_live=stored.columns.get("status") == "live",
             entry_count=restored.entry_count,
             counts=restored.counts,
             gaps=restored.gaps,
+            tags=tuple(stored.columns.get("tags", ())),  # type: ignore[arg-type]
             pause=restored.pause,
             asked=restored.asked,
         )
@@ -207,7 +211,7 @@ class Play:
             resumption=resumption,
             session=self.session,
             watch=watch,
-            at=self.at + int(seconds * 1e6),
+            at=self.at + round(seconds * 1e6),
             now=self.now + seconds,
         )
         play.active = active

@@ -191,7 +191,8 @@ class Machine:
         due = mono + backoff.delay(self._attempts, jitter, retry_after=retry_after)
         self._attempts += 1
         # upstream's own wish may reach past the deadline; then one more attempt is made at that time
-        self.attach_due = due if retry_after else min(due, self._deadline)
+        is_last = not retry_after and self._deadline - due < self._plan.attach_timeout / 15
+        self.attach_due = self._deadline if is_last else due
         return effects
 
     def detached(
@@ -204,6 +205,7 @@ class Machine:
         if self.phase is not Phase.ATTACHED:
             return []
         self._expired = self._expired or "maximum duration" in reason
+        is_first = self._detached_at is None
         self._detached_at, self._detached_mono = at - int(silent * 1e6), mono
         self._was_silent = silent > 0
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
@@ -217,7 +219,8 @@ class Machine:
         self._deadline = mono + self._plan.attach_timeout
         self._attempts = 0 if mono - self._attached_mono >= SHORT_LIVED else self._attempts + 1
         # the first re-attach is made at once; a sideband that keeps dying is not hammered
-        self.attach_due = mono if self._attempts <= 1 else mono + backoff.delay(self._attempts - 2, 0.5)
+        at_once = is_first or not self._attempts
+        self.attach_due = mono if at_once else mono + backoff.delay(self._attempts - 1, 0.5)
         return effects
 
     @property

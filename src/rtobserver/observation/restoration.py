@@ -26,6 +26,8 @@ class Restored:
     """Stored events by type."""
     gaps: tuple[GapRow, ...] = ()
     pause: Pause = field(default_factory=Pause)
+    heard_at: int | None = None
+    """When the last stored event came. What was recorded later says nothing of what was heard until then."""
     asked: Counter[str] = field(default_factory=Counter)
     """How often each item was asked for."""
 
@@ -90,6 +92,7 @@ class Again:
                 policy = self._policies.get(entry.event_id or "")
                 watch.recall(COMMAND, entry.type, Event(), entry.payload, entry.offset_us, policy)
             return
+        restored.heard_at = entry.at
         name = entry.type or "(none)"
         restored.counts[name] = restored.counts.get(name, 0) + 1
         event, _ = read(entry.payload)

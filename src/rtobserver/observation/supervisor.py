@@ -338,7 +338,7 @@ class Supervisor:
         epoch = await self._writer.run(registration.next_epoch(call.ref))
         restored, watch = await self._restored(call, profile)
         resumption = Resumption(
-            watermark=max(call.started_at, call.last_at or 0, mark),
+            watermark=max(call.started_at, restored.heard_at or 0, mark),
             last_position=call.last_position,
             was_live=call.status == "live",
             given_up=call.status if call.status in ("unobserved", "lost") else None,
@@ -367,7 +367,7 @@ class Supervisor:
             log.exception("call_not_restored", call_id=call.ref.call_id)
             pause = Pause.unknown() if await self._may_be_paused(call.ref) else Pause()
             watch = self._watch(call, self._new_state(profile, call.model))
-            return Restored(watch.state, entry_count=call.entry_count, pause=pause), watch
+            return Restored(watch.state, entry_count=call.entry_count, pause=pause, heard_at=call.last_at), watch
 
     def _watch(self, call: Unfinished, state: CallState) -> Watch:
         subject = Subject(
