@@ -13,7 +13,7 @@ from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Place
 from rtobserver.policy.explanation import Explainer, Explanation, NoSuchEntry, canary_number
 from rtobserver.policy.recordings import Recorded
-from rtobserver.policy.replay import Replay
+from rtobserver.policy.replay import Replay, Watched
 from rtobserver.policy.rules import Limit, Policy, PolicySet
 from rtobserver.realtime.call import CallState
 from tests.conversations.played import Talk
@@ -201,3 +201,43 @@ def test_a_template_without_a_value_is_a_fault_of_its_action() -> None:
     [found] = explain([broken], TEN, 2).values()
     assert found.verdict.startswith("fault: ")
     assert "event.missing" in str(found.actions[0]["fault"])
+
+
+def test_values_are_those_before_what_is_done_about_the_entry() -> None:
+    once = policy("once", ON_A, rules.Tag(tag="seen"), when="!('seen' in call.tags)", mode="enforce")
+    later = policy("later", ON_A, rules.Tag(tag="x"), when="'seen' in call.tags", mode="enforce")
+    first = explain([once, later], TEN, 1)
+    assert first["once"].verdict == "acts"
+    assert term(first["once"], "when").holds is True
+    assert term(first["once"], "when").values == {"call.tags": []}
+    assert first["later"].verdict == "does nothing: when"
+    assert term(first["later"], "when").values == {"call.tags": []}, "all decide before anything is done"
+    second = explain([once, later], TEN, 2)
+    assert second["once"].verdict == "does nothing: when"
+    assert term(second["once"], "when").values == term(second["later"], "when").values == {"call.tags": ["seen"]}
+    assert second["later"].verdict == "acts"
+
+
+def test_a_timer_sees_the_call_as_it_was_when_the_timer_decided() -> None:
+    old = policy("old", rules.After(seconds=2.5), rules.Tag(tag="after {{ call.age_seconds }}"), mode="enforce")
+    known = Watched(moments={1: [2.500239]})
+    found = explain([old], TEN, 2, watched=known)["old"]
+    assert found.verdict == "acts"
+    assert found.actions[0]["tag"] == "after 2.500239"
+    assert term(found, "trigger").values["call.age_seconds"] == 2.500239
+    assert explain([old], TEN, 2)["old"].actions[0]["tag"] == "after 2.5"
+
+
+def test_a_function_call_shows_how_long_it_waited_when_that_was_decided() -> None:
+    def play(talk: Talk) -> None:
+        talk.creates("R1")
+        talk.at(1000).calls_tool("R1", "F1", None, "get_time", "call_1", "{}")
+        talk.at(3000).send("rate_limits.updated")
+
+    entries = lines(play)
+    slow = policy("slow", rules.UnansweredTool(seconds=0.3), when="event.type == 'x' || call.age_seconds > 1.2")
+    at = [entry.seq for entry in entries if entry.offset_us < 1_300_000][-1]
+    found = explain([slow], entries, at)["slow"]
+    assert found.verdict == "would act, but only observes"
+    assert "call_1 waits for 0.300 s" in term(found, "trigger").says
+    assert "event.type" not in term(found, "when").values, "a timer has no event"

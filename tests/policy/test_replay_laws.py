@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from rtobserver.observation.machine import Phase
 from rtobserver.policy import rules
+from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided, Place
 from rtobserver.policy.recordings import Recorded
-from rtobserver.policy.replay import Replay, decided
-from rtobserver.policy.rules import Limit, Policy
+from rtobserver.policy.replay import Replay, Watched, decided
+from rtobserver.policy.rules import Limit, Policy, PolicySet
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import DecisionRow, Record
-from tests.observation.play import SUBJECT, Play
+from tests.observation.play import START, SUBJECT, Play, Store
 
 SESSION = {"type": "realtime", "instructions": "Be kind.", "tools": []}
 REFUND = rules.Phrase(speaker="assistant", phrases=("refund",))
@@ -44,6 +45,8 @@ POLICIES = (
     rule("watch", rules.Tampered(keys=None), rules.RestoreSession()),
     rule("last", rules.Tampered(keys=None), rules.RestoreSession(), rules.Tag(tag="tampered")),
 )
+
+TIMED = ("after", "idle", "dead_air", "unanswered_tool", "absent")
 
 Json = dict[str, Any]
 
@@ -177,3 +180,70 @@ def test_a_replay_gives_the_decisions_that_were_recorded(steps: list[tuple[str, 
     live = [recorded(row) for row in play.decisions]
     again = replayed(play, POLICIES)
     assert sorted(map(without_words, again)) == sorted(map(without_words, live))
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.lists(STEPS, max_size=25),
+        st.integers(0, 5),
+        st.sampled_from(["crash", "drain"]),
+        st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 3)), max_size=2),
+        st.integers(1, 12_000),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RUNS, st.lists(STEPS, max_size=25))
+def test_a_replay_gives_the_decisions_that_were_recorded_by_several_runs(
+    runs: list[tuple[list[tuple[str, int]], int, str, list[tuple[str, int]], int]], steps: list[tuple[str, int]]
+) -> None:
+    store, play, stops = Store(), Play(policies=POLICIES, session=SESSION), []
+    for before, lost, end, late, ms in runs:
+        play.attach()
+        for step in before:
+            perform(play, step)
+        store.commit(play.all)
+        if end == "crash":
+            # what happens now is not stored any more
+            for step in before[:lost]:
+                perform(play, step)
+        else:
+            committed = len(play.all)
+            play.drain()
+            stops.append(play.machine.ledger.offset_us(play.now) / 1e6)
+            for kind, number in late:
+                for frame in frames(kind, number):
+                    play.wait(0.001)
+                    play.frame(frame)
+            store.commit(play.all[committed:])
+        play = play.taken_over(store, policies=POLICIES, seconds=ms / 1000)
+        play.wake()
+    play.attach()
+    for step in steps:
+        perform(play, step)
+    store.commit(play.all)
+
+    rows = list(store.decisions.values())
+    timed = [row for row in rows if row.trigger in TIMED]
+    moments = {
+        epoch: sorted((row.received_at - START) / 1e6 for row in timed if row.epoch == epoch)
+        for epoch in {row.epoch for row in timed}
+    }
+    owners = {id_: row.policy for id_, row in store.commands.items() if row.policy is not None}
+    replay = Replay(
+        Active(PolicySet(policies=POLICIES)),
+        SUBJECT,
+        CallState(),
+        session=SESSION,
+        commands=owners,
+        watched=Watched(play.epoch, stops, moments),
+    )
+    found = [ruling for record in store.records for ruling in replay.take(entry(record))]
+    found += replay.pass_time(play.machine.ledger.offset_us(play.now) / 1e6)
+    assert sorted(map(without_words, map(decided, found))) == sorted(without_words(recorded(row)) for row in rows), (
+        runs,
+        steps,
+    )

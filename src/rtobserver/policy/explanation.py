@@ -1,7 +1,8 @@
 """Explain why policies did or did not decide anything at one entry of a recorded call. Pure.
 
 Beside the policies as they are, the call is replayed with their triggers alone: without condition, limits,
-profiles and loop breaker. So each term is known by itself, whatever stopped the policy first.
+profiles and loop breaker. So each term is known by itself, whatever stopped the policy first. Values are
+those at the moment of the decision: what is done about an entry has not been done then.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from rtobserver.policy import conditions, rules, wording
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided, Place
 from rtobserver.policy.recordings import Line
-from rtobserver.policy.replay import Replay, Ruling, decided, uncapped
+from rtobserver.policy.replay import MAX_TIMERS, Replay, Ruling, decided, uncapped
 from rtobserver.policy.rules import ACTION_NAMES, Json, Limit, Policy, PolicySet
 from rtobserver.policy.sights import Sight, sight
 from rtobserver.policy.templates import TemplateFault, fill
+from rtobserver.policy.timers import TOLERANCE
 from rtobserver.policy.verdicts import Match
 from rtobserver.realtime import events
 from rtobserver.realtime.entries import OVERLAP
@@ -81,22 +83,12 @@ class Explainer:
         """Take in the next entry."""
         if line.flags & OVERLAP or self.is_done:
             return
+        self._pass(self._real.until(line))
         if self._snapshot is not None:
-            self._end(line.offset_us / 1e6)
+            self._snapshot.until = line.offset_us / 1e6
             return
-        age = line.offset_us / 1e6
-        self._note(self._real.pass_time(age), self._bare.pass_time(age))
-        self._note(self._real.take(line), self._bare.take(line))
-        if self._real.place == self._at:
-            self._snapshot = _Snapshot(
-                event=events.fields(self._real.frame),
-                frame=self._real.frame,
-                call=self._real.view(self._real.age),
-                age=self._real.age,
-                turn=self._real.state.turn_count,
-                causes=self._real.causes,
-                sights={policy.id: sight(policy.trigger, self._real) for policy in self._policies},
-            )
+        self._real.looked = lambda: self._look(line)
+        self._note(self._real.enter(line))
 
     def finish(self, age: float | None = None) -> list[Explanation]:
         """Explain; `age` is the call's when it ended, where no further line came.
@@ -108,25 +100,53 @@ class Explainer:
         if self._snapshot is None:
             raise NoSuchEntry(f"there is no entry at {self._at}")
         if not self.is_done:
-            self._end(max(age or 0.0, self._snapshot.age))
+            self._snapshot.until = max(age or 0.0, self._snapshot.age)
+            self._pass(self._snapshot.until)
         return [self._explain(policy, self._snapshot) for policy in self._policies]
 
-    def _end(self, until: float) -> None:
-        """Let time pass until the next entry: what timers decide meanwhile, they decide at this one."""
-        self._note(self._real.pass_time(until), self._bare.pass_time(until))
-        if self._snapshot is not None:
-            self._snapshot.until = until
+    def _look(self, line: Line) -> None:
+        """Look at an entry, of which nothing has come yet."""
+        real = self._real
+        hits = self._bare.enter(line)
+        is_wanted = real.place == self._at
+        if not (hits or is_wanted):
+            return
+        seen = _Seen(real.frame, real.view(real.age), real.age, real.state.turn_count)
+        self._hit(hits, seen)
+        if is_wanted:
+            sights = {policy.id: sight(policy.trigger, real, real.age) for policy in self._policies}
+            self._snapshot = _Snapshot(seen, real.causes, sights)
 
-    def _note(self, real: Iterable[Ruling], bare: Iterable[Ruling]) -> None:
-        for ruling in bare:
+    def _pass(self, until: float) -> None:
+        """Let time pass: what timers decide until the next entry, they decide at the last one."""
+        real, bare = self._real, self._bare
+        for _ in range(MAX_TIMERS):
+            due = min((at for at in (real.wake_at(), bare.wake_at()) if at is not None), default=None)
+            if due is None or due > until + 2 * TOLERANCE:
+                return
+            age = max(real.age, real.moment(due, until))
+            seen = _Seen(b"", real.view(age), age, real.state.turn_count)
+            hits = bare.pass_time(age)
+            sights = {
+                hit.verdict.policy.id: sight(hit.verdict.policy.trigger, real, age)
+                for hit in hits
+                if hit.place == self._at
+            }
+            self._hit(hits, seen, sights)
+            self._note(real.pass_time(age))
+
+    def _hit(self, hits: Iterable[Ruling], seen: _Seen, sights: Mapping[str, Sight] | None = None) -> None:
+        for ruling in hits:
             id_ = ruling.verdict.policy.id
             when = self._conditions.get(id_)
-            replay = self._bare
-            scope = _scope(events.fields(replay.frame), replay.view(ruling.age), ruling.verdict.match)
-            part = None if when is None else conditions.evaluate(when, scope, replay.frame)
-            hit = _Hit(ruling, replay.state.turn_count, part is None or part.holds)
-            self._hits.setdefault(id_, []).append(hit)
-        for ruling in real:
+            holds = True
+            if when is not None:
+                scope = _scope(events.fields(seen.frame), seen.call, ruling.verdict.match)
+                holds = conditions.evaluate(when, scope, seen.frame).holds
+            self._hits.setdefault(id_, []).append(_Hit(ruling, seen, holds, (sights or {}).get(id_)))
+
+    def _note(self, found: Iterable[Ruling]) -> None:
+        for ruling in found:
             if ruling.place == self._at:
                 self._found.append(ruling)
             else:
@@ -139,14 +159,14 @@ class Explainer:
         hit = next((each for each in hits if each.ruling.place == self._at), None)
         ruling = next((each for each in self._found if each.verdict.policy.id == policy.id), None)
         match = Match() if hit is None else hit.ruling.verdict.match
-        age = at.age if hit is None else hit.ruling.age
-        scope = _scope(at.event, {**at.call, "age_seconds": age}, None if hit is None else match)
+        seen = at.seen if hit is None else hit.seen
+        scope = _scope(events.fields(seen.frame), seen.call, None if hit is None else match)
         terms = [
             self._profile(policy),
             self._trigger(policy, at, hit, hits),
-            *self._condition(policy, at, scope),
+            *self._condition(policy, seen, scope),
             *self._loop(policy, at),
-            *self._limits(policy, age, at.turn, hits),
+            *self._limits(policy, seen.age, seen.turn, hits),
             *self._canary(policy),
             Term("mode", None, wording.mode(policy), {}),
         ]
@@ -161,7 +181,7 @@ class Explainer:
         return Term("profile", holds, f"{wording.profiles(policy)}; the call's is {profile}", {"call.profile": profile})
 
     def _trigger(self, policy: Policy, at: _Snapshot, hit: _Hit | None, hits: list[_Hit]) -> Term:
-        seen = at.sights[policy.id]
+        seen = at.sights[policy.id] if hit is None or hit.sight is None else hit.sight
         says, values = [wording.trigger(policy), seen.says], dict(seen.values)
         if hit is not None:
             match = hit.ruling.verdict.match
@@ -190,13 +210,13 @@ class Explainer:
                 return [f"{recent} of {least} came in the last {within:g} s, those counted before among them"]
         return []
 
-    def _condition(self, policy: Policy, at: _Snapshot, scope: Mapping[str, Json]) -> list[Term]:
+    def _condition(self, policy: Policy, seen: _Seen, scope: Mapping[str, Json]) -> list[Term]:
         if policy.when is None:
             return []
-        whole = conditions.evaluate(policy.when, scope, at.frame)
+        whole = conditions.evaluate(policy.when, scope, seen.frame)
         terms = [_term("when", whole, conditions.values(policy.when, scope))]
         for source in conditions.parts(policy.when):
-            part = conditions.evaluate(source, scope, at.frame)
+            part = conditions.evaluate(source, scope, seen.frame)
             terms.append(_term("  part", part, {}))
         return terms
 
@@ -222,7 +242,7 @@ class Explainer:
             says = f"{left:.3f} s of {limit.cooldown:g} s are left" if left else "over, or not begun"
             terms.append(Term("cooldown", not left, says, {"left_seconds": round(left, 6)}))
         if limit.consecutive > 1:
-            row = _row([each.turn for each in hits if each.holds and each.ruling.place <= self._at], turn)
+            row = _row([each.seen.turn for each in hits if each.holds and each.ruling.place <= self._at], turn)
             row = (row - 1) % limit.consecutive + 1 if row else 0
             says = f"{row} of {limit.consecutive} turns in a row matched"
             terms.append(Term("consecutive", row >= limit.consecutive, says, {"turns": row, "call.turn_count": turn}))
@@ -242,25 +262,38 @@ def canary_number(call_id: str) -> int:
     return int.from_bytes(hashlib.sha256(call_id.encode("utf-8", "replace")).digest()[:8], "big") % 100
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Be what policies were shown at a moment."""
+
+    frame: bytes
+    """Empty for timers."""
+    call: Mapping[str, Json]
+    age: float
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Hit:
     ruling: Ruling
-    turn: int
+    seen: _Seen
     holds: bool
     """Whether the condition was true."""
+    sight: Sight | None
+    """What a timer's trigger saw; None for those that look at entries."""
 
 
 @dataclass(slots=True)
 class _Snapshot:
-    event: Mapping[str, Json]
-    frame: bytes
-    call: Mapping[str, Json]
-    age: float
-    turn: int
+    seen: _Seen
     causes: frozenset[str]
     sights: Mapping[str, Sight]
     until: float | None = None
     """Age at the next entry."""
+
+    @property
+    def age(self) -> float:
+        return self.seen.age
 
 
 def _shadows(policies: PolicySet) -> Iterable[Policy]:

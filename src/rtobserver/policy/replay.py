@@ -5,14 +5,19 @@ entry decide first, each at its own age; then the entry's event is folded and th
 policy's own acting led to is told from its recorded commands. Nothing is done and nothing is sent: what the
 recording holds stands as it was, also where other policies would have changed it.
 
+Where another run of the daemon took the call over, policies go on from what is recorded of it and from
+nothing else, here as there: `epochs` says how often. What the run before was told while it left, it decided
+nothing about.
+
 What was never stored cannot be replayed: what was said in a pause, frames that were shed, audio.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from rtobserver.policy import rules
@@ -24,7 +29,7 @@ from rtobserver.policy.rules import TRIGGER_NAMES, Json, PolicySet
 from rtobserver.policy.tampering import WATCHED, Tampering
 from rtobserver.policy.timers import TOLERANCE
 from rtobserver.policy.traces import NOBODY, Traces
-from rtobserver.policy.verdicts import Verdict
+from rtobserver.policy.verdicts import Past, Verdict
 from rtobserver.policy.view import Subject, view
 from rtobserver.policy.wording import action_names
 from rtobserver.realtime.call import CallState
@@ -38,6 +43,8 @@ MOST_RESTORED = 3
 """How often a policy restores the session of one call (docs/decisions/0070)."""
 MAX_TIMERS = 10_000
 """Timers that may decide between two entries."""
+MAX_LATE = 0.25
+"""Seconds by which a timer may have decided late; what was decided later than that was decided about something else."""
 _LOSING = ("reattach", "takeover", "oversize", "protocol")
 """Gaps at which the sideband was lost."""
 
@@ -48,6 +55,17 @@ class Ruling(NamedTuple):
     place: Place
     verdict: Verdict
     age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Be what is known of when policies were at work in a call; all times are the call's age in seconds."""
+
+    epochs: int = 1
+    stops: Sequence[float] = ()
+    """When runs began to leave the call, in order; from then on their policies decided nothing."""
+    moments: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    """When timers decided in each epoch, in order: a little after they were due."""
 
 
 class Replay:
@@ -65,6 +83,7 @@ class Replay:
         *,
         session: Mapping[str, Json] | None = None,
         commands: Mapping[str, str] | None = None,
+        watched: Watched = Watched(),
     ) -> None:
         self.subject = subject
         self.state = state
@@ -87,14 +106,20 @@ class Replay:
         """Whether policies are not told what came of them, so that nothing keeps them from matching again."""
         self.tags: list[str] = []
         self.entry_count = self.gap_count = 0
-        self.engine = Engine(
-            active,
-            call_id=subject.call_id,
-            profile=subject.profile,
-            started_at=subject.started_at,
-            state=state,
-            view=self.view,
-        )
+        self.entry_age = 0.0
+        """Age at the last entry."""
+        self.looked: Callable[[], None] = lambda: None
+        """Told of each entry when it was taken in and nothing was decided about it yet."""
+        self._watched = watched
+        self._fresh = [self._new_engine(active) for _ in range(max(0, watched.epochs - 1))]
+        """For each later epoch the engine that it begins with; until then it is told what was recorded."""
+        self.engine = self._new_engine(active)
+        self._past: list[Past] = []
+        """What was decided, as a take-over finds it."""
+        self._stop: float | None = None
+        """When the run of this epoch began to leave, or a later one, which is as good."""
+        self._is_beginning = False
+        """Whether an epoch has begun that did not yet say since when nobody observed."""
         self.tampering = Tampering(session or {})
         self._traces = Traces(commands or {})
         self._latest: dict[str, frozenset[str]] = {}
@@ -102,10 +127,14 @@ class Replay:
         """Where each policy decided last."""
         self._order = {policy.id: number for number, policy in enumerate(active.policies.policies)}
         self._restored: Counter[str] = Counter()
+        self._restored_before: Counter[str] = Counter()
+        """Likewise, as a take-over counts."""
         self._owned: set[str] = set()
         """Function calls whose output is ours to give."""
         self._answered: set[str] = set()
         """Function calls that somebody else answered."""
+        self._outputs: set[str] = set()
+        """Function calls that were answered by a recorded command of a policy's."""
 
     def view(self, age: float) -> dict[str, Json]:
         """Show the call as it was at an age."""
@@ -123,56 +152,131 @@ class Replay:
         """Take in the next entry; give what is decided before it and at it."""
         if line.flags & OVERLAP:
             return []
+        return [*self.pass_time(self.until(line)), *self.enter(line)]
+
+    def until(self, line: Line) -> float:
+        """Give the age until which timers decide before an entry."""
         age = line.offset_us / 1e6
-        found = self.pass_time(age if line.epoch == self.place.epoch else self._left(line, age))
-        self.age = max(self.age, age)
+        if line.epoch != self.place.epoch:
+            age = self._left(line, age)
+        elif self._is_beginning:
+            # a run begins by saying what it missed, before anything else
+            return 0.0
+        return age if self._stop is None else min(age, self._stop)
+
+    def enter(self, line: Line) -> list[Ruling]:
+        """Take in the next entry after time has passed; give what is decided at it."""
+        age = line.offset_us / 1e6
+        if line.epoch != self.place.epoch and self.entry_count:
+            self._take_over()
+        if line.epoch != self.place.epoch or not self.entry_count:
+            self._stop = next((stop for stop in self._watched.stops if stop >= age), None)
+        self.age = self.entry_age = max(self.age, age)
         self.place = Place(line.epoch, line.seq)
         self.at = line.at
         self.causes, self.keys = NOBODY, ()
         self.event, self.frame = Event(), b""
         self.entry_count += 1
         if line.kind == EVENT:
-            found += self._hear(line)
-        elif line.kind == COMMAND:
+            return self._hear(line)
+        if line.kind == COMMAND:
             self._note(fields(line.payload), line.type)
         elif line.kind == GAP:
             self._miss(fields(line.payload).get("reason"))
-        return found
+        self.looked()
+        return []
+
+    def wake_at(self) -> float | None:
+        """Give the age at which timers may decide next."""
+        return None if self._is_leaving else self.engine.wake_at()
 
     def pass_time(self, until: float) -> list[Ruling]:
         """Let the clock go on; give what timers decide meanwhile."""
         found: list[Ruling] = []
         for _ in range(MAX_TIMERS):
-            due = self.engine.wake_at()
+            due = self.wake_at()
             if due is None or due > until + 2 * TOLERANCE:
                 break
-            self.age = max(self.age, due)
+            self.age = max(self.age, self.moment(due, until))
             at = self.subject.started_at + round(self.age * 1e6)
             found += self._rulings(self.engine.woken(at=at, age=self.age), by_timer=True)
         return found
 
+    @property
+    def _is_leaving(self) -> bool:
+        """Say whether the run had begun to leave, so that nothing was decided any more."""
+        return self._stop is not None and self.age > self._stop
+
+    def moment(self, due: float, until: float) -> float:
+        """Give the age at which a timer decided that was due then."""
+        moments = self._watched.moments.get(self.place.epoch, ())
+        number = bisect_left(moments, due - TOLERANCE)
+        if number == len(moments) or moments[number] > min(due + MAX_LATE, until + TOLERANCE):
+            return due
+        return max(due, moments[number])
+
     def _left(self, line: Line, age: float) -> float:
         """Give the age at which an epoch was left; what became due after it is decided in the next one."""
+        moments = self._watched.moments.get(self.place.epoch) or (0.0,)
+        decided = max(self.age, moments[-1])
         try:
             left = microseconds(fields(line.payload).get("from"))
         except RecordingError:
-            return self.age
-        return min(age, (left - self.subject.started_at) / 1e6)
+            return min(age, decided)
+        return min(age, max(decided, (left - self.subject.started_at) / 1e6))
+
+    def _new_engine(self, active: Active) -> Engine:
+        engine: Engine
+        recalled: dict[str, Json] = {}
+
+        def view(age: float) -> Mapping[str, Json]:
+            # who takes a call over has no figures yet while it reads what was recorded
+            return self.view(age) if engine is self.engine else recalled
+
+        subject = self.subject
+        engine = Engine(
+            active,
+            call_id=subject.call_id,
+            profile=subject.profile,
+            started_at=subject.started_at,
+            state=self.state,
+            view=view,
+        )
+        return engine
+
+    def _take_over(self) -> None:
+        """Go on as the next run did, which knew what was recorded and nothing else."""
+        if not self._fresh:
+            return
+        self.engine = self._fresh.pop(0)
+        self.engine.restore(self._past)
+        self._traces.taken_over()
+        self._latest.clear()
+        self._restored = self._restored_before.copy()
+        self._owned, self._answered = set(self._outputs), set()
+        self._is_beginning = True
 
     def _hear(self, line: Line) -> list[Ruling]:
         frame = self.frame = line.payload
         event, _ = read(frame)
         self.event = event
         self.state.apply(event, frame, line.at, line.epoch, line.seq)
+        for engine in self._fresh:
+            if engine.owes():
+                engine.recall(event, frame, age=line.offset_us / 1e6)
         self.heard_age = self.age
         if not self.is_blind:
             self.causes = self._traces.of(event, frame, self.age)
         if event.type in WATCHED:
             self.keys = self.tampering.heard(event, frame, self._owned.__contains__, age=self.age)
             self._look_at_output(frame)
+        if self._is_leaving:
+            self.looked()
+            return []
+        self.is_tampered = self.is_tampered or bool(self.keys)
+        self.looked()
         verdicts = self.engine.heard(event, frame, at=line.at, age=self.age, causes=self.causes)
         if self.keys:
-            self.is_tampered = True
             verdicts += self.engine.tampered(self.keys, event, frame, at=line.at, age=self.age, causes=self.causes)
             verdicts.sort(key=lambda verdict: self._order.get(verdict.policy.id, 0))
         return self._rulings(verdicts) if verdicts else []
@@ -183,9 +287,12 @@ class Replay:
         elif type_ is not None and "." in type_:
             policy = self._traces.policy_of(command)
             causes = NOBODY if policy is None else self._latest.get(policy, frozenset({policy}))
-            self._traces.issued(command, causes, self.age)
+            self._traces.issued(command, causes, self.age, policy)
+            item = mapping(command.get("item"))
+            if policy is not None and item.get("type") == "function_call_output":
+                self._outputs.add(str(item.get("call_id")))
             if type_ == "session.update" and "session" not in command:
-                # it was sent in a pause: what should be is not known any more
+                # it was sent in a pause; what should be is not known any more
                 self.tampering.forget()
             self.tampering.sent(command, self.age)
 
@@ -197,6 +304,7 @@ class Replay:
             self.tags += [tag for tag in map(str, added) if tag not in self.tags]
 
     def _miss(self, reason: Json) -> None:
+        self._is_beginning = self._is_beginning and reason != "takeover"
         self.gap_count += reason != "before_attach"
         if reason in _LOSING:
             self._traces.lost()
@@ -221,6 +329,7 @@ class Replay:
             self._latest[policy] = verdict.causes
             if verdict.acts:
                 verdict = self._do(verdict)
+            self._past.append(Past(policy=policy, age=self.age, is_fault=verdict.fault is not None))
             found.append(Ruling(place, verdict, self.age))
         return found
 
@@ -238,6 +347,7 @@ class Replay:
                 return replace(
                     verdict, acts=False, fault=f"the session was restored {MOST_RESTORED} times in this call"
                 )
+            self._restored_before[verdict.policy.id] += 1
         return verdict
 
 

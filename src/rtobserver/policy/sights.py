@@ -23,30 +23,30 @@ class Sight(NamedTuple):
     values: Mapping[str, Json]
 
 
-def sight(trigger: Trigger, replay: Replay) -> Sight:
-    """Say what a trigger sees where a replay stands."""
+def sight(trigger: Trigger, replay: Replay, age: float) -> Sight:
+    """Say what a trigger sees where a replay stands, at an age that is the last entry's or later."""
     match trigger:
         case rules.On():
             return Sight(f"the entry is {replay.event.type or 'no event'}", {"event.type": replay.event.type})
         case rules.Count():
-            return sight(trigger.on, replay)
+            return sight(trigger.on, replay, age)
         case rules.Phrase() | rules.Regex():
             return _said(trigger.speaker, replay)
         case rules.Tool():
             return _called(replay)
         case rules.After():
-            return _aged(replay)
+            return _aged(age)
         case rules.Absent():
-            inner, aged = sight(trigger.what, replay), _aged(replay)
+            inner, aged = sight(trigger.what, replay, age), _aged(age)
             return Sight(f"{aged.says}; {inner.says}", {**aged.values, **inner.values})
         case rules.Idle():
             # at an entry that is an event, the silence has just been broken
-            silent = replay.age - replay.heard_age
+            silent = age - replay.heard_age
             return Sight(f"the last event came {silent:.3f} s before", {"silent_seconds": round(silent, 6)})
         case rules.DeadAir():
-            return _quiet(replay)
+            return _quiet(replay, age)
         case rules.UnansweredTool():
-            return _unanswered(replay)
+            return _unanswered(replay, age)
         case rules.Usage():
             return _used(trigger, replay)
         case rules.Turns():
@@ -58,8 +58,8 @@ def sight(trigger: Trigger, replay: Replay) -> Sight:
             return Sight(says, {"keys": keys})
 
 
-def _aged(replay: Replay) -> Sight:
-    return Sight(f"the call is {replay.age:.3f} s old", {"call.age_seconds": round(replay.age, 6)})
+def _aged(age: float) -> Sight:
+    return Sight(f"the call is {age:.3f} s old", {"call.age_seconds": round(age, 6)})
 
 
 def _said(speaker: str, replay: Replay) -> Sight:
@@ -86,20 +86,26 @@ def _called(replay: Replay) -> Sight:
     return Sight(f"the function call is {name}({arguments})", {"name": name, "arguments": arguments})
 
 
-def _quiet(replay: Replay) -> Sight:
+def _quiet(replay: Replay, age: float) -> Sight:
     since = replay.state.quiet_since
     if since is None:
         return Sight("somebody speaks, something plays, or there was no sound yet", {})
-    quiet = max(0, replay.at - since) / 1e6
+    quiet = max(0, _at(replay, age) - since) / 1e6
     return Sight(f"it has been quiet for {quiet:.3f} s", {"quiet_seconds": quiet})
 
 
-def _unanswered(replay: Replay) -> Sight:
-    waiting = {call_id: max(0, replay.at - since) / 1e6 for call_id, (_, since) in replay.state.waiting_tools.items()}
+def _unanswered(replay: Replay, age: float) -> Sight:
+    at = _at(replay, age)
+    waiting = {call_id: max(0, at - since) / 1e6 for call_id, (_, since) in replay.state.waiting_tools.items()}
     if not waiting:
         return Sight("no function call waits for an output", {})
     shown = ", ".join(f"{call_id} waits for {seconds:.3f} s" for call_id, seconds in waiting.items())
     return Sight(shown, {"waiting_seconds": waiting})
+
+
+def _at(replay: Replay, age: float) -> int:
+    """Give the time at an age, by the clock of the last entry."""
+    return replay.at + round((age - replay.entry_age) * 1e6)
 
 
 def _used(trigger: rules.Usage, replay: Replay) -> Sight:

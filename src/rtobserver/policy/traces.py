@@ -28,12 +28,22 @@ _OF_ITEMS = frozenset({"conversation.item.added", "conversation.item.done", "res
 class Traces:
     """Follow the recorded commands of one call; `policies` names those of commands by their event ids."""
 
-    __slots__ = ("_ids", "_outstanding", "_policies")
+    __slots__ = ("_ids", "_open", "_outstanding", "_policies", "_recorded", "_recorded_ids")
 
     def __init__(self, policies: Mapping[str, str]) -> None:
         self._policies = policies
         self._outstanding: dict[str, tuple[float, Mapping[str, Json], frozenset[str]]] = {}
         self._ids: dict[str, frozenset[str]] = {}
+        self._open: list[tuple[Mapping[str, Json], frozenset[str]]] = []
+        """Responses that an earlier epoch asked for: their metadata, and for whom."""
+        self._recorded: list[tuple[Mapping[str, Json], frozenset[str]]] = []
+        """What a take-over finds of that in what was recorded."""
+        self._recorded_ids: dict[str, frozenset[str]] = {}
+
+    def taken_over(self) -> None:
+        """Go on from recorded commands alone, as another run does: who it was that asked, and for what."""
+        self._outstanding.clear()
+        self._ids, self._open = dict(self._recorded_ids), list(self._recorded)
 
     def policy_of(self, command: Mapping[str, Json]) -> str | None:
         """Name the policy that a command is of; a file without a store tells it of responses only."""
@@ -43,8 +53,12 @@ class Traces:
         named = mapping(mapping(command.get("response")).get("metadata")).get("rtobserver")
         return named if isinstance(named, str) and named != "operator" else None
 
-    def issued(self, command: Mapping[str, Json], causes: frozenset[str], age: float) -> None:
-        """Take note of a command that went to upstream."""
+    def issued(
+        self, command: Mapping[str, Json], causes: frozenset[str], age: float, policy: str | None = None
+    ) -> None:
+        """Take note of a command that went to upstream; `policy` is whose it is."""
+        if policy is not None:
+            self._record(command, policy)
         event_id = command.get("event_id")
         if not isinstance(event_id, str):
             return
@@ -52,21 +66,31 @@ class Traces:
         if causes and command.get("type") == "conversation.item.create":
             self._remember(mapping(command.get("item")).get("id"), causes)
 
+    def _record(self, command: Mapping[str, Json], policy: str) -> None:
+        own = frozenset({policy})
+        if command.get("type") == "conversation.item.create":
+            _remember(self._recorded_ids, mapping(command.get("item")).get("id"), own)
+        metadata = mapping(mapping(command.get("response")).get("metadata"))
+        if command.get("type") == "response.create" and metadata:
+            self._recorded.append((metadata, own))
+
     def lost(self) -> None:
         """Take note that the sideband was lost: nothing that is outstanding will be answered."""
         self._outstanding.clear()
 
     def of(self, event: Event, frame: bytes, age: float) -> frozenset[str]:
         """Name the policies that an event came of."""
-        if not self._outstanding and not self._ids:
+        if not self._outstanding and not self._ids and not self._open:
             return NOBODY
         type_ = canonical(event.type or "")
         found = self._answered(type_, frame, age) if self._outstanding else NOBODY
-        if not self._ids:
+        if not self._ids and not self._open:
             return found
         ids = [event.response_id, event.item_id]
         if type_ in _OF_RESPONSES:
-            ids.append(identifier(mapping(fields(frame).get("response")).get("id")))
+            response = mapping(fields(frame).get("response"))
+            ids.append(identifier(response.get("id")))
+            found |= self._expected(response)
         elif type_ in _OF_ITEMS:
             ids.append(identifier(mapping(fields(frame).get("item")).get("id")))
         for id_ in ids:
@@ -98,12 +122,24 @@ class Traces:
                 return causes
         return NOBODY
 
+    def _expected(self, response: Mapping[str, Json]) -> frozenset[str]:
+        for number, (metadata, causes) in enumerate(self._open):
+            if response.get("metadata") == metadata:
+                del self._open[number]
+                self._remember(response.get("id"), causes)
+                return causes
+        return NOBODY
+
     def _remember(self, id_: object, causes: frozenset[str]) -> None:
-        name = identifier(id_)
-        if name is not None:
-            self._ids[name] = self._ids.get(name, NOBODY) | causes
-            if len(self._ids) > MAX_IDS:
-                del self._ids[next(iter(self._ids))]
+        _remember(self._ids, id_, causes)
+
+
+def _remember(ids: dict[str, frozenset[str]], id_: object, causes: frozenset[str]) -> None:
+    name = identifier(id_)
+    if name is not None:
+        ids[name] = ids.get(name, NOBODY) | causes
+        if len(ids) > MAX_IDS:
+            del ids[next(iter(ids))]
 
 
 def _always(_asked: Mapping[str, Json], _answer: Mapping[str, Json]) -> bool:

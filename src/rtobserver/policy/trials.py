@@ -9,7 +9,7 @@ from rtobserver.config.sections import Config, Profile
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided
 from rtobserver.policy.recordings import Recording
-from rtobserver.policy.replay import Replay, decided, uncapped
+from rtobserver.policy.replay import Replay, Watched, decided, uncapped
 from rtobserver.policy.rules import PolicySet, PolicyTest
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.call import CallState
@@ -59,7 +59,13 @@ def try_out(test: PolicyTest, recording: Recording, policies: PolicySet, config:
     """
     profile = profile_for(test, policies, config)
     subject = Subject(call_id=CALL_ID, profile=profile.name, model=profile.model, started_at=recording.started_at)
-    replay = Replay(Active(uncapped(policies)), subject, new_state(profile, profile.model), session=profile.session)
+    replay = Replay(
+        Active(uncapped(policies)),
+        subject,
+        new_state(profile, profile.model),
+        session=profile.session,
+        watched=Watched(epochs=len({line.epoch for line in recording.lines})),
+    )
     found = [ruling for line in recording.lines for ruling in replay.take(line)]
     found += replay.pass_time(recording.age)
     return Trial(test, tuple(map(decided, found)))

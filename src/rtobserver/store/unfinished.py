@@ -90,6 +90,14 @@ async def watermark(database: Database) -> int | None:
     return found
 
 
+async def stops(database: Database, since: int) -> list[int]:
+    """List when runs of the daemon began to leave their calls, from a time on, in order."""
+    at = tables.replica.c.stopped_at
+    async with database.reading() as connection:
+        found = await connection.execute(sa.select(at).where(at >= since).order_by(at))
+    return [int(row[0]) for row in found]
+
+
 def close_negotiations(at: int) -> Callable[[Transaction], None]:
     """Close the rows of negotiations that died with an earlier run: whether a call came of them is unknown."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +17,18 @@ from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Config
 from rtobserver.daemon import new_state, prices_for
 from rtobserver.errors import StoreError
+from rtobserver.policy import rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Change, Decided, Place, Tallies, compare
 from rtobserver.policy.explanation import Explainer, Explanation, NoSuchEntry
-from rtobserver.policy.replay import Replay, decided, uncapped
+from rtobserver.policy.replay import Replay, Watched, decided, uncapped
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.cost import Prices
 from rtobserver.settings import Settings
-from rtobserver.store import calls, commands, decisions, entries, minted, schema
+from rtobserver.store import calls, commands, decisions, entries, minted, schema, unfinished
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
+from rtobserver.store.decisions import Decision
 from rtobserver.terminal.running import progress
 
 PAGE = 200
@@ -35,6 +37,11 @@ STEP = 500
 """Entries between two movements of the progress bar."""
 
 Why = Literal["live", "purged", "erased", "empty"]
+
+TIMED = frozenset(
+    rules.TRIGGER_NAMES[each] for each in (rules.After, rules.Idle, rules.DeadAir, rules.UnansweredTool, rules.Absent)
+)
+"""Triggers that are true because time passed."""
 
 WORDS: dict[Why, str] = {
     "live": "it is still going on",
@@ -102,18 +109,55 @@ class Side:
         self._active = Active(uncapped(settings.policies))
         self._prices: Prices = prices_for(settings.config)
 
-    def replay(
-        self, call: Call, session: dict[str, Any] | None, issuers: dict[str, str], active: Active | None = None
-    ) -> Replay:
+    def replay(self, call: Call, known: Known, active: Active | None = None) -> Replay:
         """Begin to replay a call, with its policies or with others that are `active`."""
         profile = self.config.profile(call.profile) or self.config.default_profile
+        watched = known.watched
+        if profile.on_shutdown == "hang_up":
+            # policies are at work until the call is over
+            watched = replace(watched, stops=())
         return Replay(
             active or self._active,
             subject_of(call),
             new_state(profile, call.model, self._prices),
-            session=profile.session if session is None else session,
-            commands=issuers,
+            session=profile.session if known.session is None else known.session,
+            commands=known.issuers,
+            watched=watched,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Be what is stored of a call beside its entries."""
+
+    session: dict[str, Any] | None
+    issuers: dict[str, str]
+    """Policies of commands."""
+    watched: Watched
+    decided: list[Decided]
+
+
+async def known_of(database: Database, call: Call) -> Known:
+    """Read what a replay goes by, and what it is compared with.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    found: list[Decided] = []
+    moments: dict[int, list[float]] = {}
+    async for each in _decisions(database, call):
+        found.append(_recorded(each))
+        if each.trigger in TIMED:
+            moments.setdefault(each.position.epoch, []).append((each.received_at - call.started_at) / 1e6)
+    stops = await unfinished.stops(database, call.started_at)
+    watched = Watched(
+        epochs=call.epoch,
+        stops=[(stop - call.started_at) / 1e6 for stop in stops],
+        moments={epoch: sorted(ages) for epoch, ages in moments.items()},
+    )
+    session, issuers = await minted.session_of(database, call), await commands.policies(database, call)
+    return Known(session, issuers, watched, found)
 
 
 def subject_of(call: Call) -> Subject:
@@ -169,8 +213,8 @@ async def replay_call(
     if replayed.why is not None:
         moved(call.entry_count)
         return replayed
-    session, issuers = await minted.session_of(database, call), await commands.policies(database, call)
-    sides = [side.replay(call, session, issuers) for side in (new, old) if side is not None]
+    known = await known_of(database, call)
+    sides = [side.replay(call, known) for side in (new, old) if side is not None]
     found: list[list[Decided]] = [[] for _ in sides]
     async for entry in entries.read(database, call):
         for side, told in zip(sides, found, strict=True):
@@ -187,7 +231,7 @@ async def replay_call(
         for side, told in zip(sides, found, strict=True):
             told += map(decided, side.pass_time((call.ended_at - call.started_at) / 1e6))
     replayed.after = found[0]
-    replayed.before = found[1] if old is not None else await recorded(database, call)
+    replayed.before = found[1] if old is not None else known.decided
     replayed.changes = compare(replayed.before, replayed.after)
     return replayed
 
@@ -209,8 +253,8 @@ async def explain_entry(path: Path, side: Side, call_id: str, at: Place) -> list
         why = await _why_not(database, call)
         if why in ("purged", "erased"):
             raise NotReplayable(f"{call_id} cannot be replayed: {WORDS[why]}")
-        session, issuers = await minted.session_of(database, call), await commands.policies(database, call)
-        explainer = Explainer(side.policies, lambda active: side.replay(call, session, issuers, active), at)
+        known = await known_of(database, call)
+        explainer = Explainer(side.policies, lambda active: side.replay(call, known, active), at)
         async for entry in entries.read(database, call):
             explainer.take(entry)
             if explainer.is_done:
@@ -227,26 +271,26 @@ async def _why_not(database: Database, call: Call) -> Why | None:
     return "live" if call.status in ("connecting", "live") else None
 
 
-async def recorded(database: Database, call: Call) -> list[Decided]:
-    """Read what was decided live."""
-    found: list[Decided] = []
+async def _decisions(database: Database, call: Call) -> AsyncIterator[Decision]:
     after = None
     while True:
         page = await decisions.page(database, call, after=after, limit=PAGE)
-        found += [
-            Decided(
-                policy=each.policy,
-                position=Place(*each.position),
-                trigger=each.trigger,
-                mode=each.mode,
-                acts=each.acted,
-                would_act=each.outcome != "fault",
-                actions=tuple(map(str, each.actions)),
-                match=each.match,
-                fault=each.detail if each.outcome == "fault" else None,
-            )
-            for each in page
-        ]
+        for each in page:
+            yield each
         if len(page) < PAGE:
-            return found
+            return
         after = page[-1].place
+
+
+def _recorded(each: Decision) -> Decided:
+    return Decided(
+        policy=each.policy,
+        position=Place(*each.position),
+        trigger=each.trigger,
+        mode=each.mode,
+        acts=each.acted,
+        would_act=each.outcome != "fault",
+        actions=tuple(map(str, each.actions)),
+        match=each.match,
+        fault=each.detail if each.outcome == "fault" else None,
+    )
