@@ -106,7 +106,19 @@ class _Sorted:
 class Book:
     """Be the rules for calls of one profile."""
 
-    __slots__ = ("_dead_air", "_sorted", "_waiting", "lexicons", "patterns", "plans", "rules", "tampered", "timed")
+    __slots__ = (
+        "_dead_air",
+        "_globs",
+        "_on",
+        "_sorted",
+        "_waiting",
+        "lexicons",
+        "patterns",
+        "plans",
+        "rules",
+        "tampered",
+        "timed",
+    )
 
     def __init__(self, compiled: Compiled, profile: str) -> None:
         self.rules = {
@@ -134,6 +146,9 @@ class Book:
             by_class.get(type(rule.what), []).append(rule)
             if isinstance(rule.policy.trigger, timed):
                 self.timed.append(rule)
+        self._on = [(rule, _types(rule)) for rule in self._sorted.on]
+        # types come from outside, and many rules name the same: each pattern is tried once for a type
+        self._globs = {pattern for _, patterns in self._on for pattern in patterns}
         self._waiting = any(isinstance(rule.what, rules.UnansweredTool) for rule in self.timed)
         self._dead_air = any(isinstance(rule.what, rules.DeadAir) for rule in self.timed)
         for speaker in SPEAKERS:
@@ -150,11 +165,12 @@ class Book:
     def plan(self, event_type: str) -> Plan | None:
         """Say what is to be done about a type of event, and remember it."""
         name = canonical(event_type)[:MAX_TYPE]
+        is_meant = {pattern: globs.matches(pattern, name) for pattern in self._globs}
         speaker = SPOKEN.get(name)
         if speaker not in self.lexicons and speaker not in self.patterns:
             speaker = None
         plan: Plan | None = Plan(
-            on=tuple(rule for rule in self._sorted.on if any(globs.matches(each, name) for each in _types(rule))),
+            on=tuple(rule for rule, patterns in self._on if any(map(is_meant.__getitem__, patterns))),
             speaker=speaker,
             tools=tuple(self._sorted.tools) if name in _CALLING else (),
             usage=tuple(self._sorted.usage) if name in _USING else (),
