@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rtobserver.observation import speech
 from rtobserver.observation.effects import AskTool, HangUp, Notify, Send
 from rtobserver.observation.machine import HANG_UP_RETRY
 from rtobserver.policy import rules
@@ -307,6 +308,45 @@ def test_words_are_tried_twice_where_upstream_was_busy_and_then_given_up() -> No
     assert types(played) == ["response.create"] * 2
     [decision] = played.decisions
     assert (decision.outcome, decision.detail) == ("failed", "conversation_already_has_active_response")
+
+
+@pytest.mark.parametrize("reattaches", [False, True])
+def test_words_wait_for_a_response_whose_beginning_was_missed(*, reattaches: bool) -> None:
+    played = play(policy(rules.Say(text="Let me check."), limit=Limit(per_call=1)))
+    if reattaches:
+        begin(played)
+        played.close()
+        played.attach()
+    say(played, "A refund is ", "on its way.")
+    played.wait(speech.RETRY_SECONDS * 2)
+    played.wake()
+    say(played, " Soon.")
+    assert not played.sent
+    done(played)
+    assert types(played) == ["response.create"]
+
+
+@pytest.mark.parametrize("message", ["Conversation already has an active response in progress: resp_x. Wait.", "busy"])
+def test_refused_words_wait_for_the_end_of_the_response_that_was_in_the_way(message: str) -> None:
+    played = play(policy(rules.Say(text="Hm."), trigger=ANY_ERROR, limit=Limit(per_call=1)))
+    played.frame({"type": "error", "error": {}})
+    error = {"event_id": played.sent[0]["event_id"], "code": speech.BUSY, "message": message}
+    played.frame({"type": "error", "error": error})
+    if message == "busy":
+        say(played, "It goes on", response_id="resp_x")
+    played.wait(speech.RETRY_SECONDS * 2)
+    played.wake()
+    assert len(played.sent) == 1
+    done(played, "resp_x")
+    assert types(played) == ["response.create"] * 2
+
+
+def test_a_response_that_is_not_of_the_conversation_holds_no_words_up() -> None:
+    played = play(policy(rules.Say(text="Let me check.")))
+    response = {"id": "resp_apart", "status": "in_progress", "conversation_id": None}
+    played.frame({"type": "response.created", "response": response})
+    say(played, "a refund", response_id="resp_apart")
+    assert types(played) == ["response.create"]
 
 
 def test_items_are_created_and_the_matched_one_deleted() -> None:

@@ -1,13 +1,15 @@
 """Have the model say something: one response at a time, after the one that goes on.
 
 Pure. Upstream refuses a response while another one is active in the default conversation, and the
-refusal costs the user a pause. So a wish waits for the active response's `response.done`. What we do
-not know of (a response that began as we sent) shows as `conversation_already_has_active_response`;
-the wish is then sent once more, after the next `response.done`.
+refusal costs the user a pause. So a wish waits for the active response's `response.done`; any event of
+a response tells that it is active, also where its beginning was missed. What we do not know of (a response
+that began as we sent) shows as `conversation_already_has_active_response`; the wish is then sent once more,
+after that response's `response.done`.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from functools import partial
 
@@ -16,12 +18,16 @@ import msgspec
 from rtobserver.observation.commands import Author, Commands, Json, Tell, Told
 from rtobserver.observation.effects import Effect
 from rtobserver.realtime.events import Event, fields
-from rtobserver.realtime.values import identifier, mapping
+from rtobserver.realtime.values import identifier, mapping, text
 
 BUSY = "conversation_already_has_active_response"
-RETRY_SECONDS = 3.0
-"""A refused wish is sent again after so long, if no `response.done` comes before."""
+RETRY_SECONDS = 10.0
+"""A refused wish is sent again after so long, if nothing tells meanwhile which response is active."""
 MAX_WAITING = 100
+MAX_RESPONSES = 100
+"""Responses that are remembered as over, or as not of the default conversation."""
+
+_NAMED = re.compile(r"\bresp_\w{1,200}")
 
 
 def spoken(words: str, metadata: Json) -> Json:
@@ -46,13 +52,15 @@ class _Wish(msgspec.Struct):
 class Speech:
     """Keep what the model is to say, and know which response is active."""
 
-    __slots__ = ("_commands", "_retry_due", "_sent", "_waiting", "active_id", "is_open")
+    __slots__ = ("_apart", "_commands", "_retry_due", "_sent", "_waiting", "active_id", "is_open")
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._waiting: deque[_Wish] = deque()
         self._sent: _Wish | None = None
         self._retry_due: float | None = None
+        self._apart: dict[str, None] = {}
+        """Responses that are over, or that are not of the default conversation."""
         self.active_id: str | None = None
         """The response that goes on in the default conversation."""
         self.is_open = False
@@ -82,12 +90,35 @@ class Speech:
             response = mapping(fields(frame).get("response"))
             if "conversation_id" not in response or response["conversation_id"] is not None:
                 self.active_id = identifier(response.get("id"))
+            else:
+                self._set_apart(response.get("id"))
         elif event.type == "response.done":
             response = mapping(fields(frame).get("response"))
             if response.get("id") == self.active_id:
                 self.active_id = None
+            self._set_apart(response.get("id"))
             if "conversation_id" not in response or response["conversation_id"] is not None:
                 self._retry_due = None
+        elif self.active_id is None:
+            if event.response_id is not None and (event.type or "").startswith("response."):
+                self._go_on(event.response_id)
+            elif event.type == "error" and self._sent is not None:
+                error = mapping(fields(frame).get("error"))
+                named = _NAMED.search(text(error.get("message")) or "") if error.get("code") == BUSY else None
+                if named is not None:
+                    self._go_on(named[0])
+
+    def _go_on(self, response_id: str) -> None:
+        """Take note of a response whose beginning was missed."""
+        if response_id not in self._apart:
+            self.active_id = response_id
+
+    def _set_apart(self, id_: object) -> None:
+        response_id = identifier(id_)
+        if response_id is not None:
+            self._apart[response_id] = None
+            if len(self._apart) > MAX_RESPONSES:
+                del self._apart[next(iter(self._apart))]
 
     def pump(self, at: int, mono: float) -> list[Effect]:
         """Send what can be sent now."""
