@@ -103,6 +103,18 @@ class Play:
         self._keep(verdicts)
         return told + verdicts
 
+    def conceal(self, event: Mapping[str, Any], *, causes: Iterable[str] = ()) -> list[Verdict]:
+        """Show an event of a paused recording: the engine sees it, and the state a placeholder."""
+        frame = json.dumps(event).encode()
+        known, _ = read(frame)
+        self.age += 0.02
+        self.seq += 1
+        hidden = json.dumps({"type": event["type"]}).encode()
+        self.state.apply(read(hidden)[0], hidden, self.at, 1, self.seq)
+        verdicts = self.engine.heard(known, frame, at=self.at, age=self.age, causes=frozenset(causes))
+        self._keep(verdicts)
+        return verdicts
+
     def _keep(self, verdicts: list[Verdict]) -> None:
         self.all += verdicts
         self.ages.update((id(verdict), self.age) for verdict in verdicts)
@@ -220,7 +232,16 @@ def ids(verdicts: Iterable[Verdict]) -> list[str]:
 
 def past(verdicts: Iterable[tuple[float, Verdict]]) -> list[Past]:
     """Give verdicts as a later epoch finds them in the store."""
-    return [Past(policy=each.policy.id, age=age, is_fault=each.fault is not None) for age, each in verdicts]
+    return [
+        Past(
+            policy=each.policy.id,
+            age=age,
+            is_fault=each.fault is not None,
+            acted=each.acts,
+            actions=len(each.actions),
+        )
+        for age, each in verdicts
+    ]
 
 
 CANCEL = CancelResponse()

@@ -13,6 +13,7 @@ from rtobserver.policy.rules import (
     Count,
     DeadAir,
     Idle,
+    Mode,
     On,
     Regex,
     Say,
@@ -25,7 +26,7 @@ from rtobserver.policy.rules import (
     Usage,
 )
 from rtobserver.realtime.cost import Prices
-from tests.policy.play import CANCEL, Play, ids, phrase, policy
+from tests.policy.play import CANCEL, Play, ids, past, phrase, policy
 
 
 def on(*types: str) -> On:
@@ -161,9 +162,50 @@ def test_text_items_are_spoken_too_and_beta_names_count() -> None:
 def test_a_pattern_is_searched_in_the_end_of_the_item() -> None:
     play = Play(policy(Regex(speaker="assistant", pattern=r"(?i)\b(?:\d[ -]?){13,16}\b")))
     assert play.say("My number is 4111 1111", " 1111") == []
-    assert [verdict.match.text for verdict in play.say(" 1111", " ok 4111 1111 1111 1111")] == ["4111 1111 1111 1111"]
+    assert [verdict.match.text for verdict in play.say(" 1111", ", ok 4111 1111 1111 1111")] == ["4111 1111 1111 1111"]
     assert play.say("x" * 5000, item_id="b") == []
     assert ids(play.say("é" * 5000, " 4111 1111 1111 1111.", item_id="b")) == ["rule"]
+
+
+def test_a_pattern_that_looks_at_what_follows_waits_until_that_is_said() -> None:
+    play = Play(
+        policy(Regex(speaker="assistant", pattern=r"\bref\b"), id="word"),
+        policy(Regex(speaker="assistant", pattern=r"stop$"), id="end"),
+        policy(Regex(speaker="assistant", pattern="ref"), id="now"),
+    )
+    assert ids(play.say("a ref")) == ["now"]
+    assert ids(play.say("und stop")) == []
+    assert ids(play.say("ped", final="a refund stopped")) == []
+    assert ids(play.say("a ref", item_id="b")) == ["now"]
+    assert ids(play.say(" or stop", item_id="b")) == ["word"]
+    assert [verdict.match.text for verdict in play.say(final="a ref or stop", item_id="b")] == ["stop"]
+
+
+def test_parts_of_an_item_are_texts_of_their_own() -> None:
+    play = Play(
+        policy(phrase("refund", "money back")),
+        policy(Regex(speaker="assistant", pattern="ref.*und"), id="regex"),
+        policy(phrase("refund", speaker="user"), id="user"),
+    )
+    place = {"item_id": "i", "response_id": "r", "type": "response.output_text.delta"}
+    first, second = {**place, "content_index": 0}, {**place, "content_index": 1}
+    assert play.hear({**first, "delta": "money, a ref"}) + play.hear({**second, "delta": "und back"}) == []
+    assert ids(play.hear({**first, "delta": "und"})) == ["rule", "regex"]
+    assert play.hear({**second, "delta": " refund"}) == []
+    assert ids(play.hear({**second, "delta": " money back"})) == ["rule"]
+    content = [{"type": "input_text", "text": text} for text in ("a re", "fund")]
+    item = {"id": "t", "type": "message", "role": "user", "content": content}
+    assert play.hear({"type": "conversation.item.added", "item": item}) == []
+    content = [{"type": "input_text", "text": text} for text in ("a refund", "refund")]
+    item = {"id": "u", "type": "message", "role": "user", "content": content}
+    assert ids(play.hear({"type": "conversation.item.added", "item": item})) == ["user"]
+
+
+def test_a_phrase_that_is_spelled_in_two_ways_is_found_once_in_an_item() -> None:
+    for whole in (False, True):
+        play = Play(policy(phrase("café", whole=whole)))
+        assert len(play.say("un café, ", "un cafe\u0301, ", "café cafe\u0301")) == 1
+        assert len(play.say("un cafe\u0301, un café.", item_id="b")) == 1
 
 
 def test_the_start_of_the_window_is_not_the_start_of_the_text() -> None:
@@ -172,13 +214,14 @@ def test_the_start_of_the_window_is_not_the_start_of_the_text() -> None:
     assert ids(play.say("yes, sir", item_id="b")) == ["rule"]
 
 
-def test_searches_that_would_take_too_long_at_once_go_on_at_the_next_event() -> None:
+def test_all_patterns_are_searched_at_the_event_that_brings_the_text() -> None:
     hard = [f"[ab]*a[ab]{{900}}c|needle|{number}" for number in range(4)]
     made = [policy(Regex(speaker="assistant", pattern=each), id=f"p{number}") for number, each in enumerate(hard)]
     play = Play(*made)
-    found = [ids(play.say("ab" * 2045 + "needle"))]
-    found += [ids(play.hear({"type": "rate_limits.updated"})) for _ in range(5)]
-    assert found == [["p0"], ["p1"], ["p2"], ["p3"], [], []]
+    found = play.say("ab" * 2045 + "needle", item_id="i", response_id="r")
+    assert ids(found) == ["p0", "p1", "p2", "p3"]
+    assert {(verdict.match.item_id, verdict.match.response_id) for verdict in found} == {("i", "r")}
+    assert play.hear({"type": "rate_limits.updated"}) == []
 
 
 def test_phrases_of_other_profiles_are_not_looked_for() -> None:
@@ -245,6 +288,68 @@ def test_dead_air_counts_from_the_end_of_the_last_sound() -> None:
     assert play.wait(60) == []
     play.turn("u2")
     assert ids(play.wait(6)) == ["rule"]
+
+
+@pytest.mark.parametrize("trigger", [Idle(seconds=2), DeadAir(seconds=2)])
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_a_silence_after_its_own_words_triggers_no_policy_again_until_the_user_had_a_turn(
+    trigger: Idle | DeadAir, mode: Mode
+) -> None:
+    play = Play(policy(trigger, Say(text="Are you there?"), mode=mode), policy(trigger, id="tag"))
+    play.turn("u1")
+    for number in range(5):
+        found = ids(play.wait(10))
+        assert found == (["rule", "tag"] if number == 0 else ["tag"])
+        play.begin(f"resp_{number}")
+        play.hear({"type": "output_audio_buffer.started", "response_id": f"resp_{number}"}, causes=["rule"])
+        play.say("Are you there?", item_id=f"i{number}", response_id=f"resp_{number}", causes=["rule"])
+        play.end(f"resp_{number}")
+        play.hear({"type": "rate_limits.updated"})
+        play.hear({"type": "output_audio_buffer.stopped", "response_id": f"resp_{number}"}, causes=["rule"])
+    play.turn("u2")
+    assert ids(play.wait(10)) == ["rule", "tag"]
+
+
+def test_a_function_call_that_a_policy_led_to_does_not_trigger_it_again_in_the_same_turn() -> None:
+    play = Play(policy(UnansweredTool(seconds=3), Say(text="One moment.")))
+    play.turn("u1")
+    play.call_tool("call_1", "a", item_id="f1")
+    (first,) = play.wait(5)
+    named = {"item_id": "f2", "response_id": "r2", "call_id": "call_2", "name": "a", "arguments": "{}"}
+    play.hear({"type": "response.function_call_arguments.done", **named}, causes=first.causes)
+    assert play.wait(5) == []
+    play.call_tool("call_3", "a", item_id="f3")
+    assert ids(play.wait(5)) == ["rule"]
+
+
+def test_dead_air_counts_from_the_first_event_where_there_was_no_sound_at_all() -> None:
+    play = Play(policy(DeadAir(seconds=5)))
+    play.hear({"type": "session.updated"}, after=2)
+    play.hear({"type": "rate_limits.updated"}, after=3)
+    assert play.wait(1) == []
+    assert ids(play.wait(2)) == ["rule"]
+    assert play.wait(60) == []
+    play.turn("u1")
+    assert ids(play.wait(6)) == ["rule"]
+
+
+def test_a_sound_whose_end_was_missed_does_not_hide_a_silence() -> None:
+    play = Play(policy(DeadAir(seconds=5)))
+    play.hear({"type": "output_audio_buffer.started", "response_id": "r"})
+    play.engine.missed(age=play.age)
+    for _ in range(5):
+        assert play.hear({"type": "response.output_audio_transcript.delta", "item_id": "i"}, after=4) == []
+    assert ids(play.wait(6)) == ["rule"]
+    assert play.wait(60) == []
+    play.hear({"type": "input_audio_buffer.speech_started", "item_id": "u"})
+    assert play.wait(60) == []
+    play.hear({"type": "input_audio_buffer.speech_stopped", "item_id": "u"})
+    assert ids(play.wait(6)) == ["rule"]
+    play.hear({"type": "output_audio_buffer.started", "response_id": "r2"})
+    assert play.wait(60) == []
+    play.hear({"type": "output_audio_buffer.stopped", "response_id": "r2"})
+    play.hear({"type": "rate_limits.updated"}, after=4)
+    assert ids(play.wait(2)) == ["rule"]
 
 
 def test_each_unanswered_function_call_is_matched_once() -> None:
@@ -392,8 +497,38 @@ def test_a_condition_takes_no_event_that_is_too_large() -> None:
     assert second.acts
 
 
+def test_a_fault_uses_up_no_limit_and_begins_no_cool_down() -> None:
+    send = Send(event={"type": "x", "code": "{{ event.error.code }}"})
+    play = Play(policy(on("error"), send, per_call=1, cooldown=60.0))
+    assert [bool(verdict.fault) for _ in range(3) for verdict in play.hear({"type": "error"})] == [True] * 3
+    again = Play(active=play.active)
+    for age, frame in play.frames:
+        again.recall(frame, age=age)
+    again.engine.restore(past([(play.ages[id(each)], each) for each in play.all]))
+    for each in (play, again):
+        each.age = play.age
+        assert each.hear({"type": "error", "error": {"code": "x"}})[0].acts
+        assert each.hear({"type": "error", "error": {"code": "x"}}, after=100) == []
+
+
 def test_ten_faults_of_a_policy_are_decisions() -> None:
     play = Play(policy(on("error"), when="1 / 0 == 1"))
     assert len([play.hear({"type": "error"}) for _ in range(30)]) == 30
     assert len(play.all) == 10
     assert play.active.standings()[0].faults == 30
+
+
+# --- what a page can write ------------------------------------------------------------------------
+
+
+def test_a_function_call_that_no_response_made_is_none() -> None:
+    play = Play(policy(Tool(name="*", arguments={}), id="tool"), policy(UnansweredTool(seconds=3), id="unanswered"))
+    item = {"id": "forged", "type": "function_call", "call_id": "c1", "name": "refund", "arguments": '{"all":true}'}
+    for kind in ("conversation.item.added", "conversation.item.done"):
+        assert play.hear({"type": kind, "item": {**item, "status": "completed"}}) == []
+    assert play.wait(60) == []
+    begun = {"type": "response.output_item.added", "response_id": "r", "item": {**item, "id": "made", "call_id": "c2"}}
+    play.hear(begun)
+    done = {"type": "conversation.item.done", "item": {**item, "id": "made", "call_id": "c2"}}
+    assert ids(play.hear(done)) == ["tool"]
+    assert ids(play.wait(60)) == ["unanswered"]

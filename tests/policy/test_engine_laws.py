@@ -8,6 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,7 +153,7 @@ def test_no_policy_exceeds_its_limits_and_only_those_act_that_may(
         assert actions <= ACTIONS_PER_CALL
         for policy_id, verdicts in decided.items():
             limit = verdicts[0][1].policy.limit
-            assert not limit.per_call or len(verdicts) <= limit.per_call
+            assert not limit.per_call or sum(verdict.fault is None for _, verdict in verdicts) <= limit.per_call
             assert sum(verdict.fault is not None for _, verdict in verdicts) <= MAX_FAULTS
             assert policy_id in {each.id for each in made}
     for each in made:
@@ -168,7 +169,8 @@ def test_a_cool_down_is_kept(made: tuple[Policy, ...], steps: list[str]) -> None
     for number, what in enumerate(steps):
         step(play, what, number, [])
     for each in made:
-        told = [play.ages[id(verdict)] for verdict in play.all if verdict.policy.id == each.id]
+        own = [verdict for verdict in play.all if verdict.policy.id == each.id and verdict.fault is None]
+        told = [play.ages[id(verdict)] for verdict in own]
         assert all(later - earlier >= each.limit.cooldown for earlier, later in itertools.pairwise(told))
 
 
@@ -197,6 +199,35 @@ def test_verdicts_do_not_depend_on_how_the_text_was_cut(pieces: list[str], data:
     # the delta that holds the completing character decides
     expected = {what: min(each for each in places if each >= end) for what, end in play(list(range(len(text)))).items()}
     assert play(cuts) == expected
+
+
+@given(
+    st.lists(st.sampled_from(["ref", "und", " ", "12", "3", ".", "\n", "stop", "é"]), max_size=10).map("".join),
+    st.sampled_from(
+        [
+            *(r"ref", r"\bref\b", r"\brefund", r"ref\B", r"(?m)stop$", r"stop$", r"stop\z", r"und|ref\b", r"^ref"),
+            *(r"[0-9]{2,3}\b", r"(?:[0-9] ?){3}", r"f\Bu|f\b.", r"[$] ?|stop\b", r"(?m)^stop"),
+        ]
+    ),
+    st.data(),
+)
+@settings(max_examples=300)
+def test_what_a_pattern_finds_does_not_depend_on_how_the_text_was_cut(
+    text: str, pattern: str, data: st.DataObject
+) -> None:
+    def play(cuts: list[int]) -> list[int]:
+        """Give how much of the text had been said at each match."""
+        called = Play(policy(Regex(speaker="assistant", pattern=pattern)))
+        places = sorted({0, len(text), *cuts})
+        told = [end for start, end in itertools.pairwise(places) for _ in called.say(text[start:end])]
+        return told + [len(text) + 1 for _ in called.say(final=text)]
+
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6))
+    places = sorted({0, len(text), len(text) + 1, *cuts})
+    # the delta that shows the match decides, and no other
+    expected = [min(each for each in places if each >= end) for end in play(list(range(len(text))))]
+    assert play(cuts) == expected
+    assert len(expected) == (re2.search(pattern, text) is not None)
 
 
 @given(policies(), STEPS, st.integers(0, 40))

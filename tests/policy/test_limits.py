@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 
 from rtobserver.policy.active import Active
 from rtobserver.policy.limits import ACTIONS_PER_CALL
-from rtobserver.policy.rules import After, On, Policy, PolicySet, Tag
-from tests.policy.play import Play, ids, phrase, policy
+from rtobserver.policy.rules import After, AnswerTool, On, Policy, PolicySet, Tag, Tool
+from rtobserver.policy.verdicts import Past
+from tests.policy.play import Play, ids, past, phrase, policy
 
 ERROR = {"type": "error", "error": {}}
 ON_ERROR = On(types=("error",))
@@ -54,6 +56,44 @@ def test_two_matches_in_one_turn_are_one_turn() -> None:
     assert len(play.hear(ERROR) + play.hear(ERROR)) == 1
 
 
+@pytest.mark.parametrize(
+    ("arrivals", "acted"),
+    [
+        ([1, 2, 3], [0, 0, 1]),
+        ([3, 1, 2], [0, 0, 1]),
+        ([2, 3, 1, 4, 5, 6], [0, 0, 1, 0, 0, 1]),
+        ([1, 2, 4, 5, 3, 6, 7], [0, 0, 0, 0, 1, 1, 0]),
+        ([1, 3, 5, 7], [0, 0, 0, 0]),
+    ],
+)
+def test_turns_in_a_row_are_those_that_were_said_in_a_row_however_late_their_words_come(
+    arrivals: list[int], acted: list[int]
+) -> None:
+    rule = policy(phrase("no", speaker="user"), consecutive=3)
+    play = Play(rule)
+    for turn in range(1, 9):
+        play.turn(f"u{turn}")
+    assert [len(play.transcribe(f"u{turn}", final="no")) for turn in arrivals] == acted
+    for cut in range(len(arrivals)):
+        again = Play(rule)
+        for age, frame in play.frames[: -len(arrivals) + cut]:
+            again.recall(frame, age=age)
+        assert [len(again.transcribe(f"u{turn}", final="no")) for turn in arrivals[cut:]] == acted[cut:]
+
+
+def test_what_the_model_says_belongs_to_the_turn_in_which_it_began() -> None:
+    play = Play(policy(phrase("sorry"), consecutive=2))
+    told = []
+    for turn in (1, 2):
+        play.turn(f"u{turn}")
+        item = {"id": f"a{turn}", "type": "message", "role": "assistant", "content": []}
+        play.hear({"type": "response.output_item.added", "response_id": f"r{turn}", "item": item})
+    play.turn("u3")
+    for turn in (1, 2):
+        told += play.say("sorry", item_id=f"a{turn}", response_id=f"r{turn}")
+    assert ids(told) == ["rule"]
+
+
 def test_a_canary_acts_in_its_part_of_the_calls_only() -> None:
     rule = policy(ON_ERROR, mode="canary", canary_percent=30)
     names = [f"rtc_{number}" for number in range(300)]
@@ -88,6 +128,18 @@ def test_a_policy_that_exceeds_its_rate_is_demoted_until_the_next_reload() -> No
     assert active.standings()[0].acted == 4
 
 
+def test_rates_go_on_after_a_restart() -> None:
+    active = Active(PolicySet(policies=(policy(ON_ERROR, per_minute=3), policy(ON_ERROR, id="b", per_minute=3))))
+    play = Play(active=active)
+    play.age = 70.0
+    active.restore(
+        [("rule", play.at - 1_000_000), ("rule", play.at - 65_000_000), ("rule", play.at), ("gone", play.at)]
+    )
+    assert [(each.policy.id, each.acts) for _ in range(2) for each in play.hear(ERROR)] == [
+        *(("rule", True), ("b", True), ("rule", False), ("b", True)),
+    ]
+
+
 def test_a_slow_policy_is_not_demoted() -> None:
     play = Play(policy(ON_ERROR, per_minute=3))
     assert all(verdict.acts for _ in range(20) for verdict in play.hear(ERROR, after=20))
@@ -108,6 +160,36 @@ def test_the_actions_of_a_call_are_budgeted() -> None:
     refused = [verdict for verdict in verdicts if not verdict.acts]
     assert sorted(ids(refused)) == ["other", "rule"]
     assert {verdict.fault for verdict in refused} == {"the call's budget of 200 actions is used up"}
+
+
+def test_only_actions_that_were_done_use_up_the_budget_after_a_restart() -> None:
+    three = (Tag(tag="a"), Tag(tag="b"), Tag(tag="c"))
+    made = (
+        policy(ON_ERROR, *three, id="canary", mode="canary", canary_percent=1, per_minute=0),
+        policy(ON_ERROR, *three, id="reformed", mode="observe", per_minute=0),
+        policy(phrase("sorry"), id="acts"),
+    )
+    play = Play(*made)
+    for _ in range(80):
+        play.hear(ERROR)
+    assert len(play.all) == 160
+    again = Play(*(replace(each, mode="enforce") if each.id == "reformed" else each for each in made))
+    again.engine.restore(past((play.ages[id(each)], each) for each in play.all))
+    assert [verdict.acts for verdict in again.say("sorry")] == [True]
+    acted = Past(policy="gone", age=1.0, acted=True, actions=ACTIONS_PER_CALL)
+    again.engine.restore([acted])
+    assert [verdict.acts for verdict in again.say("sorry", item_id="i2")] == [False]
+
+
+def test_a_policy_answers_one_function_call_after_another_in_a_turn() -> None:
+    answer, again = AnswerTool(url="https://tools.example.com"), policy(Tool(name="*", arguments={}), id="tags")
+    play = Play(policy(Tool(name="*", arguments={}), answer, id="tools", per_call=3), again)
+    told = [ids(play.call_tool("c0", "look_up"))]
+    for number in range(1, 5):
+        arguments = {"call_id": f"c{number}", "name": "look_up", "arguments": "{}"}
+        event = {"type": "response.function_call_arguments.done", "item_id": f"f{number}", "response_id": "r"}
+        told.append(ids(play.hear({**event, **arguments}, causes=["tools", "tags"])))
+    assert told == [["tools", "tags"], ["tools"], ["tools"], [], []]
 
 
 def test_what_a_policy_caused_does_not_trigger_it_in_the_same_turn() -> None:
@@ -147,3 +229,14 @@ def test_a_policy_does_not_give_itself_a_turn() -> None:
 def test_timers_of_two_policies_decide_in_file_order() -> None:
     play = Play(policy(After(seconds=5), id="a"), policy(After(seconds=3), id="b"), policy(After(seconds=5), id="c"))
     assert ids(play.wait(10)) == ["b", "a", "c"]
+
+
+def test_a_policy_does_not_call_itself_while_the_recording_is_paused() -> None:
+    play = Play(policy(phrase("ping", speaker="user"), id="a", per_minute=0))
+    item = {"id": "u", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "ping"}]}
+    assert ids(play.conceal({"type": "conversation.item.added", "item": item})) == ["a"]
+    for number in range(5):
+        mine = {"type": "conversation.item.added", "item": {**item, "id": f"rto_{number}"}}
+        assert play.conceal(mine, causes=["a"]) == []
+    play.turn("v")
+    assert ids(play.conceal({"type": "conversation.item.added", "item": {**item, "id": "w"}})) == ["a"]

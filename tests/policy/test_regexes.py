@@ -36,6 +36,32 @@ def test_what_cannot_be_searched_is_refused(pattern: str, said: str) -> None:
         compile_pattern(pattern)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "looks"),
+    [
+        (r"\bref", True),
+        (r"ref\b", True),
+        (r"ref\B", True),
+        ("ref$", True),
+        (r"ref\z", True),
+        ("(?m)a$", True),
+        (r"\Q$a\E\b", True),
+        ("[]$]x$", True),
+        (r"[[:alpha:]$\]]$", True),
+        (r"\$5", False),
+        (r"\\b", False),
+        ("[$]5", False),
+        ("[^]$]5", False),
+        (r"[[:alpha:]$\]]x", False),
+        (r"\Qa$\b\Ex", False),
+        (r"\Qa$", False),
+        ("^refund", False),
+    ],
+)
+def test_patterns_that_look_at_what_follows_are_known(pattern: str, looks: bool) -> None:
+    assert compile_pattern(pattern).looks_ahead is looks
+
+
 def test_a_match_is_told_in_bytes() -> None:
     assert compile_pattern("(?i)STRASSE|ü+").find("für".encode()) == (1, 3)
     assert compile_pattern("z").find(b"abc") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rtobserver.policy.book import Book, Compiled
@@ -13,7 +13,8 @@ MAX_FAULTS_SHOWN = 10
 MAX_PROFILES = 256
 """Profiles whose rules are kept sorted."""
 
-_MINUTE_US = 60_000_000
+MINUTE_US = 60_000_000
+"""What `per_minute` is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,15 @@ class Active:
         """Give what one policy did."""
         return self._standings.get(policy.id) or Standing(policy=policy)
 
+    def restore(self, decided: Iterable[tuple[str, int]]) -> None:
+        """Let rates go on from what policies decided in an earlier run: which policy, and when.
+
+        What counts are decisions to act, and those outside the canary, of the last `MINUTE_US`.
+        """
+        for policy_id, at in sorted(decided, key=lambda each: each[1]):
+            if policy_id in self._standings:
+                self._minutes.setdefault(policy_id, deque()).append(at)
+
     def admit(self, policy: Policy, at: int) -> bool:
         """Count a decision to act against the policy's rate; false once it is demoted."""
         standing = self.standing(policy)
@@ -120,9 +130,9 @@ class Active:
         if most <= 0:
             return True
         window = self._minutes.setdefault(policy.id, deque())
-        if window and at < window[-1] - _MINUTE_US:
+        if window and at < window[-1] - MINUTE_US:
             window.clear()  # a replay that goes on with an earlier call
-        while window and window[0] <= at - _MINUTE_US:
+        while window and window[0] <= at - MINUTE_US:
             window.popleft()
         if len(window) < most:
             window.append(at)

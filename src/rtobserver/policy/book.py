@@ -118,6 +118,7 @@ class Book:
         "rules",
         "tampered",
         "timed",
+        "wants_turns",
     )
 
     def __init__(self, compiled: Compiled, profile: str) -> None:
@@ -146,6 +147,8 @@ class Book:
             by_class.get(type(rule.what), []).append(rule)
             if isinstance(rule.policy.trigger, timed):
                 self.timed.append(rule)
+        self.wants_turns = any(rule.policy.limit.consecutive > 1 for rule in self.rules.values())
+        """Whether it matters which turn an item belongs to."""
         self._on = [(rule, _types(rule)) for rule in self._sorted.on]
         # types come from outside, and many rules name the same: each pattern is tried once for a type
         self._globs = {pattern for _, patterns in self._on for pattern in patterns}

@@ -11,12 +11,26 @@ from rtobserver.policy.active import Active, Faulted
 from rtobserver.policy.book import Rule
 from rtobserver.policy.cel import MAX_COST, MAX_EVENT, ConditionFault, Shown
 from rtobserver.policy.limits import ACTIONS_PER_CALL, MAX_FAULTS, Ledger
-from rtobserver.policy.rules import Action, Json, Mode, Policy
+from rtobserver.policy.rules import (
+    Action,
+    AnswerTool,
+    DeadAir,
+    Idle,
+    Json,
+    Mode,
+    PauseRecording,
+    Policy,
+    ResumeRecording,
+    Tag,
+    Webhook,
+)
 from rtobserver.policy.templates import TemplateFault, fill
 from rtobserver.policy.timers import TOLERANCE
 from rtobserver.policy.verdicts import Match, Past, Verdict
 from rtobserver.realtime.events import Event, fields
 
+_APART = (Tag, Webhook, PauseRecording, ResumeRecording)
+"""Actions that nothing in the call comes of."""
 _OVER_BUDGET = f"the call's budget of {ACTIONS_PER_CALL} actions is used up"
 
 
@@ -58,10 +72,10 @@ class Scales:
         self._actions = 0
         self._past_ages: dict[str, float] = {}
 
-    def weigh(self, rule: Rule, match: Match, moment: Moment, turn: int) -> Verdict | None:
+    def weigh(self, rule: Rule, match: Match, moment: Moment, turn: int, matched_turn: int) -> Verdict | None:
         """Decide about one match; None where nothing is decided.
 
-        `turn` is how many turns of the user there were.
+        `turn` is how many turns of the user there were, `matched_turn` the one that what matched belongs to.
         """
         policy, standing = rule.policy, self._active.standing(rule.policy)
         ledger = self._ledger(policy.id)
@@ -71,7 +85,7 @@ class Scales:
         except ConditionFault as fault:
             return self._fault(policy, match, moment, ledger, turn, f"the condition failed: {fault}")
         standing.matched += 1
-        if self._is_own_consequence(policy, ledger, moment, turn) or not ledger.hits(policy.limit, turn):
+        if self._is_own_consequence(policy, ledger, match, moment, turn) or not ledger.hits(policy.limit, matched_turn):
             standing.limited += 1
             return None
         if not ledger.is_cool(policy.limit, moment.age):
@@ -89,7 +103,7 @@ class Scales:
             ledger.is_over_budget = True
             return self._fault(policy, match, moment, ledger, turn, _OVER_BUDGET)
         acts = (policy.mode == "observe" or self._active.admit(policy, moment.at)) and wants
-        ledger.decided(moment.age, turn=turn if acts else None)
+        ledger.decided(moment.age, turn=turn)
         if acts:
             self._actions += len(actions)
             standing.acted += 1
@@ -97,7 +111,7 @@ class Scales:
             standing.would += 1
         return self._verdict(policy, match, moment, standing.mode, actions, acts=acts)
 
-    def recall(self, hits: Iterable[Hit], moment: Moment, turn: int) -> None:
+    def recall(self, hits: Iterable[Hit], moment: Moment, turn_of: Callable[[Match], int]) -> None:
         """Take in matches that an earlier epoch weighed, for policies that want several turns in a row."""
         for rule, match in hits:
             if rule.policy.limit.consecutive > 1:
@@ -106,16 +120,18 @@ class Scales:
                         continue
                 except ConditionFault:
                     continue
-                self._ledger(rule.policy.id).hits(rule.policy.limit, turn)
+                self._ledger(rule.policy.id).hits(rule.policy.limit, turn_of(match))
 
     def restore(self, past: Past, policy: Policy | None, turn: int | None) -> None:
         """Take in a decision of an earlier epoch; `policy` is None where it is not in force any more."""
         ages = self._past_ages
         ages[past.policy] = max(past.age, ages.get(past.policy, past.age))
-        acted = policy is not None and not past.is_fault and policy.mode != "observe"
-        self._ledger(past.policy).decided(past.age, turn=turn if acted else None, is_fault=past.is_fault)
-        if policy is not None and acted:
-            self._actions += len(policy.actions)
+        if past.is_fault:
+            self._ledger(past.policy).failed()
+            return
+        self._ledger(past.policy).decided(past.age, turn=turn)
+        if past.acted:
+            self._actions += past.actions
 
     def is_past(self, policy_id: str, due: float) -> bool:
         """Say whether an earlier epoch decided about what is due then."""
@@ -127,8 +143,16 @@ class Scales:
             ledger = self._ledgers[policy_id] = Ledger()
         return ledger
 
-    def _is_own_consequence(self, policy: Policy, ledger: Ledger, moment: Moment, turn: int) -> bool:
-        return policy.id in moment.causes and ledger.acted_turn == turn
+    def _is_own_consequence(self, policy: Policy, ledger: Ledger, match: Match, moment: Moment, turn: int) -> bool:
+        if ledger.decided_turn != turn:
+            return False
+        if match.function_call_id is not None and any(isinstance(action, AnswerTool) for action in policy.actions):
+            return False  # each function call matches once; that the model makes another is what the answer was for
+        # a silence comes of whatever was done about the one before, until the user has had a turn
+        is_silence = isinstance(policy.trigger, Idle | DeadAir)
+        return policy.id in moment.causes or (
+            is_silence and not all(isinstance(action, _APART) for action in policy.actions)
+        )
 
     def _accepts(self, rule: Rule, match: Match, moment: Moment) -> bool:
         condition = rule.condition
@@ -176,14 +200,16 @@ class Scales:
     def _fault(
         self, policy: Policy, match: Match, moment: Moment, ledger: Ledger, turn: int, text: str
     ) -> Verdict | None:
-        if self._is_own_consequence(policy, ledger, moment, turn) or not ledger.is_cool(policy.limit, moment.age):
+        if self._is_own_consequence(policy, ledger, match, moment, turn):
+            return None
+        if not ledger.is_cool(policy.limit, moment.age):
             return None
         standing = self._active.standing(policy)
         standing.faults += 1
         if ledger.faults >= MAX_FAULTS:
             return None
         standing.last_faults.append(Faulted(call_id=self._call_id, at=moment.at, age=moment.age, text=text))
-        ledger.decided(moment.age, turn=None, is_fault=True)
+        ledger.failed()
         return self._verdict(policy, match, moment, standing.mode, policy.actions, fault=text)
 
     def _verdict(

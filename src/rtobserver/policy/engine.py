@@ -22,6 +22,10 @@ from rtobserver.realtime.heard import AUDIO_TOKEN_MS
 from rtobserver.realtime.values import identifier, mapping
 
 _ADDED = ("conversation.item.added", "conversation.item.created")
+_BEGUN = (*_ADDED, "input_audio_buffer.committed", "response.output_item.added")
+"""Events that say of which turn an item is."""
+MAX_ITEMS = 1_000
+"""Items whose turn is remembered."""
 
 
 class Engine:
@@ -58,8 +62,13 @@ class Engine:
         """Policies that are true once in a call, and were."""
         self._own_turns = 0
         """User items that policies made: they begin no turn, or a policy could give itself one."""
+        self._has_begun = False
+        self._turns = state.turn_count
+        """Turns at the event before."""
         self._turn_ages: list[float] = []
         """When turns began, as far as they were recalled."""
+        self._item_turns: dict[str, int] = {}
+        """Turns that items belong to; what the user said is known later than that it was said."""
 
     def owes(self) -> bool:
         """Say whether any policy is for this call."""
@@ -73,17 +82,22 @@ class Engine:
         """Take in an event; give what the policies decide about it, in file order."""
         if self._generation != self._active.generation:
             self._renew()
+        if not self._has_begun:
+            self._has_begun = True
+            self._timers.begin(age)
         self._timers.heard_age = age
         plan = self._plans.get(event.type, _UNSEEN)
         if plan is _UNSEEN:
             plan = self._book.plan(event.type or "")
-        if causes and event.type in _ADDED and mapping(fields(frame).get("item")).get("role") == "user":
+        turns, self._turns = self._turns, self._state.turn_count
+        # in a pause an item of ours is no turn, since nothing of it is kept
+        if causes and event.type in _ADDED and self._turns > turns and _role(frame) == "user":
             self._own_turns += 1
+        if self._book.wants_turns and event.type in _BEGUN:
+            self._place(event, frame)
         if plan is None:
-            if not self._speech.owed:
-                return []
-            plan = _UNSEEN
-        hits = self._look(plan, event, frame, age)
+            return []
+        hits = self._look(plan, event, frame, age, causes)
         return self._decide(hits, Moment(event, frame, at, age, causes)) if hits else []
 
     def tampered(
@@ -106,6 +120,10 @@ class Engine:
             if touched:
                 hits.append(Hit(rule, self._match(event, frame, keys=touched)))
         return self._decide(hits, Moment(event, frame, at, age, causes)) if hits else []
+
+    def missed(self, *, age: float) -> None:
+        """Take in that events were missed: the end of a sound may be among them."""
+        self._timers.miss(age)
 
     def wake_at(self) -> float | None:
         """Give the age at which `woken` may decide something; None where nothing waits for time."""
@@ -130,7 +148,12 @@ class Engine:
             self._timers.mark(rule, due[1])
             if not self._scales.is_past(rule.policy.id, due[0]):
                 hits.append(Hit(rule, match))
-        return self._decide(hits, Moment(Event(), b"", at, age, frozenset())) if hits else []
+        told: list[Verdict] = []
+        for hit in hits:
+            # what a policy has the model call waits because of the policy
+            causes = self._timers.causes(hit.match.function_call_id)
+            told += self._decide([hit], Moment(Event(), b"", at, age, causes))
+        return told
 
     def recall(self, event: Event, frame: bytes, *, age: float) -> None:
         """Take in an event that an earlier epoch decided about: texts, windows and timers go on from it."""
@@ -140,15 +163,21 @@ class Engine:
         for rule in self._book.timed:
             hits += [Hit(rule, Match())] * self._timers.lapse(rule, age)
         turns = self._state.turn_count
-        self._scales.recall(hits, Moment(Event(), b"", 0, age, frozenset()), len(self._turn_ages))
+        self._scales.recall(hits, Moment(Event(), b"", 0, age, frozenset()), lambda _: len(self._turn_ages))
         self._turn_ages += [age] * (turns - len(self._turn_ages))
+        self._turns = turns
+        if not self._has_begun:
+            self._has_begun = True
+            self._timers.begin(age)
         self._timers.heard_age = age
+        if self._book.wants_turns and event.type in _BEGUN:
+            self._place(event, frame)
         plan = self._plans.get(event.type, _UNSEEN)
         if plan is _UNSEEN:
             plan = self._book.plan(event.type or "")
         if plan is not None:
             hits = self._look(plan, event, frame, age)
-            self._scales.recall(hits, Moment(event, frame, 0, age, frozenset()), turns)
+            self._scales.recall(hits, Moment(event, frame, 0, age, frozenset()), self._turn_of)
 
     def restore(self, past: Iterable[Past]) -> None:
         """Let limits go on from decisions of earlier epochs."""
@@ -164,18 +193,18 @@ class Engine:
 
     # --- what is true -----------------------------------------------------------------------------
 
-    def _look(self, plan: Plan, event: Event, frame: bytes, age: float) -> list[Hit]:
+    def _look(
+        self, plan: Plan, event: Event, frame: bytes, age: float, causes: frozenset[str] = frozenset()
+    ) -> list[Hit]:
         """Give the triggers that an event makes true, in file order."""
         hits: list[Hit] = []
-        if self._speech.owed:
-            self._listen(hits, self._speech.settle(), event, frame)
         if plan.speaker is not None:
             self._listen(hits, self._speech.take(event, frame, plan.speaker), event, frame)
         if plan.on:
             match = self._match(event, frame)
             hits += [Hit(rule, match) for rule in plan.on if self._counts(rule, age)]
         if plan.tools:
-            called = self._tools.take(frame)
+            called = self._tools.take(frame) if self._is_called(event, frame) else None
             if called is not None:
                 match = self._match(event, frame, called)
                 hits += [Hit(rule, match) for rule in plan.tools if called.suits(rule.what)]
@@ -184,12 +213,25 @@ class Engine:
         if plan.turns:
             hits += [Hit(rule, self._match(event, frame)) for rule in plan.turns if self._is_turn(rule)]
         if plan.waits:
-            self._timers.look_at_tools(self._state.waiting_tools, read_call(frame), age)
+            waiting = {
+                call_id: each
+                for call_id, each in self._state.waiting_tools.items()
+                if self._state.response_of(each[0]) is not None
+            }
+            self._timers.look_at_tools(waiting, read_call(frame), age, causes)
         if plan.sounds:
-            self._timers.look_at_sound(self._state.quiet_since, age)
+            is_start = event.type is not None and event.type.endswith("started")
+            self._timers.look_at_sound(self._state.quiet_since, age, is_start=is_start)
         if len(hits) > 1:
             hits.sort(key=lambda hit: hit.rule.number)
         return [hit for hit in hits if not self._is_absent(hit.rule, age)] if hits else hits
+
+    def _is_called(self, event: Event, frame: bytes) -> bool:
+        """Say whether it is a response that calls a function: any page can put such an item into the conversation."""
+        if event.type is not None and event.type.startswith("response."):
+            return True
+        item_id = event.item_id or _named(frame)[0]
+        return item_id is not None and self._state.response_of(item_id) is not None
 
     def _listen(self, hits: list[Hit], found: Iterable[tuple[int, str, str]], event: Event, frame: bytes) -> None:
         for number, text, item_id in found:
@@ -286,14 +328,30 @@ class Engine:
     def _decide(self, hits: list[Hit], moment: Moment) -> list[Verdict]:
         verdicts: list[Verdict] = []
         decided: set[str] = set()
-        turn = self._state.turn_count - self._own_turns
+        turn = self._turn
         for rule, match in hits:
             if rule.policy.id not in decided:
-                verdict = self._scales.weigh(rule, match, moment, turn)
+                verdict = self._scales.weigh(rule, match, moment, turn, self._turn_of(match))
                 if verdict is not None:
                     decided.add(rule.policy.id)
                     verdicts.append(verdict)
         return verdicts
+
+    @property
+    def _turn(self) -> int:
+        return self._state.turn_count - self._own_turns
+
+    def _turn_of(self, match: Match) -> int:
+        """Give the turn that what matched belongs to; it is the present one where nothing says so."""
+        return self._turn if match.item_id is None else self._item_turns.get(match.item_id, self._turn)
+
+    def _place(self, event: Event, frame: bytes) -> None:
+        """Note in which turn an item begins."""
+        item_id = event.item_id or _named(frame)[0]
+        if item_id is not None and item_id not in self._item_turns:
+            self._item_turns[item_id] = self._turn
+            if len(self._item_turns) > MAX_ITEMS:
+                del self._item_turns[next(iter(self._item_turns))]
 
     def _renew(self) -> None:
         """Go on with the set that is in force now; policies with the same trigger keep what they wait for."""
@@ -312,6 +370,10 @@ class Engine:
             if policy is not None and isinstance(policy.trigger, rules.Absent):
                 # it was not there from the start, so it cannot say what was absent
                 self._spent.add(policy_id)
+
+
+def _role(frame: bytes) -> object:
+    return mapping(fields(frame).get("item")).get("role")
 
 
 class _Id(msgspec.Struct, gc=False):

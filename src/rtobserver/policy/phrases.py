@@ -69,17 +69,22 @@ class Phrases:
     Raises `PhraseError` for a phrase without a word, or longer than `MAX_PHRASE`.
     """
 
-    __slots__ = ("keys", "whole")
+    __slots__ = ("keys", "twins", "whole")
 
     def __init__(self, phrases: Sequence[str], *, whole: bool) -> None:
         self.whole = whole
+        self.twins: dict[str, str] = {}
+        """Of phrases that are spelled in two ways, the other spelling of each."""
         gathered: dict[str, None] = {}
         for phrase in phrases:
             if len(phrase) > MAX_PHRASE:
                 raise PhraseError(f"the phrase {phrase[:40]!r}… is longer than {MAX_PHRASE} characters")
             if not words(phrase):
                 raise PhraseError(f"there is no word in the phrase {phrase!r}")
-            gathered.update(dict.fromkeys(SPACE + key + SPACE * whole for key in keys(phrase)))
+            spellings = [SPACE + key + SPACE * whole for key in keys(phrase)]
+            gathered.update(dict.fromkeys(spellings))
+            if len(spellings) > 1:
+                self.twins.update(zip(spellings, reversed(spellings), strict=True))
         self.keys = tuple(gathered) if whole else _shortest(gathered)
         """What is looked for, each in the spelling of a `Stream`."""
 
@@ -97,11 +102,14 @@ def _shortest(keys_: Iterable[str]) -> tuple[str, ...]:
 class Lexicon:
     """Be the phrases of many rules in one automaton; each rule is known by its number."""
 
-    __slots__ = ("automaton", "longest", "rules")
+    __slots__ = ("automaton", "longest", "rules", "twins")
 
     def __init__(self, phrases: Iterable[tuple[int, Phrases]]) -> None:
         rules: dict[str, list[int]] = {}
+        self.twins: dict[str, str] = {}
+        """The other spelling of keys that have one: both are the same phrase, which is told of once."""
         for number, each in phrases:
+            self.twins.update(each.twins)
             for key in each.keys:
                 rules.setdefault(key, []).append(number)
         self.rules = rules
@@ -126,9 +134,9 @@ class Search:
 
     __slots__ = ("_cursor", "_length", "_lexicon", "_raw", "_recent", "_stream", "_wasted", "found")
 
-    def __init__(self, lexicon: Lexicon, found: Iterable[str] = ()) -> None:
-        self.found = set(found)
-        """Keys that are not looked for any more."""
+    def __init__(self, lexicon: Lexicon, found: set[str] | None = None) -> None:
+        self.found = set() if found is None else found
+        """Keys that are not looked for any more; texts that belong together may share them."""
         self._lexicon = lexicon
         self.restart()
 
@@ -169,7 +177,7 @@ class Search:
         found: list[tuple[str, int]] = []
         if not spelled:
             return found
-        done, start = self.found, 0
+        done, twins, start = self.found, self._lexicon.twins, 0
         while start < len(spelled):
             rest = spelled[start:] if start else spelled
             base = self._length
@@ -179,7 +187,8 @@ class Search:
             for end, key in self._cursor:
                 if key not in done:
                     done.add(key)
-                    found.append((key, base + len(rest) - end - 1))
+                    if twins.get(key) not in done:
+                        found.append((key, base + len(rest) - end - 1))
                 elif (wasted := self._wasted + 1) < MAX_WASTED:
                     self._wasted = wasted
                 else:

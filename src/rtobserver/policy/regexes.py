@@ -22,12 +22,14 @@ class PatternError(ValueError):
 class Pattern:
     """Be a compiled pattern."""
 
-    __slots__ = ("_search", "size", "source")
+    __slots__ = ("_search", "looks_ahead", "size", "source")
 
     def __init__(self, source: str, compiled: re2._Regexp) -> None:
         self.source = source
         self.size: int = compiled.programsize
         """Instructions of the program: what a search costs at most, for each byte."""
+        self.looks_ahead = looks_ahead(source)
+        r"""Whether what follows a match may undo it: it has `\b`, `\B`, `$` or `\z`."""
         self._search = compiled.search
 
     def find(self, text: bytes, start: int = 0) -> tuple[int, int] | None:
@@ -61,6 +63,35 @@ def compile_pattern(pattern: str) -> Pattern:
     if any((found := made.find(probe)) is not None and found[0] == found[1] for probe in _PROBES):
         raise PatternError("it matches the empty text, so it would match everywhere")
     return made
+
+
+def looks_ahead(source: str) -> bool:
+    """Say whether a pattern that RE2 takes has an assertion that looks at what stands behind a match."""
+    place = 0
+    while place < len(source):
+        if source[place] == "$" or source.startswith(("\\b", "\\B", "\\z"), place):
+            return True
+        if source.startswith("\\Q", place):
+            end = source.find("\\E", place + 2)
+            place = len(source) if end < 0 else end + 2
+        elif source[place] == "[":
+            place = _behind_class(source, place)
+        else:
+            place += 2 if source[place] == "\\" else 1
+    return False
+
+
+def _behind_class(source: str, place: int) -> int:
+    """Give where a class of characters ends that begins there."""
+    place += 2 if source.startswith("[^", place) else 1
+    if source.startswith("]", place):
+        place += 1  # first in a class it stands for itself
+    while place < len(source) and source[place] != "]":
+        if source.startswith("[:", place) and (end := source.find(":]", place)) >= 0:
+            place = end + 2
+        else:
+            place += 2 if source[place] == "\\" else 1
+    return place + 1
 
 
 def _reason(problem: Exception) -> str:

@@ -53,3 +53,7 @@ class Past:
     age: float
     """The call's age in seconds when it was decided."""
     is_fault: bool = False
+    acted: bool = False
+    """Whether it acted; then its actions count against the call's budget."""
+    actions: int = 0
+    """How many actions it has."""
