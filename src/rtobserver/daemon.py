@@ -30,7 +30,7 @@ from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
 from rtobserver.observation.supervisor import Supervisor
 from rtobserver.outbound import Outbound
-from rtobserver.policy.active import Active, compile_rules
+from rtobserver.policy.active import MINUTE_US, Active, compile_rules
 from rtobserver.policy.rules import Policy, PolicySet
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
@@ -39,7 +39,7 @@ from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, FlushReport, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings
-from rtobserver.store import damage, database, orders, schema, unfinished
+from rtobserver.store import damage, database, decisions, orders, schema, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
@@ -168,6 +168,8 @@ async def running(
         quota = Quota(config.limits, room=_room())
         recorder = Recorder(writer, bounds=Bounds())
         active = _watched(Active(policies), metrics)
+        capped = [policy.id for policy in policies.policies if policy.limit.per_minute]
+        active.restore(await decisions.rates(reads, capped, since=clock.now_us() - MINUTE_US))
         outbound = await stack.enter_async_context(Outbound(config.webhooks, clock, metrics))
         supervisor = Supervisor(
             attach=Attach(endpoints, credentials, config.upstream, config.observer.max_frame),

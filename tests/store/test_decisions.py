@@ -55,6 +55,31 @@ async def test_what_an_observer_writes_is_read_again_for_a_take_over(path: Path,
     assert (found[2].match, found[2].played_ms, found[2].actions) == ("refund", 200, ("say",))
 
 
+async def test_rates_are_read_for_those_that_acted_or_would_have_in_another_call(
+    path: Path, database: Database
+) -> None:
+    wanted = [
+        row(1, "a", received_at=100),
+        row(2, "a", received_at=99),
+        row(3, "a", received_at=101, acted=False, outcome="not_in_canary", mode="canary"),
+        row(4, "a", received_at=102, acted=False, outcome="observed", mode="observe"),
+        row(5, "a", received_at=103, acted=False, outcome="fault"),
+        row(6, "b", received_at=104, outcome=None),
+        row(7, "gone", received_at=105),
+    ]
+    stored.insert(path, tables.decision, *wanted)
+    assert sorted(await decisions.rates(database, ["a", "b"], since=100)) == [("a", 100), ("a", 101), ("b", 104)]
+    assert await decisions.rates(database, [], since=0) == []
+
+
+def test_rates_are_read_from_the_index_alone(path: Path) -> None:
+    with store.transaction(path) as connection:
+        statement = decisions.rates_statement(["a", "b"], 100)
+        text = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = [step[3] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert plan == ["SEARCH decision USING COVERING INDEX ix_decision_policy (policy=? AND received_at>?)"]
+
+
 async def test_commands_of_policies_are_told_from_others(path: Path, database: Database) -> None:
     command = {"call_key": CALL.key, "day": CALL.day, "epoch": 1, "type": "response.create", "state": "sent"}
     rows = [

@@ -353,3 +353,21 @@ async def test_limits_the_session_and_decisions_outlive_a_restart(tmp_path: Path
             assert found[1]["position"].startswith("2:")
             [update] = sent(stage, call_id, "session.update")
             assert update["session"]["instructions"] == "Be kind."
+
+
+async def test_the_rate_over_all_calls_outlives_a_restart(tmp_path: Path) -> None:
+    typed = policy(rules.Tag(tag="typed"), trigger=rules.On(types=("conversation.item.done",)), id_="typed")
+    typed = replace(typed, limit=rules.Limit(per_minute=2))
+    talk = scenario(Typed(), Hold(name="again"), Typed(), Hold(name="stay"))
+    chosen = setting(typed, profile={"max_duration": Seconds(0.0)})
+    async with simulating(scenario=talk) as simulator:
+        async with serving(simulator, tmp_path / "calls.db", chosen) as stage:
+            call_id = await live(stage)
+            await decided(stage, call_id, 2, outcome="done")
+        async with serving(simulator, tmp_path / "calls.db", chosen) as stage:
+            await stage.until_stored(call_id, lambda found: any(entry.position[0] == 2 for entry in found))
+            await stage.wait(lambda: bool(simulator.calls[call_id].sidebands))
+            simulator.release(call_id, "again")
+            # what the user typed and what the model answered were one each
+            found = await decided(stage, call_id, 3, outcome="observed")
+            assert [each["acted"] for each in found[:3]] == [True, True, False]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,6 +91,28 @@ async def rows(database: Database, call: CallKey) -> list[DecisionRow]:
     async with database.reading() as connection:
         found = (await connection.execute(page_statement(call, None, MAX_ROWS))).mappings().all()
     return [DecisionRow(**{**{name: row[name] for name in names}, "actions": _actions(row)}) for row in found]
+
+
+async def rates(database: Database, policies: Sequence[str], *, since: int) -> list[tuple[str, int]]:
+    """Read which of these policies acted since a time, or would have in another call, and when.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    if not policies:
+        return []
+    async with database.reading() as connection:
+        return [(policy, at) for policy, at in await connection.execute(rates_statement(policies, since))]
+
+
+def rates_statement(policies: Sequence[str], since: int) -> sa.Select[Any]:
+    """Write the statement that reads rates."""
+    return sa.select(_decision.c.policy, _decision.c.received_at).where(
+        _decision.c.policy.in_(policies),
+        _decision.c.received_at >= since,
+        sa.or_(_decision.c.acted, _decision.c.outcome == "not_in_canary"),
+    )
 
 
 def page_statement(call: CallKey, after: Place | None, limit: int) -> sa.Select[Any]:
