@@ -195,7 +195,7 @@ class Play:
         restored = again.finish([copy.copy(gap) for gap in stored.gaps.values()])
         last = stored.records[-1] if stored.records else None
         resumption = Resumption(
-            watermark=max(START, last.at if last is not None else 0),
+            watermark=max(START, restored.heard_at or 0),
             last_position=f"{last.epoch}:{last.seq}" if last is not None else None,
             was_live=stored.columns.get("status") == "live",
             entry_count=restored.entry_count,
