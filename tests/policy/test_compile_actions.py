@@ -261,3 +261,10 @@ def test_items_of_a_response_are_judged_as_items_of_the_conversation_are() -> No
     assert send('["a", { role = "user" }]') == [f"{at}[0]: must be a table, not a text", f"{at}[1].type: is missing"]
     (found,) = send('[{ type = "message", role = "developer", content = [] }]')
     assert found.startswith(f'{at}[0].role: must be one of "system", "user", "assistant"')
+
+
+def test_items_and_responses_that_are_sent_are_tables() -> None:
+    for type_, key in (("conversation.item.create", "item"), ("response.create", "response")):
+        for value in ("5", '"{{ call.call_id }}"'):
+            (found,) = refused(policy(do=f'{{ send = {{ type = "{type_}", {key} = {value} }} }}'))
+            assert found.startswith(f"policy[0].do[0].send.{key}: must be a table, not a")

@@ -88,6 +88,8 @@ def test_a_path_that_something_may_have_is_accepted(trigger: str, path: str) -> 
         ('on = "session.updated"', "event.session.max_output_tokens == 4096"),
         ('after = "1s"', "call.tampered"),
         ('after = "1s"', "call.age_seconds == 1"),
+        ('after = "1s"', "call.turn_count == '5'.size() || 0 == call.tags.size() || 'a' == call.user + 'b'"),
+        ('after = "1s"', "call.turn_count == -1 || 1.5 == call.age_seconds || 1 > 0 == call.tampered"),
         ('after = "1s"', "call.labels.a == 'b' || 'a' == call.user || call.labels.c == 5"),
         ("tampered = true", "match.keys == ['tools'] || match.keys[0] == 'tools'"),
     ],
@@ -127,6 +129,7 @@ def test_a_condition_that_is_never_true_or_false_is_refused(trigger: str, when: 
         ("call.tampered == 1", "compares call.tampered, which is true or false, with a number"),
         ("call.tags == 'vip'", "compares call.tags, which is a list, with a text"),
         ("call.usage.input.text == true", "compares call.usage.input.text, which is a number, with true or false"),
+        ("!(call.age_seconds > 5.0 && call.user == 7)", "compares call.user, which is a text, with a number"),
         ("match.text == 5", "compares match.text, which is a text, with a number"),
     ],
 )

@@ -123,6 +123,10 @@ class Reader:
             good = False
         if type_ == "session.update":
             good = self._session(event.get("session"), f"{path}.session") and good
+        key = {"conversation.item.create": "item", "response.create": "response"}.get(type_ or "", "")
+        if not isinstance(event.get(key, {}), dict):
+            self.found.wrong(f"{path}.{key}", f"must be a table, not {described(event[key])}", "with braces around it")
+            good = False
         if type_ == "conversation.item.create" and isinstance(event.get("item"), dict):
             good = self._item(event["item"], f"{path}.item") and good
         if type_ == "response.create" and isinstance(event.get("response"), dict) and "input" in event["response"]:

@@ -25,7 +25,7 @@ def check_templates(found: Findings, action: Action, trigger: Trigger | None, pa
         try:
             parts = parse(text)
         except TemplateFault as fault:
-            found.wrong(at, str(fault), "write it as in {{ call.user }}; the roots are event, call, match")
+            found.wrong(at, str(fault), "write it as in {{ call.call_id }}; the roots are event, call, match")
             good = False
             continue
         references = [part for part in parts if isinstance(part, Reference)]
@@ -122,15 +122,23 @@ def unequal(source: str, trigger: Trigger | None) -> Iterator[tuple[str, tuple[s
     """Give comparisons of a path with a literal of another type, which is never equal: its root, problem and remedy."""
     tokens = list(_tokens(source))
     for steps, (start, end), _ in _paths(tokens):
-        after = tokens[end : end + 2] in (["=", "="], ["!", "="])
-        before = tokens[max(start - 2, 0) : start] in (["=", "="], ["!", "="])
-        literal = _literal(tokens, end + 2) if after else _literal(tokens, start - 3) if before else ""
+        after = tokens[end : end + 2] in _EQUATIONS
+        first, last = (start, end + 3) if after else (start - 3, end)
+        if first < 0 or not (after or tokens[start - 2 : start] in _EQUATIONS):
+            continue
+        # a longer expression on either side may have another type than its part
+        if not (set(tokens[max(first - 1, 0) : first]) <= _BEFORE and set(tokens[last : last + 1]) <= _AFTER):
+            continue
+        literal = _literal(tokens, last - 1 if after else first)
         kinds = {_kind(each) for each in _values(steps, trigger)}
         if literal and kinds and "" not in kinds and literal not in kinds:
             problem = f"compares {'.'.join(steps)}, which is {' or '.join(sorted(kinds))}, with {literal}"
             yield steps[0], (problem, "they are never equal")
 
 
+_EQUATIONS = (["=", "="], ["!", "="])
+_BEFORE, _AFTER = frozenset("(&|?:,["), frozenset(")&|?:,]")
+"""Where an expression can begin and end."""
 _Path = tuple[tuple[str, ...], tuple[int, int], bool]
 """Its steps, its first token and the one after it, and whether it is asked for with `has()`."""
 
