@@ -772,6 +772,40 @@ def test_calls_of_one_response_get_one_response_after_the_last_answer() -> None:
     assert types(played) == ["conversation.item.create", "conversation.item.create", "response.create"]
 
 
+def test_the_model_goes_on_only_after_the_response_that_made_the_calls_is_done() -> None:
+    played = asking()
+    played.answer_tool("ask_1", "sun")
+    played.acknowledge(played.sent[-1]["event_id"])
+    assert played.decisions[0].outcome is None
+    call_tool(played, "call_2")
+    played.answer_tool("ask_2", "rain")
+    played.acknowledge(played.sent[-1]["event_id"])
+    assert types(played) == ["conversation.item.create"] * 2
+    done(played)
+    assert types(played) == ["conversation.item.create", "conversation.item.create", "response.create"]
+    played.acknowledge(played.sent[-1]["event_id"])
+    assert [row.outcome for row in played.decisions] == ["done", "done"]
+
+
+def test_the_model_goes_on_where_the_end_of_the_response_was_missed() -> None:
+    played = asking()
+    played.answer_tool("ask_1", "sun")
+    played.acknowledge(played.sent[-1]["event_id"])
+    played.close()
+    played.attach()
+    played.frame({"type": "session.created", "session": SESSION})
+    assert types(played) == ["conversation.item.create", "response.create"]
+
+
+def test_a_call_that_ends_before_the_model_could_go_on_leaves_no_decision_open() -> None:
+    played = asking()
+    played.answer_tool("ask_1", "sun")
+    played.acknowledge(played.sent[-1]["event_id"])
+    played.close()
+    played.fail(404)
+    assert [row.outcome for row in played.decisions] == ["failed"]
+
+
 def test_an_answer_that_comes_while_nothing_is_attached_is_sent_once_after_the_reattach() -> None:
     played = asking()
     played.close()

@@ -87,6 +87,32 @@ def test_whoever_goes_on_overwriting_is_hung_up_after_the_guard() -> None:
     assert played.ending == ("ended", "policy")
 
 
+def test_changes_within_one_round_trip_are_restored_once_and_count_once() -> None:
+    played = play(RESTORES)
+    for number in range(GUARD + 1):
+        overwrite(played, f"Be rude {number}.")
+    assert types(played) == ["session.update"]
+    assert not played.of(HangUp)
+    assert len(played.decisions) == GUARD + 1
+    played.acknowledge(played.sent[0]["event_id"])
+    assert {row.outcome for row in played.decisions} == {"done"}
+    overwrite(played)
+    assert types(played) == ["session.update"] * 2
+    after = taken_over(played, RESTORES)
+    overwrite(after, "Be rude again.")
+    assert types(after) == ["session.update"]
+    assert not after.of(HangUp)
+
+
+def test_a_restoration_of_which_nobody_heard_does_not_keep_the_next_from_being_sent() -> None:
+    played = play(RESTORES)
+    overwrite(played)
+    played.close()
+    played.attach()
+    overwrite(played)
+    assert types(played) == ["session.update"] * 2
+
+
 def test_a_policy_that_only_restores_gives_up_at_the_guard_and_says_so() -> None:
     played = play(policy(rules.RestoreSession(), trigger=ANY))
     for number in range(GUARD + 1):

@@ -5,8 +5,8 @@ it in; timers that are due before a frame decide first. Whatever the verdict, on
 actions are done in the order of the file, on the machine's own means: `Control`, `Commands`, `Speech`.
 
 A policy that restores the session does so `GUARD` times in a call at most: somebody who always writes back
-would be answered for ever. Where it hangs up too, that is its last resort, for when the guard is reached
-(docs/decisions/0070).
+would be answered for ever; while one is unanswered no second one is sent or counted. Where it hangs up too,
+that is its last resort, for when the guard is reached (docs/decisions/0070).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rtobserver.observation.effects import Effect, Notify
 from rtobserver.observation.ledger import Ledger
 from rtobserver.observation.speech import spoken
 from rtobserver.observation.tooling import Tooling
-from rtobserver.observation.watch import Watch
+from rtobserver.observation.watch import RESTORING, Watch
 from rtobserver.policy import rules, tampering
 from rtobserver.policy.engine import Engine
 from rtobserver.policy.verdicts import Verdict
@@ -48,6 +48,7 @@ class Enforcement:
         "_control",
         "_decided",
         "_ledger",
+        "_restoring",
         "_state",
         "_tooling",
         "_watch",
@@ -63,11 +64,13 @@ class Enforcement:
         self._state = state
         self._control = control
         self._cancellations = Cancellations(state, self._issue)
-        self._tooling = Tooling(watch.subject.call_id, control, watch.tampering.is_ours)
+        self._tooling = Tooling(watch.subject.call_id, control, watch.tampering.is_ours, state.is_response_done)
         for call, policy in watch.answered.items():
             self._tooling.own(call, policy)
         self._decided: dict[str, int] = {}
         """The last number at which each policy decided."""
+        self._restoring: set[str] = set()
+        """Policies whose restoration of the session is not answered yet."""
         self.engine: Engine | None = None
         """None while no policy is for this call."""
         self.is_needed = False
@@ -154,9 +157,16 @@ class Enforcement:
         """Take note of what a tool's endpoint said."""
         return self._tooling.answered(key, output, problem, at, mono)
 
+    def missed(self, age: float) -> None:
+        """Take note that a gap begins at an age of the call."""
+        if self.engine is not None:
+            self.engine.missed(age=age)
+            self._look()
+
     def detached(self) -> None:
         """Take note that frames are missed from now on."""
         self._cancellations.detached()
+        self._tooling.detached()
         self._watch.tampering.lost()
 
     def ended(self, words: str) -> list[Effect]:
@@ -245,6 +255,11 @@ class Enforcement:
         if not any(isinstance(action, rules.RestoreSession) for action in actions):
             return actions
         policy = verdict.policy.id
+        if policy in self._restoring:
+            # what was changed before upstream took it up is written over by it
+            deed.do()
+            deed.note(RESTORING)
+            return [action for action in actions if not isinstance(action, rules.RestoreSession | rules.HangUp)]
         self._watch.restored[policy] += 1
         if self._watch.restored[policy] <= GUARD:
             return [action for action in actions if not isinstance(action, rules.HangUp)]
@@ -264,7 +279,7 @@ class Enforcement:
             case rules.UpdateSession():
                 return self._update(watch.tampering.completed(action.session), author, deed, at, mono)
             case rules.RestoreSession():
-                return self._update(watch.tampering.restoration(), author, deed, at, mono)
+                return self._restore(author, deed, at, mono)
             case rules.CancelResponse():
                 return self._cancel(verdict, author, deed, at, mono)
             case rules.Say():
@@ -311,6 +326,18 @@ class Enforcement:
 
     def _update(self, session: Json, author: Author, deed: Deed, at: int, mono: float) -> list[Effect]:
         return self._issue({"type": "session.update", "session": session}, author, deed.begin(), at, mono)
+
+    def _restore(self, author: Author, deed: Deed, at: int, mono: float) -> list[Effect]:
+        policy, tell = author.policy or "", deed.begin()
+        self._restoring.add(policy)
+
+        def told(told: Told) -> list[Effect]:
+            if told.state != "sent":
+                self._restoring.discard(policy)
+            return tell(told)
+
+        event = {"type": "session.update", "session": self._watch.tampering.restoration()}
+        return self._issue(event, author, told, at, mono)
 
     def _mute(self, author: Author, deed: Deed, at: int, mono: float, *, mutes: bool) -> list[Effect]:
         detection = self._watch.tampering.detection()

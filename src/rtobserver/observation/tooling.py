@@ -2,8 +2,9 @@
 
 The endpoint is asked once. Its answer becomes the function call's output, under an item id of ours, and
 when upstream has taken that, one `response.create` is wished for: one for all calls of a response that are
-answered here, after the last of them. Where somebody else answers first, ours is not sent; where both are
-under way at once, upstream takes one of them. What comes after the end of the call is dropped.
+answered here, after the last of them and after the response itself, which may make more of them. Where
+somebody else answers first, ours is not sent; where both are under way at once, upstream takes one of them.
+What comes after the end of the call is dropped.
 """
 
 from __future__ import annotations
@@ -40,18 +41,35 @@ class _Ask:
     deed: Deed
     tell: Tell
     is_sent: bool = False
+    goes_on: Tell | None = None
+    """Who is told of the `response.create` that follows the output."""
 
 
 class Tooling:
     """Answer the function calls of one call."""
 
-    __slots__ = ("_answered", "_asks", "_call_id", "_control", "_count", "_is_ours", "_owned", "_postponed")
+    __slots__ = (
+        "_answered",
+        "_asks",
+        "_call_id",
+        "_control",
+        "_count",
+        "_is_done",
+        "_is_ours",
+        "_over",
+        "_owned",
+        "_postponed",
+    )
 
-    def __init__(self, call_id: str, control: Control, is_ours: Callable[[str], bool]) -> None:
+    def __init__(
+        self, call_id: str, control: Control, is_ours: Callable[[str], bool], is_done: Callable[[str], bool]
+    ) -> None:
         self._call_id = call_id
         self._control = control
         self._is_ours = is_ours
         """Whether an item is."""
+        self._is_done = is_done
+        """Whether a response is, as far as the fold knows."""
         self._count = 0
         self._asks: dict[str, _Ask] = {}
         self._owned: dict[str, str] = {}
@@ -59,11 +77,13 @@ class Tooling:
         self._answered: dict[str, None] = {}
         """Function calls that somebody else answered."""
         self._postponed: dict[str, _Ask] = {}
-        """Responses of which a call was answered, while others are still to be."""
+        """Responses of which a call was answered, while they go on or others are still to be."""
+        self._over: dict[str, None] = {}
+        """Responses that make no more calls, as far as anybody can tell."""
 
     def __bool__(self) -> bool:
-        """Say whether a function call is being answered."""
-        return bool(self._asks)
+        """Say whether a function call is being answered, or the model is to go on after that."""
+        return bool(self._asks or self._postponed)
 
     def owns(self, function_call_id: str) -> bool:
         """Say whether a function call's output is ours to give."""
@@ -114,29 +134,44 @@ class Tooling:
 
     def heard(self, event: Event, frame: bytes, at: int, mono: float) -> list[Effect]:
         """Take in a server event: whether somebody else answers."""
+        effects: list[Effect] = []
+        if event.type == "response.done":
+            response_id = identifier(mapping(fields(frame).get("response")).get("id"))
+            if response_id is not None:
+                _keep(self._over, response_id, None)
+        for group in [group for group in self._postponed if group in self._over]:
+            effects += self._go_on(group, at, mono)
         if canonical(event.type or "") != "conversation.item.added":
-            return []
+            return effects
         item = mapping(fields(frame).get("item"))
         call = identifier(item.get("call_id"))
         if item.get("type") != "function_call_output" or call is None:
-            return []
+            return effects
         item_id = identifier(item.get("id"))
         if item_id is not None and self._is_ours(item_id):
-            return []
+            return effects
         _keep(self._answered, call, None)
-        effects: list[Effect] = []
         for key, ask in list(self._asks.items()):
             if ask.function_call_id == call and not ask.is_sent:
                 del self._asks[key]
                 effects += ask.deed.end("done", "somebody else answered the function call first")
                 # whoever answered has the model go on
-                self._postponed.pop(ask.response_id or "", None)
+                postponed = self._postponed.pop(ask.response_id or "", None)
+                if postponed is not None:
+                    effects += postponed.deed.end("done")
         return effects
+
+    def detached(self) -> None:
+        """Take note that the end of what goes on now may be missed."""
+        for ask in [*self._asks.values(), *self._postponed.values()]:
+            if ask.response_id is not None:
+                _keep(self._over, ask.response_id, None)
 
     def close(self, words: str) -> list[Effect]:
         """Give up what is being asked, since nobody needs the answers any more."""
-        asks, self._asks = self._asks, {}
-        return [effect for ask in asks.values() if not ask.is_sent for effect in ask.deed.end("failed", words)]
+        asks = [ask for ask in self._asks.values() if not ask.is_sent] + [*self._postponed.values()]
+        self._asks, self._postponed = {}, {}
+        return [effect for ask in asks for effect in ask.deed.end("failed", words)]
 
     def _told(self, key: str, ask: _Ask, told: Told) -> list[Effect]:
         effects: list[Effect] = []
@@ -144,22 +179,32 @@ class Tooling:
             self._asks.pop(key, None)
             if told.state == "failed" and ask.function_call_id in self._answered:
                 ask.deed.note("somebody else answered the function call first")
-            effects += self._go_on(ask, told)
+            effects += self._took(ask, told)
         return effects + ask.tell(told)
 
-    def _go_on(self, ask: _Ask, told: Told) -> list[Effect]:
-        """Have the model respond, once all of a response's function calls that are ours to answer were."""
+    def _took(self, ask: _Ask, told: Told) -> list[Effect]:
         group = ask.response_id or ""
-        if told.state == "acknowledged":
+        if told.state == "acknowledged" and group not in self._postponed:
+            # one of them speaks for all calls of the response
+            ask.goes_on = ask.deed.begin()
             self._postponed[group] = ask
-        if ask.response_id is not None and any(other.response_id == group for other in self._asks.values()):
+        if told.state in ("released", "unknown"):
+            found = self._postponed.pop(group, None)
+            return found.deed.end("unknown") if found is not None else []
+        return self._go_on(group, told.at, told.mono)
+
+    def _go_on(self, group: str, at: int, mono: float) -> list[Effect]:
+        """Have the model respond, once a response is over and all its function calls that are ours were answered."""
+        if group and (any(ask.response_id == group for ask in self._asks.values()) or not self._is_over(group)):
             return []
         answered = self._postponed.pop(group, None)
-        if answered is None or told.state in ("released", "unknown"):
+        if answered is None or answered.goes_on is None:
             return []
-        tell = answered.deed.begin()
-        due = told.mono + SPEAK_SECONDS
-        return self._control.say({"type": "response.create"}, answered.author, tell, told.at, told.mono, due=due)
+        event, due = {"type": "response.create"}, mono + SPEAK_SECONDS
+        return self._control.say(event, answered.author, answered.goes_on, at, mono, due=due)
+
+    def _is_over(self, response_id: str) -> bool:
+        return response_id in self._over or self._is_done(response_id)
 
 
 def _arguments(written: str | None) -> Json | str:

@@ -19,6 +19,8 @@ from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import COMMAND, EVENT, DecisionRow
 from rtobserver.realtime.events import Event, fields
 
+RESTORING = "an earlier restoration of the session was not answered yet"
+"""What a decision says that did not restore the session, since that was under way."""
 UNKNOWN = Subject(call_id="", profile="", model="", started_at=0)
 
 
@@ -109,7 +111,7 @@ class Watch:
             )
             if row.outcome is None:
                 self.unsettled.append(row)
-            if row.acted and "restore_session" in row.actions:
+            if row.acted and "restore_session" in row.actions and RESTORING not in (row.detail or ""):
                 self.restored[row.policy] += 1
         if self.engine is not None:
             self.engine.restore(past)
