@@ -310,6 +310,21 @@ def test_a_silence_after_its_own_words_triggers_no_policy_again_until_the_user_h
     assert ids(play.wait(10)) == ["rule", "tag"]
 
 
+def test_a_silence_after_its_own_words_triggers_no_policy_after_a_take_over() -> None:
+    rule = policy(Idle(seconds=2), Say(text="Are you there?"))
+    first = Play(rule)
+    first.turn("u1")
+    assert ids(first.wait(5)) == ["rule"]
+    first.say("Are you there?", causes=["rule"])
+    second = Play(rule)
+    for age, frame in first.frames:
+        second.recall(frame, age=age)
+    second.engine.restore(past([(first.ages[id(each)], each) for each in first.all]))
+    assert second.wait(10) == []
+    second.turn("u2")
+    assert ids(second.wait(10)) == ["rule"]
+
+
 def test_a_function_call_that_a_policy_led_to_does_not_trigger_it_again_in_the_same_turn() -> None:
     play = Play(policy(UnansweredTool(seconds=3), Say(text="One moment.")))
     play.turn("u1")
