@@ -38,6 +38,23 @@ def play(*policies: Policy) -> Play:
     return played
 
 
+def test_playback_whose_end_fell_into_a_gap_does_not_hide_dead_air() -> None:
+    played = play(policy(rules.Tag(tag="quiet"), trigger=rules.DeadAir(seconds=5.0)))
+    played.frame({"type": "output_audio_buffer.started", "response_id": "resp_1"})
+    played.wait(60)
+    played.wake()
+    assert "tags" not in played.columns
+    played.close(1006)
+    played.wait(1)
+    played.attach()
+    played.wait(1)
+    played.wake()
+    assert "tags" not in played.columns
+    played.wait(6)
+    played.wake()
+    assert played.columns["tags"] == ["quiet"]
+
+
 def begin(played: Play, response_id: str = "resp_1") -> None:
     response = {"id": response_id, "status": "in_progress", "conversation_id": "conv_1"}
     played.frame({"type": "response.created", "response": response})

@@ -479,6 +479,8 @@ class Machine:
     def _be_absent(self, reason: GapReason, from_at: int, at: int, mono: float) -> list[Effect]:
         record, gap = self.ledger.open_gap(reason, from_at, at, mono)
         self._absence = gap
+        if reason != "before_attach":
+            self.enforcement.missed(record.offset_us / 1e6)
         return [record, gap]
 
     def _be_present(self, at: int) -> list[Effect]:

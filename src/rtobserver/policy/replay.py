@@ -307,6 +307,7 @@ class Replay:
         self._is_beginning = self._is_beginning and reason != "takeover"
         self.gap_count += reason != "before_attach"
         if reason in _LOSING:
+            self.engine.missed(age=self.age)
             self._traces.lost()
             self.tampering.lost()
 

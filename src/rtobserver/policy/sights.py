@@ -89,7 +89,7 @@ def _called(replay: Replay) -> Sight:
 def _quiet(replay: Replay, age: float) -> Sight:
     since = replay.state.quiet_since
     if since is None:
-        return Sight("somebody speaks, something plays, or there was no sound yet", {})
+        return Sight("somebody speaks, something plays, its end was missed, or there was no sound yet", {})
     quiet = max(0, _at(replay, age) - since) / 1e6
     return Sight(f"it has been quiet for {quiet:.3f} s", {"quiet_seconds": quiet})
 
