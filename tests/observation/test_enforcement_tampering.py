@@ -256,6 +256,40 @@ def test_a_function_call_that_was_answered_is_not_answered_again() -> None:
     assert found == ["the policy p answers the function call"]
 
 
+def test_a_function_call_whose_tool_was_being_asked_gets_an_output_after_a_take_over_once() -> None:
+    answers = policy(WEATHER, trigger=CALLS)
+    before = play(answers)
+    begin(before)
+    call_tool(before)
+    call_tool(before, "call_2")
+    done(before)
+    after = taken_over(before, answers)
+    outputs = [event["item"] for event in after.sent]
+    assert [(item["type"], item["call_id"]) for item in outputs] == [
+        ("function_call_output", "call_1"),
+        ("function_call_output", "call_2"),
+    ]
+    assert all("error" in item["output"] for item in outputs)
+    for event in after.sent:
+        after.acknowledge(event["event_id"])
+    assert types(after)[2:] == ["response.create"]
+    after.acknowledge(after.sent[-1]["event_id"])
+    assert {(row.epoch, row.outcome) for row in after.decisions} == {(1, "failed")}
+    assert not taken_over(after, answers).sent
+
+
+def test_a_function_call_whose_output_was_on_its_way_gets_none_after_a_take_over() -> None:
+    answers = policy(WEATHER, trigger=CALLS)
+    before = play(answers)
+    begin(before)
+    call_tool(before)
+    done(before)
+    before.answer_tool("ask_1", "sun")
+    after = taken_over(before, answers)
+    assert not after.sent
+    assert [row.outcome for row in after.decisions] == ["unknown"]
+
+
 def test_what_was_concealed_in_a_pause_stays_concealed_after_a_take_over() -> None:
     echo: dict[str, Any] = {"type": "conversation.item.create", "item": {"note": "{{ match.text }}"}}
     echoes = policy(rules.Send(event=echo))

@@ -95,13 +95,24 @@ class Enforcement:
         self.is_needed = self.engine is not None or bool(self._cancellations) or bool(self._tooling)
         self._control.follow(follows=self.is_needed)
 
-    def started(self) -> list[Effect]:
-        """Close what the epoch before left open: what came of it was told to nobody."""
+    def started(self, at: int, mono: float) -> list[Effect]:
+        """Close what the epoch before left open: what came of it was told to nobody.
+
+        A function call that waits for the answer of a tool gets an output that says so.
+        """
         rows, self._watch.unsettled = self._watch.unsettled, []
+        waiting = {item_id: call for call, (item_id, _) in self._state.waiting_tools.items()}
+        effects: list[Effect] = []
         for row in rows:
+            call = waiting.get(row.item_id or "")
+            if call is not None and self._watch.is_unanswered(call, row):
+                author = Author("policy", row.policy, row, frozenset({row.policy}))
+                effects += self._tooling.resume(call, row.response_id, author, Deed(row), at, mono)
+                continue
             row.outcome = "unknown"
             row.detail = row.detail or "the observer that carried it out stopped before it heard what came of it"
-        return [*rows]
+        self._rest()
+        return [*rows, *effects]
 
     # --- what happens ---------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class Machine:
             return []
         since = self._resumption.watermark
         effects: list[Effect] = list(self.ledger.gaps.bound_open(since, keep=self.control.gap))
-        effects += [*self.control.started(since, at, mono), *self.enforcement.started()]
+        effects += [*self.control.started(since, at, mono), *self.enforcement.started(at, mono)]
         self.control.pause.miss()
         effects += self._be_absent("takeover", self._resumption.watermark, at, mono)
         return effects + self._give_up(at, mono) if self._resumption.is_hopeless else effects

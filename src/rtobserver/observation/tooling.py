@@ -29,6 +29,9 @@ _T = TypeVar("_T")
 
 SPEAK_SECONDS = 30.0
 """How long the response to an output may have to wait for the one that goes on."""
+OUTPUT_SECONDS = 60.0
+"""How long an output may have to wait for a sideband."""
+STOPPED = "the observer that asked the tool stopped before it heard the answer"
 MAX_CALLS = 2_000
 """Function calls that are remembered."""
 
@@ -118,6 +121,18 @@ class Tooling:
         }
         return [AskTool(key, action.url, action.timeout, action.secret, body)]
 
+    def resume(
+        self, function_call_id: str, response_id: str | None, author: Author, deed: Deed, at: int, mono: float
+    ) -> list[Effect]:
+        """Answer a function call whose endpoint an earlier epoch asked, since nobody knows what it said."""
+        _keep(self._owned, function_call_id, author.policy or "")
+        if response_id is not None:
+            _keep(self._over, response_id, None)
+        self._count += 1
+        key = f"ask_{self._count}"
+        self._asks[key] = _Ask(function_call_id, response_id, author, deed, deed.begin())
+        return self.answered(key, None, STOPPED, at, mono)
+
     def answered(self, key: str, output: str | None, problem: str | None, at: int, mono: float) -> list[Effect]:
         """Take note of what an endpoint said, or why it said nothing."""
         ask = self._asks.get(key)
@@ -130,7 +145,7 @@ class Tooling:
         item = {"type": "function_call_output", "call_id": ask.function_call_id, "output": output}
         event = {"type": "conversation.item.create", "item": item}
         tell = partial(self._told, key, ask)
-        return self._control.issue(event, ask.author, tell, at, mono)
+        return self._control.issue(event, ask.author, tell, at, mono, due=mono + OUTPUT_SECONDS)
 
     def heard(self, event: Event, frame: bytes, at: int, mono: float) -> list[Effect]:
         """Take in a server event: whether somebody else answers."""

@@ -47,6 +47,8 @@ class Watch:
         """How often each policy restored the session."""
         self.answered: dict[str, str] = {}
         """Function calls that policies answered in earlier epochs."""
+        self.hidden: set[str] = set()
+        """Policies that created items of which nothing is stored, so that nobody knows what they answered."""
         self.unsettled: list[DecisionRow] = []
         """Decisions of which the epoch that took them did not learn what came."""
         self.view: Callable[[float], Mapping[str, Json]] = lambda _: {}
@@ -91,8 +93,15 @@ class Watch:
         if policy is not None:
             self.causes.recall(command, policy)
             item = command.get("item")
+            if type_ == "conversation.item.create" and not isinstance(item, dict):
+                self.hidden.add(policy)
             if isinstance(item, dict) and item.get("type") == "function_call_output":
                 self.answered[str(item.get("call_id"))] = policy
+
+    def is_unanswered(self, function_call_id: str, row: DecisionRow) -> bool:
+        """Say whether a decision was to answer a function call, and gave it no output."""
+        is_asked = row.acted and "answer_tool" in row.actions
+        return is_asked and function_call_id not in self.answered and row.policy not in self.hidden
 
     def recall_decisions(self, rows: Iterable[DecisionRow]) -> None:
         """Take in what was decided in earlier epochs, after all entries."""

@@ -126,6 +126,8 @@ class Replay:
         self._placed: dict[str, Place] = {}
         """Where each policy decided last."""
         self._order = {policy.id: number for number, policy in enumerate(active.policies.policies)}
+        self._restoring: dict[str, str] = {}
+        """Each policy's last update of the session."""
         self._restored: Counter[str] = Counter()
         self._restored_before: Counter[str] = Counter()
         """Likewise, as a take-over counts."""
@@ -295,6 +297,8 @@ class Replay:
                 # it was sent in a pause; what should be is not known any more
                 self.tampering.forget()
             self.tampering.sent(command, self.age)
+            if policy is not None and type_ == "session.update":
+                self._restoring[policy] = str(command.get("event_id"))
 
     def _tag(self, command: Mapping[str, Json]) -> None:
         removed, added = command.get("remove"), command.get("add")
@@ -342,6 +346,9 @@ class Replay:
             elif isinstance(action, rules.AnswerTool) and (call := verdict.match.function_call_id) is not None:
                 self._owned |= {call} - self._answered
         if any(isinstance(action, rules.RestoreSession) for action in verdict.actions):
+            if self.tampering.awaits(self._restoring.get(verdict.policy.id, "")):
+                # live, it waits for the answer to the one before
+                return verdict
             self._restored[verdict.policy.id] += 1
             only = all(isinstance(action, rules.RestoreSession) for action in verdict.actions)
             if only and self._restored[verdict.policy.id] > MOST_RESTORED:
