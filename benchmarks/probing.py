@@ -2,20 +2,30 @@
 
     python -m benchmarks.probing LOAD_CALLS PROBED_CALLS EVENTS_PER_CALL
 
-Orders are those of `benchmarks/sender.py`, and `hand PATH`: the sockets of the probed calls go to who
-listens at that Unix socket, so that a probe is timed in a process that does nothing else.
+Orders are those of `benchmarks/sender.py`, and besides:
+
+`hand PATH`: the sockets of the probed calls go to who listens at that Unix socket, so that a probe is timed
+in a process that does nothing else.
+`load RATE`: send to the other calls, frame by frame, until `rest`. A call that has said everything says it
+again, so that the load outlasts the probes of any machine.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 import uvloop
 
-from benchmarks.sender import Sideband, Upstream, call_id, listen
+from benchmarks.sender import NAP, Sideband, Upstream, call_id, listen
+
+STALLED = 1.0
+"""Seconds after which a load that should have gone on is over."""
 
 
 class ProbedUpstream(Upstream):
@@ -25,6 +35,7 @@ class ProbedUpstream(Upstream):
         super().__init__(calls, events)
         self._probed = {call_id(number): Sideband(number, 0) for number in range(calls, calls + probed)}
         self.sidebands |= self._probed
+        self._next: asyncio.TimerHandle | None = None
 
     def hand(self, path: str) -> dict[str, Any]:
         """Give the sockets of the probed calls away; from then on this process does not look at them."""
@@ -42,10 +53,43 @@ class ProbedUpstream(Upstream):
                 channel.recv(1)
         return {"handed": len(self._probed)}
 
+    def load(self, rate: int) -> dict[str, Any]:
+        """Begin to send at this rate."""
+        turns = itertools.cycle(self.sidebands.values())
+        loop, began = asyncio.get_running_loop(), time.perf_counter()
+        sent = 0
+
+        def tick() -> None:
+            nonlocal sent
+            due = int((time.perf_counter() - began) * rate)
+            while sent < due:
+                sideband = next(turns)
+                if sideband.is_over:
+                    sideband.frames *= 2
+                    sideband.sizes *= 2
+                sideband.put()
+                sent += 1
+            self._next = loop.call_later(NAP, tick)
+
+        tick()
+        return {"loading": True}
+
+    def rest(self) -> dict[str, Any]:
+        """End the load; one that ended by itself fails here."""
+        if self._next is None or self._next.when() < asyncio.get_running_loop().time() - STALLED:
+            raise RuntimeError("the load was over before it was ended")
+        self._next.cancel()
+        self._next = None
+        return {"loading": False}
+
     async def obey(self, order: list[str]) -> dict[str, Any]:
         match order:
             case ["hand", path]:
                 return self.hand(path)
+            case ["load", rate]:
+                return self.load(int(rate))
+            case ["rest"]:
+                return self.rest()
             case _:
                 return await super().obey(order)
 

@@ -40,7 +40,7 @@ WARMING = 20
 LEAD = 0.3
 """Seconds of load before the first probe."""
 PER_PROBE = 0.02
-"""Seconds that a probe takes at most in the mean, with its pause; the load must outlast them."""
+"""Seconds that a probe takes in the mean, with its pause; for a load that lasts longer, calls repeat themselves."""
 P50_MS, P99_MS, P99_RATIO = 0.4, 5.0, 1.3
 """Targets: the first two at the lower rate, the ratio at the higher one."""
 
@@ -91,14 +91,11 @@ class Turns:
 
     async def take(self, rate: int, probes: int) -> None:
         """React to so many probes under load."""
-        count = int(rate * (LEAD + (probes + WARMING) * PER_PROBE))
-        async with asyncio.TaskGroup() as tasks:
-            loading = tasks.create_task(self.sender.ask(f"paced {rate} {count}"), name="load")
-            await asyncio.sleep(LEAD)
-            seconds = await self.prober.ask(f"probe {probes + WARMING}")
-            self.cancelled += len(seconds)
-            if loading.done():
-                raise Void("the load was over before the last probe")
+        await self.sender.ask(f"load {rate}")
+        await asyncio.sleep(LEAD)
+        seconds = await self.prober.ask(f"probe {probes + WARMING}")
+        self.cancelled += len(seconds)
+        await self.sender.ask("rest")
         self.reacted[rate].rounds.append([each * 1000 for each in seconds[WARMING:]])
 
     async def end(self) -> None:

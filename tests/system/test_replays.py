@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rtobserver.clock import SystemClock
 from rtobserver.policy import rules
 from rtobserver.policy.rules import Limit, Policy, PolicySet
 from rtobserver.settings import Settings
-from rtobserver.simulator.scenario import Scenario, SessionUpdate, Spoken, ToolCall, Typed
+from rtobserver.simulator.scenario import Hold, Scenario, SessionUpdate, Spoken, ToolCall, Typed
 from rtobserver.terminal.replaying import Rehearsal, Replayed, Side
-from tests.support.stage import Setting, Stage
+from tests.support.stage import PATIENCE, Setting, Stage, serving, simulating
 from tests.system.conftest import Play
 from tests.system.ordering import live
 
@@ -53,8 +56,8 @@ SCENARIOS: dict[str, tuple[Any, ...]] = {
 }
 
 
-async def replayed(stage: Stage) -> list[Replayed]:
-    side = Side(Settings(stage.config, POLICIES, ()))
+async def replayed(stage: Stage, policies: PolicySet = POLICIES) -> list[Replayed]:
+    side = Side(Settings(stage.config, policies, ()))
     found: list[Replayed] = []
     await Rehearsal(side, None).run(stage.path, since=0, profile=None, limit=None, show=found.append)
     return found
@@ -72,3 +75,51 @@ async def test_a_replay_of_a_live_call_gives_what_was_decided_live(play: Play, n
         told = [(each["policy"], each["position"], each["acted"]) for each in recorded]
         assert sorted((each.policy, str(each.position), each.acts) for each in found.after) == sorted(told)
         assert len(told) >= 3
+
+
+WAITING = PolicySet(
+    policies=(
+        rule("typed", rules.On(types=("conversation.item.done",)), rules.Tag(tag="typed"), limit=Limit(per_call=1)),
+        rule("once", rules.On(types=("response.done",)), rules.Tag(tag="once"), when='!("once" in call.tags)'),
+        rule("soon", rules.After(seconds=0.3), rules.Tag(tag="soon")),
+        rule("old", rules.After(seconds=1.5), rules.Tag(tag="old")),
+        rule("notice", rules.Absent(what=MONEY, within=1.6), rules.Tag(tag="no-notice")),
+        rule("idle", rules.Idle(seconds=0.6), rules.Say(text="Still there?")),
+    ),
+    hash="fedcba9876543210",
+)
+
+
+class Later(SystemClock):
+    """Be a clock of which two seconds passed while nobody looked."""
+
+    def now_us(self) -> int:
+        return super().now_us() + 2_000_000
+
+
+async def until_decided(stage: Stage, call_id: str, *policies: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not set(policies) <= {each["policy"] for each in await stage.decisions(call_id)}:
+            pass
+
+
+async def test_a_replay_gives_what_was_decided_by_a_daemon_that_was_stopped_and_the_next_one(tmp_path: Path) -> None:
+    talk = Scenario(name="restart", steps=(Typed(), Hold(name="again"), Typed(), Hold(name="over")))
+    path, setting = tmp_path / "calls.db", Setting(policies=WAITING)
+    async with simulating(scenario=talk) as simulator:
+        async with serving(simulator, path, setting) as stage:
+            call_id = await live(stage)
+            await until_decided(stage, call_id, "typed", "once", "soon")
+        async with serving(simulator, path, setting, clock=Later()) as stage:
+            await until_decided(stage, call_id, "old", "notice")
+            await stage.wait(lambda: bool(simulator.calls[call_id].open_sidebands))
+            simulator.release(call_id, "again")
+            await until_decided(stage, call_id, "idle")
+            simulator.release(call_id, "over")
+            await stage.ended(call_id)
+            recorded = await stage.decisions(call_id)
+            assert {each["policy"] for each in recorded if each["position"] == "2:1"} >= {"old", "notice"}
+            [found] = await replayed(stage, WAITING)
+            assert found.changes == []
+            told = [(each["policy"], each["position"], each["acted"]) for each in recorded]
+            assert sorted((each.policy, str(each.position), each.acts) for each in found.after) == sorted(told)

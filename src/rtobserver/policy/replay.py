@@ -253,6 +253,7 @@ class Replay:
         self.engine = self._fresh.pop(0)
         self.engine.restore(self._past)
         self._traces.taken_over()
+        self.tampering.lost()
         self._latest.clear()
         self._restored = self._restored_before.copy()
         self._owned, self._answered = set(self._outputs), set()
@@ -334,7 +335,15 @@ class Replay:
             self._latest[policy] = verdict.causes
             if verdict.acts:
                 verdict = self._do(verdict)
-            self._past.append(Past(policy=policy, age=self.age, is_fault=verdict.fault is not None))
+            self._past.append(
+                Past(
+                    policy=policy,
+                    age=self.age,
+                    is_fault=verdict.fault is not None,
+                    acted=verdict.acts,
+                    actions=len(verdict.actions),
+                )
+            )
             found.append(Ruling(place, verdict, self.age))
         return found
 
