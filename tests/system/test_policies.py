@@ -193,7 +193,9 @@ async def test_the_session_is_changed_and_the_model_muted_and_unmuted(play: Play
 async def test_a_page_that_overwrites_the_session_is_restored_and_at_last_hung_up(play: Play) -> None:
     keeps = policy(rules.RestoreSession(), rules.HangUp(), trigger=rules.Tampered(keys=None))
     overwrites = [
-        step for number in range(4) for step in (SessionUpdate(session={"instructions": f"{number}"}), Hold(name="go"))
+        step
+        for number in range(4)
+        for step in (SessionUpdate(session={"instructions": f"{number}"}), Hold(name=f"go {number}"))
     ]
     async with play(setting(keeps), scenario=scenario(*overwrites)) as stage:
         call_id = await live(stage)
@@ -201,7 +203,7 @@ async def test_a_page_that_overwrites_the_session_is_restored_and_at_last_hung_u
             await upstream_got(stage, call_id, "session.update", number)
             await decided(stage, call_id, number, outcome="done")
             assert stage.simulator.calls[call_id].session["instructions"] == "Be kind."
-            stage.simulator.release(call_id, "go")
+            stage.simulator.release(call_id, f"go {number - 1}")
         row = await stage.ended(call_id, "policy")
         assert row["tampered"] is True
         assert len(sent(stage, call_id, "session.update")) == 3
