@@ -25,10 +25,11 @@ from rtobserver.policy.rules import (
     Webhook,
 )
 from rtobserver.policy.templates import TemplateFault, fill
-from rtobserver.policy.timers import TOLERANCE
 from rtobserver.policy.verdicts import Match, Past, Verdict
 from rtobserver.realtime.events import Event, fields
 
+CLOCKS_APART = 0.25
+"""Seconds by which a stored decision may look earlier than its timer was due: it has the wall clock's time."""
 _APART = (Tag, Webhook, PauseRecording, ResumeRecording)
 """Actions that nothing in the call comes of."""
 _OVER_BUDGET = f"the call's budget of {ACTIONS_PER_CALL} actions is used up"
@@ -135,7 +136,7 @@ class Scales:
 
     def is_past(self, policy_id: str, due: float) -> bool:
         """Say whether an earlier epoch decided about what is due then."""
-        return due <= self._past_ages.get(policy_id, -1.0) + TOLERANCE
+        return due <= self._past_ages.get(policy_id, -1.0) + CLOCKS_APART
 
     def _ledger(self, policy_id: str) -> Ledger:
         ledger = self._ledgers.get(policy_id)
