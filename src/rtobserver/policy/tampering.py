@@ -188,11 +188,15 @@ class Tampering:
         answered = next((event_id for event_id in shown if self.awaits(event_id)), None)
         for number, (event_id, update) in enumerate(sent):
             # upstream takes them in order: what a later one wrote over is shown by that one
-            later = [each.session for id_, each in sent[number + 1 :] if id_ in shown]
-            whole = reduce(merged, later, update.session)
-            if event_id == answered or (update.is_lost and reflects(whole, told)):
+            has_later = any(id_ in shown for id_, _ in sent[number + 1 :])
+            if event_id == answered:
                 self.expected = merged(self.expected, update.session)
-            elif not update.is_lost or not (later or self._is_without(update, told)):
+            elif update.is_lost:
+                # it took effect as far as the session shows it; the rest was written over, or it never came
+                self.expected = merged(self.expected, _shown(update.session, told))
+                if not (has_later or reflects(update.session, told) or self._is_without(update, told)):
+                    continue
+            else:
                 continue
             del self._pending[event_id]
 
@@ -264,6 +268,19 @@ def _agrees(wanted: Json, told: Json, name: str) -> bool:
     if name == "tools" and isinstance(wanted, list) and isinstance(told, list):
         return _same_tools(wanted, told)
     return _same(wanted, told)
+
+
+def _shown(update: Mapping[str, Json], told: Mapping[str, Json]) -> dict[str, Json]:
+    """Give the parts of an update that a session shows, each of them whole."""
+    parts: list[dict[str, Json]] = []
+    for key, value in update.items():
+        if key != "audio" or not isinstance(value, dict):
+            parts.append({key: value})
+        else:
+            for side, part in value.items():
+                names = part.items() if isinstance(part, dict) else ()
+                parts += [{"audio": {side: {name: inner}}} for name, inner in names]
+    return reduce(merged, (part for part in parts if reflects(part, told)), {})
 
 
 def _same_tools(wanted: list[Json], told: list[Json]) -> bool:
