@@ -22,13 +22,14 @@ from typing import NamedTuple
 
 from rtobserver.policy import rules
 from rtobserver.policy.active import Active
+from rtobserver.policy.descent import NOBODY
 from rtobserver.policy.difference import Decided, Place
 from rtobserver.policy.engine import Engine
 from rtobserver.policy.recordings import Line, RecordingError, microseconds
 from rtobserver.policy.rules import TRIGGER_NAMES, Json, PolicySet
 from rtobserver.policy.tampering import WATCHED, Tampering
 from rtobserver.policy.timers import TOLERANCE
-from rtobserver.policy.traces import NOBODY, Traces
+from rtobserver.policy.traces import Traces
 from rtobserver.policy.verdicts import Past, Verdict
 from rtobserver.policy.view import Subject, view
 from rtobserver.policy.wording import action_names

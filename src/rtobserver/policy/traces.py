@@ -9,41 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rtobserver.policy.descent import NOBODY, Descent
 from rtobserver.policy.rules import Json
 from rtobserver.policy.tampering import reflects
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.names import canonical
-from rtobserver.realtime.values import identifier, mapping
+from rtobserver.realtime.values import mapping
 
 PATIENCE = 10.0
 """Seconds after which an answer is no longer waited for."""
-MAX_IDS = 2_000
-"""Responses and items that are remembered."""
-NOBODY: frozenset[str] = frozenset()
-
-_OF_RESPONSES = frozenset({"response.created", "response.done"})
-_OF_ITEMS = frozenset({"conversation.item.added", "conversation.item.done", "response.output_item.added"})
 
 
 class Traces:
     """Follow the recorded commands of one call; `policies` names those of commands by their event ids."""
 
-    __slots__ = ("_ids", "_open", "_outstanding", "_policies", "_recorded", "_recorded_ids")
+    __slots__ = ("_descent", "_outstanding", "_policies", "_recorded")
 
     def __init__(self, policies: Mapping[str, str]) -> None:
         self._policies = policies
         self._outstanding: dict[str, tuple[float, Mapping[str, Json], frozenset[str]]] = {}
-        self._ids: dict[str, frozenset[str]] = {}
-        self._open: list[tuple[Mapping[str, Json], frozenset[str]]] = []
-        """Responses that an earlier epoch asked for: their metadata, and for whom."""
-        self._recorded: list[tuple[Mapping[str, Json], frozenset[str]]] = []
+        self._descent = Descent()
+        self._recorded = Descent()
         """What a take-over finds of that in what was recorded."""
-        self._recorded_ids: dict[str, frozenset[str]] = {}
 
     def taken_over(self) -> None:
         """Go on from recorded commands alone, as another run does: who it was that asked, and for what."""
         self._outstanding.clear()
-        self._ids, self._open = dict(self._recorded_ids), list(self._recorded)
+        self._descent = self._recorded.copy()
 
     def policy_of(self, command: Mapping[str, Json]) -> str | None:
         """Name the policy that a command is of; a file without a store tells it of responses only."""
@@ -58,21 +50,12 @@ class Traces:
     ) -> None:
         """Take note of a command that went to upstream; `policy` is whose it is."""
         if policy is not None:
-            self._record(command, policy)
+            self._recorded.recalled(command, policy)
         event_id = command.get("event_id")
         if not isinstance(event_id, str):
             return
         self._outstanding[event_id] = (age + PATIENCE, command, causes)
-        if causes and command.get("type") == "conversation.item.create":
-            self._remember(mapping(command.get("item")).get("id"), causes)
-
-    def _record(self, command: Mapping[str, Json], policy: str) -> None:
-        own = frozenset({policy})
-        if command.get("type") == "conversation.item.create":
-            _remember(self._recorded_ids, mapping(command.get("item")).get("id"), own)
-        metadata = mapping(mapping(command.get("response")).get("metadata"))
-        if command.get("type") == "response.create" and metadata:
-            self._recorded.append((metadata, own))
+        self._descent.commanded(command, causes)
 
     def lost(self) -> None:
         """Take note that the sideband was lost: nothing that is outstanding will be answered."""
@@ -80,24 +63,9 @@ class Traces:
 
     def of(self, event: Event, frame: bytes, age: float) -> frozenset[str]:
         """Name the policies that an event came of."""
-        if not self._outstanding and not self._ids and not self._open:
-            return NOBODY
-        type_ = canonical(event.type or "")
-        found = self._answered(type_, frame, age) if self._outstanding else NOBODY
-        if not self._ids and not self._open:
-            return found
-        ids = [event.response_id, event.item_id]
-        if type_ in _OF_RESPONSES:
-            response = mapping(fields(frame).get("response"))
-            ids.append(identifier(response.get("id")))
-            found |= self._expected(response)
-        elif type_ in _OF_ITEMS:
-            ids.append(identifier(mapping(fields(frame).get("item")).get("id")))
-        for id_ in ids:
-            if id_ is not None:
-                found |= self._ids.get(id_, NOBODY)
-        if found and type_ == "response.output_item.added":
-            self._remember(ids[-1], found)
+        answered = self._answered(canonical(event.type or ""), frame, age) if self._outstanding else NOBODY
+        found = answered | self._descent.of(event, frame)
+        self._descent.inherit(event, frame, found)
         return found
 
     def _answered(self, type_: str, frame: bytes, age: float) -> frozenset[str]:
@@ -118,28 +86,9 @@ class Traces:
             if answers(command, answer):
                 del self._outstanding[event_id]
                 if causes:
-                    self._remember(mapping(answer.get("response")).get("id"), causes)
+                    self._descent.remember(mapping(answer.get("response")).get("id"), causes)
                 return causes
         return NOBODY
-
-    def _expected(self, response: Mapping[str, Json]) -> frozenset[str]:
-        for number, (metadata, causes) in enumerate(self._open):
-            if response.get("metadata") == metadata:
-                del self._open[number]
-                self._remember(response.get("id"), causes)
-                return causes
-        return NOBODY
-
-    def _remember(self, id_: object, causes: frozenset[str]) -> None:
-        _remember(self._ids, id_, causes)
-
-
-def _remember(ids: dict[str, frozenset[str]], id_: object, causes: frozenset[str]) -> None:
-    name = identifier(id_)
-    if name is not None:
-        ids[name] = ids.get(name, NOBODY) | causes
-        if len(ids) > MAX_IDS:
-            del ids[next(iter(ids))]
 
 
 def _always(_asked: Mapping[str, Json], _answer: Mapping[str, Json]) -> bool:
