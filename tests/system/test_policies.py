@@ -305,7 +305,7 @@ async def test_an_endpoint_that_fails_leaves_an_output_that_says_so(play: Play) 
             assert len(asked) == 1
 
 
-async def test_an_endpoint_that_hangs_holds_up_neither_the_call_nor_a_drain(tmp_path: Path) -> None:
+async def test_an_endpoint_that_hangs_holds_up_neither_call_nor_drain_and_the_next_run_says_so(tmp_path: Path) -> None:
     asked = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -327,8 +327,12 @@ async def test_an_endpoint_that_hangs_holds_up_neither_the_call_nor_a_drain(tmp_
             assert (decision["acted"], decision["outcome"]) == (True, None)
             began = time.monotonic()
         assert time.monotonic() - began < 5
-        rows = stage.select("SELECT outcome, detail FROM decision")
-        assert rows == [("failed", "the observer left the call before the tool answered")]
+        assert stage.select("SELECT acted, outcome FROM decision") == [(1, None)]
+        async with serving(simulator, tmp_path / "calls.db", setting(answers)) as stage:
+            await stage.until(call_id, status="live")
+            [decision] = await decided(stage, call_id, outcome="failed")
+            outputs = [event["item"] for event in await upstream_got(stage, call_id, "conversation.item.create")]
+            assert [item["type"] for item in outputs] == ["function_call_output"]
 
 
 # --- restarts -----------------------------------------------------------------------------------

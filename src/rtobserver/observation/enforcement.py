@@ -186,6 +186,12 @@ class Enforcement:
         self.is_needed = False
         return self._tooling.close(words)
 
+    def drained(self) -> None:
+        """Leave what tools are asked to the next epoch, which answers for them; its decisions stay open until then."""
+        self.engine = self.wake = None
+        self.is_needed = False
+        self._tooling.leave()
+
     def issued(self, event: Json, author: Author, mono: float) -> None:
         """Take note of a client event that is sent."""
         self._watch.tampering.sent(event, self._ledger.offset_us(mono) / 1e6)

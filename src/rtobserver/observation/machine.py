@@ -427,7 +427,7 @@ class Machine:
         effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.drained(at, mono)]
         if self.is_unaccounted:
             effects += self._declare(at, mono)
-        effects += self.enforcement.ended("the observer left the call before the tool answered")
+        self.enforcement.drained()
         if self._given_up is None:
             effects.append(self._sums(mono))
         self.phase, self.attach_due = Phase.DETACHED, None

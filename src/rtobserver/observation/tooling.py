@@ -188,6 +188,11 @@ class Tooling:
         self._asks, self._postponed = {}, {}
         return [effect for ask in asks for effect in ask.deed.end("failed", words)]
 
+    def leave(self) -> None:
+        """Forget what is being asked, without a word."""
+        self._asks = {key: ask for key, ask in self._asks.items() if ask.is_sent}
+        self._postponed = {}
+
     def _told(self, key: str, ask: _Ask, told: Told) -> list[Effect]:
         effects: list[Effect] = []
         if told.state != "sent":
