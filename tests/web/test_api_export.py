@@ -199,14 +199,14 @@ async def test_the_audit_tells_what_was_taken_but_no_values(api: Stage) -> None:
 @pytest.mark.parametrize(("form", "coding"), [("ndjson", "identity"), ("ndjson", "gzip"), ("parquet", "identity")])
 async def test_memory_stays_flat(api: Stage, form: str, coding: str) -> None:
     payload = b'{"delta":"' + b"x" * 2000 + b'"}'
-    for number in range(6):
+    for number in range(9):
         call_id = f"rtc_{number}"
-        profile = "default" if number else "first"
+        profile = "default" if number > 2 else "first"
         insert(api.path, tables.call, call(call_id, started_at=START + number, profile=profile))
         insert(api.path, tables.entry, *[entry(call_id, seq, payload) for seq in range(1, 5001)])
     headers = {"Authorization": f"Bearer {api.key}", "Accept-Encoding": coding}
     url = f"{api.url}/api/v1/export?what=entries&format={form}"
-    # one call first: what libraries and allocators take once is not what grows with an export
+    # a third of it first: what libraries and allocators take once is not what grows with an export
     async with api.client.get(f"{url}&profile=first", headers=headers) as response:
         await response.read()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -214,8 +214,8 @@ async def test_memory_stays_flat(api: Stage, form: str, coding: str) -> None:
     async with api.client.get(url, headers=headers) as response:
         async for piece in response.content.iter_any():
             size += len(piece)
-    assert size > (60_000_000 if form == "ndjson" else 10_000)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 45_000  # KiB; all of it would be 60 MB
+    assert size > (90_000_000 if form == "ndjson" else 10_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 45_000  # KiB; to keep it would be 60 MB more
 
 
 @pytest.mark.parametrize(

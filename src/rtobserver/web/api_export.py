@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -172,16 +173,22 @@ async def _csv(what: What, rows: AsyncIterator[Any]) -> AsyncGenerator[bytes]:
 
 async def _parquet(what: What, rows: AsyncIterator[Any]) -> AsyncGenerator[bytes]:
     columns = COLUMNS[what]
-    # pyarrow is slow to load and its work is heavy: neither belongs on the loop
-    table = await asyncio.to_thread(parquet.Table, columns)
-    group: list[list[Any]] = []
-    size = 0
-    async for row in rows:
-        values = [column.value(row) for column in columns]
-        group.append(values)
-        size += sum(len(value) if isinstance(value, str | bytes) else _CELL_BYTES for value in values)
-        if len(group) >= parquet.GROUP_ROWS or size >= parquet.GROUP_BYTES:
-            yield await asyncio.to_thread(table.group, group)
-            group, size = [], 0
-    yield await asyncio.to_thread(table.group, group)
-    yield await asyncio.to_thread(table.close)
+    loop = asyncio.get_running_loop()
+    # pyarrow is slow to load and its work is heavy: neither belongs on the loop. One thread, since what pyarrow's
+    # allocator keeps for later it keeps for each thread that ever wrote a group.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+    try:
+        table = await loop.run_in_executor(thread, parquet.Table, columns)
+        group: list[list[Any]] = []
+        size = 0
+        async for row in rows:
+            values = [column.value(row) for column in columns]
+            group.append(values)
+            size += sum(len(value) if isinstance(value, str | bytes) else _CELL_BYTES for value in values)
+            if len(group) >= parquet.GROUP_ROWS or size >= parquet.GROUP_BYTES:
+                yield await loop.run_in_executor(thread, table.group, group)
+                group, size = [], 0
+        yield await loop.run_in_executor(thread, table.group, group)
+        yield await loop.run_in_executor(thread, table.close)
+    finally:
+        thread.shutdown(wait=False)
