@@ -173,7 +173,7 @@ def _questions(reads: Database, raw: sqlite3.Connection, count: int) -> list[Que
         return shapes.encode([shapes.call(row) for row in found])
 
     async def sums(by: stats.GroupBy) -> bytes:
-        groups = await stats.groups(reads, by, since=filling.START_US, until=filling.START_US * 2)
+        groups = await stats.groups(reads, by, stats.Wanted(since=filling.START_US, until=filling.START_US * 2))
         return shapes.encode([conversation.group(group) for group in groups])
 
     common = _common_word(raw)

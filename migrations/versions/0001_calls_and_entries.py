@@ -243,7 +243,8 @@ def upgrade() -> None:
         sa.Column("played_ms", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy", name=op.f("pk_decision")),
     )
-    op.create_index("ix_decision_policy", "decision", ["policy", "received_at", "acted", "outcome"])
+    op.create_index("ix_decision_policy", "decision", ["policy", "received_at", "acted", "outcome", "mode"])
+    op.create_index("ix_decision_received", "decision", ["received_at"])
     op.create_table(
         "entry",
         sa.Column("call_key", sa.BigInteger(), nullable=False),

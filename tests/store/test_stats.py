@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rtobserver.store.database import Database
 from tests.store import stored
 
 DAY = 86_400_000_000
-ALL = {"since": 0, "until": stored.START + 100 * DAY}
+ALL = stats.Wanted(since=0, until=stored.START + 100 * DAY)
 
 
 def response(call_id: str, number: int, heard: int | None, started_at: int = stored.START) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def recorded(path: Path) -> Path:
 
 
 async def test_calls_are_summed_up_by_day(recorded: Path, database: Database) -> None:
-    first, second = await stats.groups(database, "day", **ALL)
+    first, second = await stats.groups(database, "day", ALL)
     assert (first.group, first.call_count, first.duration_us) == ("2026-01-01", 2, 90_000_000)
     assert (first.turn_count, first.interruption_count, first.error_count) == (3, 1, 3)
     assert (first.input_tokens, first.output_tokens, first.total_tokens, first.cached_tokens) == (20, 10, 30, 8)
@@ -70,29 +71,54 @@ async def test_calls_are_summed_up_by_day(recorded: Path, database: Database) ->
 
 
 async def test_calls_are_summed_up_by_profile_and_model(recorded: Path, database: Database) -> None:
-    default, support = await stats.groups(database, "profile", **ALL)
+    default, support = await stats.groups(database, "profile", ALL)
     assert (default.group, default.call_count, default.first_audio_ms) == ("default", 2, (300, 900))
     assert (support.group, support.call_count, support.cost_usd) == ("support", 1, Decimal("0.2"))
-    assert [each.group for each in await stats.groups(database, "model", **ALL)] == ["gpt-realtime", "mini"]
+    assert [each.group for each in await stats.groups(database, "model", ALL)] == ["gpt-realtime", "mini"]
 
 
 async def test_a_call_counts_once_for_each_policy_that_decided_in_it(recorded: Path, database: Database) -> None:
-    a, b = await stats.groups(database, "policy", **ALL)
+    a, b = await stats.groups(database, "policy", ALL)
     assert (a.group, a.call_count, a.turn_count, a.first_audio_ms) == ("a", 1, 2, (300, 900))
     assert (b.group, b.call_count, b.turn_count) == ("b", 2, 3)
 
 
 async def test_only_calls_that_began_in_the_range_count(recorded: Path, database: Database) -> None:
-    [day] = await stats.groups(database, "day", since=stored.START + 1, until=stored.START + DAY + 1)
+    within = stats.Wanted(since=stored.START + 1, until=stored.START + DAY + 1)
+    [day] = await stats.groups(database, "day", within)
     assert day.group == "2026-01-02"
-    assert await stats.groups(database, "day", since=stored.START + DAY + 1, until=stored.START + 2 * DAY) == []
+    later = stats.Wanted(since=stored.START + DAY + 1, until=stored.START + 2 * DAY)
+    assert await stats.groups(database, "day", later) == []
+    assert await stats.groups(database, "all", later) == []
+
+
+async def test_all_calls_are_one_group_whose_percentiles_are_over_all_turns(recorded: Path, database: Database) -> None:
+    [every] = await stats.groups(database, "all", ALL)
+    assert (every.group, every.call_count, every.turn_count, every.error_count) == ("all", 3, 3, 3)
+    assert (every.cost_usd, every.unpriced_call_count) == (Decimal("0.3000000001"), 1)
+    assert (every.first_audio_ms, every.generation_ms) == ((1048, 1094), (948, 994))
+
+
+async def test_calls_are_summed_up_by_the_hour_that_they_began_in(recorded: Path, database: Database) -> None:
+    stored.insert(recorded, tables.call, stored.call("rtc_4", started_at=stored.START + DAY + 3_599_999_999))
+    stored.insert(recorded, tables.call, stored.call("rtc_5", started_at=stored.START + DAY + 3_600_000_000))
+    found = [(each.group, each.call_count) for each in await stats.groups(database, "hour", ALL)]
+    assert found == [("2026-01-01T00:00:00Z", 2), ("2026-01-02T00:00:00Z", 2), ("2026-01-02T01:00:00Z", 1)]
+
+
+async def test_calls_of_one_profile_or_model_are_summed_up_alone(recorded: Path, database: Database) -> None:
+    [support] = await stats.groups(database, "day", replace(ALL, profile="support"))
+    assert (support.call_count, support.first_audio_ms) == (1, (1049, 1094))
+    [other] = await stats.groups(database, "all", replace(ALL, model="gpt-realtime"))
+    assert (other.call_count, other.first_audio_ms) == (2, (300, 900))
+    assert await stats.groups(database, "all", replace(ALL, profile="support", model="gpt-realtime")) == []
 
 
 @pytest.mark.parametrize("by", stats.GROUPS)
 def test_sums_follow_the_index_of_beginnings(path: Path, by: stats.GroupBy) -> None:
     statements: list[sa.Select[Any]] = [
-        stats.sums_statement(by, 1, 2),
-        stats.latency_statement(by, "heard_latency_ms", 1, 2),
+        stats.sums_statement(by, stats.Wanted(since=1, until=2)),
+        stats.latency_statement(by, "heard_latency_ms", stats.Wanted(since=1, until=2)),
     ]
     for statement in statements:
         with store.transaction(path) as connection:

@@ -63,9 +63,15 @@ async def test_the_set_in_force_is_told_policy_by_policy(api: Stage) -> None:
         "demoted_at": None,
         "profiles": ["support"],
         "trigger": "phrase",
+        "waits_for": "assistant says 'refund'",
         "when": "call.turn_count > 1",
         "limit": {"per_call": 2, "cooldown_seconds": 20.0, "consecutive": 1, "per_minute": 1},
         "actions": ["cancel_response", "say", "tag"],
+        "rule": {
+            "trigger": {"phrase": {"speaker": "assistant", "phrases": ["refund"], "whole": False}},
+            "do": [{"cancel_response": True}, {"say": {"text": "One moment."}}, {"tag": {"tag": "refund"}}],
+        },
+        "last_minute": 0,
         "counts": {"decisions": 0, "acted": 0, "would_have_acted": 0, "faults": 0},
         "matched": 0,
         "limited": 0,
@@ -107,6 +113,9 @@ async def test_a_demoted_policy_says_since_when(api: Stage) -> None:
     api.active.demoted = lambda policy, at: told.append((policy.id, at))
     now = api.clock.now_us()
     assert [api.active.admit(REFUND, now) for _ in range(3)] == [True, False, False]
+    assert (await read(api))["policies"][0]["last_minute"] == 1
+    api.clock.ahead = 61
+    assert (await read(api))["policies"][0]["last_minute"] == 0
     assert told == [("refund", now)]
     refund = (await read(api))["policies"][0]
     assert (refund["mode"], refund["demoted_at"] is not None) == ("canary", True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,30 @@ def redacted(config: Config) -> dict[str, Any]:
     return _section(type(config), config)
 
 
+def changed(shown: Mapping[str, Any]) -> list[str]:
+    """Name the settings of `redacted` that are not at their defaults, as dotted paths such as `profile.0.name`."""
+    return list(_changed(Config, shown, ""))
+
+
+def _changed(table: type[Any], shown: Mapping[str, Any], path: str) -> Iterator[str]:
+    defaults = {field.name: field for field in dataclasses.fields(table)}
+    for key in keys(table):
+        if key.name not in shown:
+            continue
+        value, where = shown[key.name], f"{path}{key.name}"
+        if key.kind is Kind.TABLE and key.table is not None:
+            yield from _changed(key.table, value, f"{where}.")
+        elif key.kind is Kind.TABLES and key.table is not None:
+            for index, element in enumerate(value):
+                yield from _changed(key.table, element, f"{where}.{index}.")
+        elif key.required or value != _value(table, key, _default(defaults[key.field])):
+            yield where
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def _section(table: type[Any], section: Any) -> dict[str, Any]:
     return {key.name: _value(table, key, getattr(section, key.field)) for key in keys(table)}
 
@@ -44,19 +69,20 @@ def _value(table: type[Any], key: Key, value: Any) -> Any:
         case Kind.TEXTS:
             return list(value)
         case Kind.OBJECT:
-            return _json(value)
+            return without_secrets(value)
         case Kind.NAMES:
             return dict(value)
         case Kind.TEXT if table.__name__ == "Webhook" and key.name == "url":
-            return _address(value, keep_path=False)
+            return address_shown(value, keep_path=False)
         case Kind.TEXT if table.__name__ == "Store":
             return without_password(value)
         case Kind.TEXT if "://" in value:
-            return _address(value, keep_path=True)
+            return address_shown(value, keep_path=True)
     return value
 
 
-def _address(value: str, *, keep_path: bool) -> str:
+def address_shown(value: str, *, keep_path: bool) -> str:
+    """Write an address without user, password and query."""
     parts = urlsplit(value)
     host = parts.netloc.rpartition("@")[2]
     user = f"{HIDDEN}@" if "@" in parts.netloc else ""
@@ -64,14 +90,14 @@ def _address(value: str, *, keep_path: bool) -> str:
     return f"{parts.scheme}://{user}{host}{path}" + (f"?{HIDDEN}" if parts.query else "")
 
 
-def _json(value: Any) -> Any:
+def without_secrets(value: Any) -> Any:
     """Copy a session's JSON, hiding what tools on other servers are given to prove who we are."""
     if isinstance(value, Secret):
         return HIDDEN
     if isinstance(value, Mapping):
         return {key: _member(key, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_json(element) for element in value]
+        return [without_secrets(element) for element in value]
     return value
 
 
@@ -79,4 +105,4 @@ def _member(key: str, value: Any) -> Any:
     if key.lower() == "headers" and isinstance(value, Mapping):
         return dict.fromkeys(value, HIDDEN)
     is_secret = key.lower() not in _NOT_SECRET and any(word in key.lower() for word in _SECRET_WORDS)
-    return HIDDEN if is_secret and isinstance(value, str) else _json(value)
+    return HIDDEN if is_secret and isinstance(value, str) else without_secrets(value)

@@ -121,6 +121,10 @@ class Active:
             if policy_id in self._standings:
                 self._minutes.setdefault(policy_id, deque()).append(at)
 
+    def rate(self, policy: Policy, at: int) -> int:
+        """Count what `per_minute` bounds: decisions to act in the minute before, in all calls of this process."""
+        return sum(at - MINUTE_US < each <= at for each in self._minutes.get(policy.id, ()))
+
     def admit(self, policy: Policy, at: int) -> bool:
         """Count a decision to act against the policy's rate; false once it is demoted."""
         standing = self.standing(policy)

@@ -70,14 +70,16 @@ async def page(database: Database, call: CallKey, *, after: Place | None = None,
     """
     async with database.reading() as connection:
         rows = (await connection.execute(page_statement(call, after, limit))).mappings().all()
-    return [
-        Decision(
-            position=Position(row["epoch"], row["seq"]),
-            actions=_actions(row),
-            **{name: row[name] for name in Decision.__slots__ if name not in ("position", "actions")},
-        )
-        for row in rows
-    ]
+    return [of_row(row) for row in rows]
+
+
+def of_row(row: Mapping[Any, Any]) -> Decision:
+    """Make a decision of what a statement gave."""
+    return Decision(
+        position=Position(row["epoch"], row["seq"]),
+        actions=_actions(row),
+        **{name: row[name] for name in Decision.__slots__ if name not in ("position", "actions")},
+    )
 
 
 async def rows(database: Database, call: CallKey) -> list[DecisionRow]:

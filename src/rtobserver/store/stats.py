@@ -1,4 +1,4 @@
-"""Sum up calls by day, profile, model or policy.
+"""Sum up calls: all of them, or by hour, day, profile, model or policy.
 
 Latencies are percentiles over all turns of a group, not means of the calls' own. What is read is
 bounded by the range of time; the database's time-out ends what is too much.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 
-GroupBy = Literal["day", "profile", "model", "policy"]
+GroupBy = Literal["all", "hour", "day", "profile", "model", "policy"]
 GROUPS: tuple[GroupBy, ...] = get_args(GroupBy)
 MAX_GROUPS = 1000
 
@@ -25,6 +25,7 @@ _PLACES = 10
 """Decimals of a cost that are summed; no price yields more."""
 _PERCENTS = (50, 95)
 _FIRST_DAY = date(1970, 1, 1)
+_HOUR_US = 3_600_000_000
 
 _call, _response, _decision = tables.call, tables.response, tables.decision
 
@@ -52,25 +53,38 @@ class Group:
     generation_ms: tuple[int | None, int | None]
 
 
-async def groups(database: Database, by: GroupBy, *, since: int, until: int) -> list[Group]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Say which calls are summed up; times are microseconds since 1970."""
+
+    since: int
+    """They began then or later,"""
+    until: int
+    """and before then."""
+    profile: str | None = None
+    model: str | None = None
+
+
+async def groups(database: Database, by: GroupBy, wanted: Wanted) -> list[Group]:
     """Sum up the calls that began in a range of time, by groups in their order, at most `MAX_GROUPS`.
 
     With `policy` a call counts for each policy that decided anything in it, and for none otherwise.
+    With `all` there is one group, or none where there is no call.
 
     Raises:
         StoreUnavailable: the database cannot be read now, or it takes too long.
 
     """
     async with database.reading() as connection:
-        rows = (await connection.execute(sums_statement(by, since, until))).mappings().all()
+        rows = (await connection.execute(sums_statement(by, wanted))).mappings().all()
         latencies = {
-            name: _by_group((await connection.execute(latency_statement(by, name, since, until))).all())
+            name: _by_group((await connection.execute(latency_statement(by, name, wanted))).all())
             for name in ("heard_latency_ms", "generation_latency_ms")
         }
-    return [_group(dict(row), latencies) for row in rows]
+    return [_group(by, dict(row), latencies) for row in rows]
 
 
-def sums_statement(by: GroupBy, since: int, until: int) -> sa.Select[Any]:
+def sums_statement(by: GroupBy, wanted: Wanted) -> sa.Select[Any]:
     """Write the statement that adds up the calls' own sums."""
     # whole numbers: sums of binary fractions would not be the sum of what the calls cost
     cost = sa.cast(sa.func.round(sa.cast(_call.c.cost_usd, sa.REAL) * 10**_PLACES), sa.BigInteger)
@@ -78,7 +92,7 @@ def sums_statement(by: GroupBy, since: int, until: int) -> sa.Select[Any]:
         sa.func.coalesce(sa.func.sum(sa.func.json_extract(_call.c.usage, f"$.{name}")), 0).label(name)
         for name in ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
     ]
-    source, group = _grouped(by, since, until)
+    source, group = _grouped(by, wanted)
     return (
         sa.select(
             group,
@@ -92,16 +106,16 @@ def sums_statement(by: GroupBy, since: int, until: int) -> sa.Select[Any]:
             (sa.func.count() - sa.func.count(_call.c.cost_usd)).label("unpriced_call_count"),
         )
         .select_from(source)
-        .where(*_within(since, until))
+        .where(*_within(wanted))
         .group_by(group)
         .order_by(group)
         .limit(MAX_GROUPS)
     )
 
 
-def latency_statement(by: GroupBy, name: str, since: int, until: int) -> sa.Select[Any]:
+def latency_statement(by: GroupBy, name: str, wanted: Wanted) -> sa.Select[Any]:
     """Write the statement that gives a latency's percentiles by nearest rank: group, rank, how many, value."""
-    (source, group), value = _grouped(by, since, until), _response.c[name]
+    (source, group), value = _grouped(by, wanted), _response.c[name]
     own = sa.and_(_response.c.call_key == _call.c.call_key, _response.c.day == _call.c.day)
     ranked = (
         sa.select(
@@ -111,17 +125,22 @@ def latency_statement(by: GroupBy, name: str, since: int, until: int) -> sa.Sele
             value.label("value"),
         )
         .select_from(source.join(_response, own))
-        .where(*_within(since, until), value.is_not(None))
+        .where(*_within(wanted), value.is_not(None))
         .subquery("ranked")
     )
     ranks = [ranked.c.rank == (ranked.c.many * percent + 99) // 100 for percent in _PERCENTS]
     return sa.select(ranked).where(sa.or_(*ranks))
 
 
-def _grouped(by: GroupBy, since: int, until: int) -> tuple[sa.FromClause, sa.Label[Any]]:
+def _grouped(by: GroupBy, wanted: Wanted) -> tuple[sa.FromClause, sa.Label[Any]]:
     """Give the calls to sum up, and by what."""
     if by == "day":
         return _call, _call.c.day.label("group")
+    if by == "hour":
+        return _call, (_call.c.started_at // _HOUR_US).label("group")
+    if by == "all":
+        # of no column: a constant to group by would be taken for the number of one
+        return _call, (_call.c.day * 0).label("group")
     if by != "policy":
         # no column but an expression: an index on it would be read for all times, to spare a small sort
         return _call, _call.c[by].concat("").label("group")
@@ -130,14 +149,19 @@ def _grouped(by: GroupBy, since: int, until: int) -> tuple[sa.FromClause, sa.Lab
         sa.select(_decision.c.call_key, _decision.c.policy)
         .distinct()
         .join_from(_call, _decision, own)
-        .where(*_within(since, until))
+        .where(*_within(wanted))
         .subquery("decided")
     )
     return decided.join(_call, _call.c.call_key == decided.c.call_key), decided.c.policy.label("group")
 
 
-def _within(since: int, until: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return _call.c.started_at >= since, _call.c.started_at < until
+def _within(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    found = [_call.c.started_at >= wanted.since, _call.c.started_at < wanted.until]
+    if wanted.profile is not None:
+        found.append(_call.c.profile == wanted.profile)
+    if wanted.model is not None:
+        found.append(_call.c.model == wanted.model)
+    return found
 
 
 def _by_group(rows: Sequence[Any]) -> dict[Any, tuple[int | None, int | None]]:
@@ -150,10 +174,22 @@ def _by_group(rows: Sequence[Any]) -> dict[Any, tuple[int | None, int | None]]:
     return {group: (found[group].get(middle), found[group].get(high)) for group, (middle, high) in ranks.items()}
 
 
-def _group(row: dict[str, Any], latencies: dict[str, dict[Any, tuple[int | None, int | None]]]) -> Group:
+def _name(by: GroupBy, group: Any) -> str:
+    match by:
+        case "all":
+            return by
+        case "hour":
+            return datetime.fromtimestamp(group * 3600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        case "day":
+            return (_FIRST_DAY + timedelta(days=group)).isoformat()
+        case _:
+            return str(group)
+
+
+def _group(by: GroupBy, row: dict[str, Any], latencies: dict[str, dict[Any, tuple[int | None, int | None]]]) -> Group:
     group, cost = row.pop("group"), row.pop("cost_usd")
     return Group(
-        group=(_FIRST_DAY + timedelta(days=group)).isoformat() if isinstance(group, int) else group,
+        group=_name(by, group),
         cost_usd=None if cost is None else Decimal(cost).scaleb(-_PLACES),
         first_audio_ms=latencies["heard_latency_ms"].get(group, (None, None)),
         generation_ms=latencies["generation_latency_ms"].get(group, (None, None)),

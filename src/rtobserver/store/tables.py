@@ -215,7 +215,8 @@ decision = Table(
     Column("played_ms", Integer),
     PrimaryKeyConstraint("call_key", "day", "epoch", "seq", "policy"),
     # what each policy did of late is counted from the index alone
-    Index("ix_decision_policy", "policy", "received_at", "acted", "outcome"),
+    Index("ix_decision_policy", "policy", "received_at", "acted", "outcome", "mode"),
+    Index("ix_decision_received", "received_at"),
 )
 
 quarantine = Table(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from rtobserver.clock import Clock
 from rtobserver.errors import Mistake
+from rtobserver.policy import wording, written_out
 from rtobserver.policy.active import Active, Standing
 from rtobserver.policy.rules import ACTION_NAMES, TRIGGER_NAMES, Limit
 from rtobserver.reloading import Reload, Reloading
@@ -30,6 +32,13 @@ class PolicyLimit(Struct, frozen=True):
     cooldown_seconds: Annotated[float, Meta(description="In which it does not act again in the same call.")]
     consecutive: Annotated[int, Meta(description="Turns in a row that must match until it acts.")]
     per_minute: Annotated[int, Meta(description="Over all calls; past it the policy only observes.")]
+
+
+class Rule(Struct, frozen=True):
+    """Be what a policy waits for and does, as the file has it: lists filled in, durations in seconds."""
+
+    trigger: dict[str, Any]
+    do: list[dict[str, Any]]
 
 
 class PolicyCounts(Struct, frozen=True):
@@ -61,9 +70,14 @@ class Policy(Struct, frozen=True):
     ]
     profiles: Annotated[list[str], Meta(description="Empty: all of them.")]
     trigger: str
+    waits_for: Annotated[str, Meta(description="The trigger in a few words; a long list is cut.")]
     when: Annotated[str | None, Meta(description="The condition, as written.")]
     limit: PolicyLimit
     actions: list[str]
+    rule: Annotated[Rule, Meta(description="The whole of trigger and actions, without what is secret in it.")]
+    last_minute: Annotated[
+        int, Meta(description="Decisions of the last minute that count against `per_minute`; 0 where that is 0.")
+    ]
     counts: Annotated[PolicyCounts, Meta(description="Of the time that was asked for.")]
     matched: Annotated[int, Meta(description="Times that trigger and condition were true in this run of the daemon.")]
     limited: Annotated[int, Meta(description="Of those, how often a limit or the loop breaker kept it from deciding.")]
@@ -94,6 +108,9 @@ class PolicySet(Struct, frozen=True):
     """Be the set of policies that is in force."""
 
     policy_set: Annotated[str, Meta(description="The set's hash, which its decisions carry.")]
+    files: Annotated[
+        list[str], Meta(description="What it was read from, the main file first; seen from its folder where they can.")
+    ]
     loaded_at: shapes.Time
     last_reload: Annotated[LastReload | None, Meta(description="Null where there was none in this run of the daemon.")]
     since: Annotated[shapes.Time, Meta(description="From when on decisions are counted.")]
@@ -113,16 +130,7 @@ def routes(*, database: Database, active: Active, reloading: Reloading, clock: C
     async def policies(ask: Ask[AskPolicies, None]) -> PolicySet:
         await ask.record("")
         since = clock.now_us() - _DAY_US if ask.query.since is None else ask.query.since
-        # a reload may come while the counts are read: what is told belongs to one set
-        standings, hash_, loaded_at = active.standings(), active.policies.hash, reloading.loaded_at
-        found = await tallies(database, [each.policy.id for each in standings], since=since)
-        return PolicySet(
-            policy_set=hash_,
-            loaded_at=shapes.time(loaded_at),
-            last_reload=None if reloading.last is None else _reload(reloading.last),
-            since=shapes.time(since),
-            policies=[_policy(each, found[each.policy.id]) for each in standings],
-        )
+        return await in_force(database, active, reloading, since=since, now=clock.now_us())
 
     return [
         Route(
@@ -136,7 +144,33 @@ def routes(*, database: Database, active: Active, reloading: Reloading, clock: C
     ]
 
 
-def _policy(standing: Standing, tally: Tally) -> Policy:
+async def in_force(database: Database, active: Active, reloading: Reloading, *, since: int, now: int) -> PolicySet:
+    """Give the set in force, with what its policies decided since a time.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now, or it takes too long.
+
+    """
+    # a reload may come while the counts are read: what is told belongs to one set
+    standings, hash_, loaded_at = active.standings(), active.policies.hash, reloading.loaded_at
+    rates = {each.policy.id: active.rate(each.policy, now) for each in standings}
+    files, last = reloading.settings.files, reloading.last
+    found = await tallies(database, [each.policy.id for each in standings], since=since)
+    return PolicySet(
+        policy_set=hash_,
+        files=[_seen_from(files[0].parent, file) for file in files],
+        loaded_at=shapes.time(loaded_at),
+        last_reload=None if last is None else _reload(last),
+        since=shapes.time(since),
+        policies=[_policy(each, found[each.policy.id], rates[each.policy.id]) for each in standings],
+    )
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
+
+
+def _policy(standing: Standing, tally: Tally, rate: int) -> Policy:
     policy = standing.policy
     return Policy(
         id=policy.id,
@@ -145,9 +179,12 @@ def _policy(standing: Standing, tally: Tally) -> Policy:
         demoted_at=shapes.time_or_none(standing.demoted_at),
         profiles=list(policy.profiles or ()),
         trigger=TRIGGER_NAMES[type(policy.trigger)],
+        waits_for=wording.awaited(policy.trigger),
         when=policy.when,
         limit=_limit(policy.limit),
         actions=[ACTION_NAMES[type(action)] for action in policy.actions],
+        rule=Rule(trigger=written_out.trigger(policy), do=written_out.actions(policy)),
+        last_minute=rate,
         counts=PolicyCounts(
             decisions=tally.decisions, acted=tally.acted, would_have_acted=tally.would_have_acted, faults=tally.faults
         ),

@@ -17,8 +17,8 @@ from rtobserver.store import calls, decisions, search, stats
 from rtobserver.web import shapes
 from rtobserver.web.shapes import InputTokens, Latency, OutputTokens, Percentiles, Place, Time, time, time_or_none
 
-_MODES = ("observe", "canary", "enforce")
-_OUTCOMES = ("observed", "not_in_canary", "fault", "done", "failed", "unknown", "no_response")
+MODES = ("observe", "canary", "enforce")
+DECISION_OUTCOMES = ("observed", "not_in_canary", "fault", "done", "failed", "unknown", "no_response")
 
 
 def _one_of(*words: str) -> Meta:
@@ -135,14 +135,14 @@ class Decision(Struct, frozen=True):
     policy: str
     policy_set: Annotated[str, Meta(description="Hash of the set of policies that was active.")]
     trigger: str
-    mode: Annotated[str, _one_of(*_MODES), Meta(description="`observe` too where the policy was demoted.")]
+    mode: Annotated[str, _one_of(*MODES), Meta(description="`observe` too where the policy was demoted.")]
     acted: Annotated[bool, Meta(description="Whether the actions were to be done.")]
     actions: Annotated[list[Any], Meta(description="Names of the actions, in the order of the file.")]
     received_at: Annotated[Time, Meta(description="When what triggered it was here.")]
     matched_at: Annotated[Time, Meta(description="When it was decided.")]
     sent_at: Annotated[Time | None, Meta(description="When the first of its commands left.")]
     acknowledged_at: Annotated[Time | None, Meta(description="When the last of its commands was acknowledged.")]
-    outcome: Annotated[str, _one_of(*_OUTCOMES)] | None
+    outcome: Annotated[str, _one_of(*DECISION_OUTCOMES)] | None
     detail: Annotated[str | None, Meta(description="What there is to say about the outcome: why it failed.")]
     match: Annotated[
         str | None, Meta(description="The words that matched; null where none did, and where they must not be kept.")
@@ -181,7 +181,7 @@ class GroupTokens(Struct, frozen=True):
 class Group(Struct, frozen=True):
     """Sum up a group of calls."""
 
-    group: Annotated[str, Meta(description="The day (UTC), profile, model or policy.")]
+    group: Annotated[str, Meta(description="`all`, the hour or day (UTC), the profile, model or policy.")]
     call_count: int
     minutes: Annotated[float, Meta(description="How long the calls that ended lasted together.")]
     turn_count: int

@@ -8,6 +8,7 @@ import hashlib
 import re
 
 from rtobserver.store.calls import Before
+from rtobserver.store.decided import Spot
 from rtobserver.store.decisions import Place
 from rtobserver.store.feed import Mark
 from rtobserver.store.positions import Position
@@ -15,6 +16,7 @@ from rtobserver.store.positions import Position
 _AUDIT = re.compile(r"aud_[0-9a-f]{22}")
 _TAIL = re.compile(r"t([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,19})")
 _DECISIONS = re.compile(r"d([0-9]{1,9}):([0-9]{1,9}):(.{1,160})", re.DOTALL)
+_ALL_DECISIONS = re.compile(r"a([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,9}):([0-9]{1,9}):(.{1,160})", re.DOTALL)
 _LINE = re.compile(r"l[0-9a-f]{24}")
 _NUMBER = re.compile(r"n([0-9]{1,19})")
 _CALLS = re.compile(r"c([0-9]{1,19}):([0-9]{1,19})")
@@ -77,6 +79,19 @@ def to_decisions(cursor: str) -> Place | None:
     """Read a cursor of a list of a call's decisions; None where it is none of ours."""
     match = _DECISIONS.fullmatch(_read(cursor))
     return None if match is None else Place(int(match[1]), int(match[2]), match[3])
+
+
+def of_all_decisions(spot: Spot | None) -> str | None:
+    """Write the cursor behind a page of the decisions of all calls."""
+    return None if spot is None else _write(f"a{':'.join(map(str, spot))}")
+
+
+def to_all_decisions(cursor: str) -> Spot | None:
+    """Read a cursor of a list of all decisions; None where it is none of ours."""
+    match = _ALL_DECISIONS.fullmatch(_read(cursor))
+    if match is None or any(int(match[number]) >= 1 << 63 for number in (1, 2)):
+        return None
+    return Spot(*(int(match[number]) for number in (1, 2, 3, 4)), match[5])
 
 
 def of_line(item_id: str | None) -> str | None:
