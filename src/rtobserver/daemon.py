@@ -159,7 +159,7 @@ async def running(
         replica_id = f"rep_{secrets.token_hex(8)}"
 
         mark = await unfinished.watermark(reads)
-        audio_key, token_key = await writer.run(_beginning(config, replica_id, clock.now_us()))
+        audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, clock.now_us()))
 
         credentials = credentials_for(config.upstream, clock)
         stack.push_async_callback(credentials.close)
@@ -234,6 +234,7 @@ async def running(
                     clock=clock,
                     active=active,
                     reloading=reloads,
+                    login_key=login_key,
                 ),
                 host=config.operator.host,
                 port=config.operator.port,
@@ -343,17 +344,18 @@ def _adopting(
     return adopt
 
 
-def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transaction], tuple[bytes, bytes]]:
-    """Enter this run and close what an earlier one left hanging; gives the keys for audio and for tokens."""
+def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transaction], tuple[bytes, bytes, bytes]]:
+    """Enter this run and close what an earlier one left hanging; gives the keys for audio, tokens and cookies."""
 
-    def work(transaction: Transaction) -> tuple[bytes, bytes]:
+    def work(transaction: Transaction) -> tuple[bytes, bytes, bytes]:
         unfinished.close_negotiations(at)(transaction)
         unfinished.enter_replica(replica_id, at)(transaction)
         orders.abandon(owner=replica_id)(transaction)
         audio_key = own_keys.keep(transaction, own_keys.AUDIO_KEY)
+        login_key = own_keys.keep(transaction, own_keys.LOGIN_KEY)
         if config.public.token_key is not None:
-            return audio_key, base64.urlsafe_b64decode(config.public.token_key.reveal() + "==")
-        return audio_key, own_keys.keep(transaction, own_keys.TOKEN_KEY)
+            return audio_key, base64.urlsafe_b64decode(config.public.token_key.reveal() + "=="), login_key
+        return audio_key, own_keys.keep(transaction, own_keys.TOKEN_KEY), login_key
 
     return work
 

@@ -165,6 +165,7 @@ async def stage(folder: Path, policies: PolicySet | None = None) -> AsyncIterato
                 clock=clock,
                 active=active,
                 reloading=reloads,
+                login_key=bytes(32),
             )
             key = keys.create(path, name="reader", now_us=clock.now_us())
             async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:

@@ -225,7 +225,7 @@ async def test_an_unknown_call_is_404_and_an_erased_one_410(api: Stage, rest: st
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/calls/rtc_%ED%A0%80", "/api/v1/calls/a%2Fb", "/api/v1/nothing", "/", "/api/v2/calls"]
+    "path", ["/api/v1/calls/rtc_%ED%A0%80", "/api/v1/calls/a%2Fb", "/api/v1/nothing", "/nothing", "/api/v2/calls"]
 )
 async def test_an_odd_address_is_404(api: Stage, path: str) -> None:
     answer = await api.get(path)

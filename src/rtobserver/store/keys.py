@@ -144,6 +144,19 @@ async def verify(database: Database, text: str, *, now_us: int) -> Key | None:
     return key if key.is_good(now_us) else None
 
 
+async def find(database: Database, key_id: str, *, now_us: int) -> Key | None:
+    """Find the key of an id; None unless it is good now. For whoever has shown the key itself before.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        row = (await connection.execute(sa.select(_table).where(_table.c.key_id == key_id))).mappings().first()
+    key = None if row is None else _key_of(row)
+    return key if key is not None and key.is_good(now_us) else None
+
+
 async def good(database: Database, key_ids: Collection[str], *, now_us: int) -> set[str]:
     """Say which of some keys are good now.
 

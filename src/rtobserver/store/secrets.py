@@ -14,6 +14,8 @@ TOKEN_KEY = "token_key"  # noqa: S105 - the name of a key
 """Seals the tokens that browsers get, unless the configuration has a key for it."""
 AUDIO_KEY = "audio_hmac_key"
 """Stands for stripped audio: its HMAC can be compared, but not guessed without this key."""
+LOGIN_KEY = "login_key"
+"""Seals the cookies that say which operator has signed in."""
 KEY_BYTES = 32
 
 

@@ -1,6 +1,9 @@
 """Let operators in by their keys, and audit whom we did not let in.
 
-A key comes in the Authorization header only: what is in a query ends up in logs. Refusals of
+A key comes in the Authorization header only: what is in a query ends up in logs. A browser shows
+instead the cookie that it got for a key (`cookies.py`), and since browsers send cookies along
+without being asked, a change takes more then: a header that no foreign page can send, and the
+`Origin` of a page of ours. Refusals of
 callers without a good key are audited one by one up to `REFUSALS_PER_MINUTE` per address; the
 rest is counted and written as one row when its minute is over, so that nobody can fill the
 database by knocking. Addresses over `ADDRESSES` in a minute share one count.
@@ -23,9 +26,19 @@ from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
 from rtobserver.store.keys import Key, Scope
 from rtobserver.web import problems
+from rtobserver.web.cookies import Cookies
 
 REFUSALS_PER_MINUTE = 10
 ADDRESSES = 1000
+CSRF_HEADER = "X-RTObserver-CSRF"
+PAGE: web.RequestKey[bool] = web.RequestKey("page", bool)
+"""Set on requests for pages."""
+KEY: web.RequestKey[Key] = web.RequestKey("key", Key)
+"""Who was let in."""
+
+_HARMLESS = frozenset({"GET", "HEAD"})
+_HEADER_ONLY = frozenset({"/metrics"})
+"""Nothing there is for browsers."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -40,26 +53,43 @@ class _Knocks:
 class Bearer:
     """Check the key of each request to one listener."""
 
-    def __init__(self, *, database: Database, audit: Audit, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        audit: Audit,
+        clock: Clock,
+        metrics: Metrics,
+        cookies: Cookies | None = None,
+        own_origin: Callable[[web.BaseRequest], str] = lambda _: "",
+    ) -> None:
         self._database = database
         self._audit = audit
         self._clock = clock
         self._metrics = metrics
+        self._cookies = cookies
+        self._own_origin = own_origin
         self._knocks: dict[str, _Knocks] = {}
 
     async def admit(self, request: web.Request, scope: Scope) -> Key:
         """Give the key that the request presents, if it is good for the scope.
 
         Raises:
-            RequestError: 401 without a good key, 403 where it lacks the scope.
+            RequestError: 401 without a good key, 403 where it lacks the scope, or comes as a cookie
+                with a change that no page of ours has asked for.
             StoreUnavailable: keys cannot be read now.
 
         """
         await self._write_counted(lambda knocks: knocks.minute_ends <= self._clock.mono())
         key = await self.find(request)
         if key is None:
-            await self._refuse(request)
+            # who only has not signed in yet is not turned away
+            if not (request.get(PAGE) and self._shows_nothing(request)):
+                await self.refuse(request)
             raise RequestError(401, "no_key", "This needs a key: Authorization: Bearer rto_...")
+        request[KEY] = key
+        if "Authorization" not in request.headers:
+            self._check_change(request)
         if not key.allows(scope):
             self._metrics.audit_refusals.labels("yes").inc()
             await self._audit.record(
@@ -74,18 +104,44 @@ class Bearer:
         return key
 
     async def find(self, request: web.Request) -> Key | None:
-        """Give the key that the request presents, if it is good now."""
+        """Give the key that the request presents, if it is good now. A header counts before a cookie."""
         values = request.headers.getall("Authorization", [])
+        if not values:
+            return await self._find_by_cookie(request)
         scheme, _, text = values[0].partition(" ") if len(values) == 1 else ("", "", "")
         if scheme.lower() != "bearer":
             return None
         return await keys.verify(self._database, text.strip(), now_us=self._clock.now_us())
 
+    async def _find_by_cookie(self, request: web.Request) -> Key | None:
+        if self._cookies is None or request.path in _HEADER_ONLY:
+            return None
+        login = self._cookies.read(request, now_us=self._clock.now_us())
+        return None if login is None else await keys.find(self._database, login.key_id, now_us=self._clock.now_us())
+
+    def _shows_nothing(self, request: web.Request) -> bool:
+        return "Authorization" not in request.headers and (
+            self._cookies is None or self._cookies.name(request) not in request.cookies
+        )
+
+    def _check_change(self, request: web.Request) -> None:
+        """Let a change by cookie pass only where a script of our own has asked for it."""
+        if request.method in _HARMLESS:
+            return
+        if not request.headers.get(CSRF_HEADER) or request.headers.getall("Origin", []) != [self._own_origin(request)]:
+            raise RequestError(
+                403,
+                "csrf_header_missing",
+                f"Who is signed in by cookie can change things from our own pages only: send `{CSRF_HEADER}`.",
+            )
+
     async def close(self) -> None:
         """Write what was only counted."""
         await self._write_counted(lambda _: True)
 
-    async def _refuse(self, request: web.Request) -> None:
+    async def refuse(self, request: web.Request) -> None:
+        """Write down that somebody without a good key was not let in, or only count it."""
+        await self._write_counted(lambda knocks: knocks.minute_ends <= self._clock.mono())
         address = _network(request.remote)
         if address not in self._knocks and len(self._knocks) >= ADDRESSES:
             address = "others"

@@ -1,4 +1,4 @@
-"""The operator listener: recorded calls over HTTP, figures, health.
+"""The operator listener: recorded calls over HTTP, pages to look at them, figures, health.
 
 It reads the store and never an observer's memory. Each read of recordings is written into the
 audit first, and waits for that commit; without it there is no answer (503). Since the audit goes
@@ -40,8 +40,12 @@ from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
 from rtobserver.web.bearer import Bearer
 from rtobserver.web.connection import Patience
+from rtobserver.web.cookies import Cookies
 from rtobserver.web.health import Health
 from rtobserver.web.health import routes as health_routes
+from rtobserver.web.pages import login, refusals, start
+from rtobserver.web.pages.assets import Assets
+from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
 
 OPERATOR_PATIENCE = Patience(write=60.0)
@@ -61,13 +65,20 @@ def operator_app(
     clock: Clock,
     active: Active,
     reloading: Reloading,
+    login_key: bytes,
 ) -> web.Application:
     """Build the application of the operator listener; `settings` are shown and must hold no secrets."""
     app = web.Application()
-    problems.install(app)
+    assets = Assets()
+    rendering = Rendering(assets, clock)
+    problems.install(app, page=refusals.telling(rendering))
     codings.install(app)
-    Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts).install(app)
-    bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics)
+    access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts)
+    access.install(app)
+    cookies = Cookies(login_key, base_url=section.base_url)
+    bearer = Bearer(
+        database=database, audit=audit, clock=clock, metrics=metrics, cookies=cookies, own_origin=access.own_origin
+    )
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
     streams = database.for_streams()
@@ -86,6 +97,14 @@ def operator_app(
         *health_routes(health),
     ]
     routes += api_docs.routes(routes)
+    # after the description of the API, of which pages are no part
+    routes += [
+        *assets.routes(),
+        *login.routes(
+            rendering=rendering, cookies=cookies, bearer=bearer, access=access, database=database, clock=clock
+        ),
+        *start.routes(rendering),
+    ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)
 
     async def close(_app: web.Application) -> None:

@@ -276,11 +276,17 @@ async def _name_request(request: web.BaseRequest, response: web.StreamResponse) 
     response.headers["X-Request-Id"] = request_id(request)
 
 
-def install(app: web.Application, *, refused: Callable[[str], object] = lambda code: None) -> None:
+def install(
+    app: web.Application,
+    *,
+    refused: Callable[[str], object] = lambda code: None,
+    page: Callable[[web.Request, Problem], web.Response | None] = lambda request, problem: None,
+) -> None:
     """Make an application answer every error as a problem document; to be called before other middlewares are added.
 
     `refused` is told the code of each request that was refused before anything was asked of
-    upstream: a word from a closed list, fit to be a metric's label.
+    upstream: a word from a closed list, fit to be a metric's label. `page` may give an answer for
+    people instead of the document.
     """
 
     @web.middleware
@@ -306,7 +312,7 @@ def install(app: web.Application, *, refused: Callable[[str], object] = lambda c
         if request.writer.output_size:
             # An answer has begun: a second one could not be told apart from its body.
             raise ConnectionError("the answer had begun") from error
-        return respond(problem, request_id(request))
+        return page(request, problem) or respond(problem, request_id(request))
 
     app.middlewares.append(answer_problems)
     app.on_response_prepare.append(_name_request)

@@ -28,7 +28,7 @@ from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
 from rtobserver.store.keys import Key, Scope
 from rtobserver.web import problems, queries, shapes
-from rtobserver.web.bearer import Bearer
+from rtobserver.web.bearer import PAGE, Bearer
 
 JSON = "application/json"
 PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -168,6 +168,8 @@ class Route(Generic[Q, B]):
     problems: Mapping[int, str] = field(default_factory=dict)
     """Refusals of its own, and when they come; `openapi.py` adds those that follow from the rest."""
     parts: Mapping[str, Part] = field(default_factory=lambda: PARTS)
+    page: bool = False
+    """Whether it is for people in a browser: who is not signed in is led to where one does, and refusals are pages."""
     answer: Callable[[Ask[Q, B]], Awaitable[Given]]
 
 
@@ -189,6 +191,8 @@ class Desk:
         reader = queries.Reader(route.query)
 
         async def answer(request: web.Request) -> web.StreamResponse:
+            if route.page:
+                request[PAGE] = True
             key = None if route.scope is None else await self.bearer.admit(request, route.scope)
             query = reader.read(request.query, self.clock.now_us())
             if route.method == "POST" and "Content-Encoding" in request.headers:

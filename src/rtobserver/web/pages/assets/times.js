@@ -1,0 +1,54 @@
+// Times in the viewer's zone, ages that go on counting. The server writes them in UTC.
+
+const moments = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+
+/** Write a time, given as RFC 3339 or in milliseconds since 1970, in the viewer's zone. */
+export function local(time) {
+  return moments.format(new Date(time));
+}
+
+/** Write a duration of milliseconds such as `1:02:03` or `0:07`. */
+export function lasted(milliseconds) {
+  const all = Math.max(0, Math.floor(milliseconds / 1000));
+  const [hours, minutes, seconds] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
+  const end = String(seconds).padStart(2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${end}` : `${minutes}:${end}`;
+}
+
+function turn(element) {
+  if (element.dataset.turned === element.dateTime) return;
+  element.dataset.turned = element.dateTime;
+  element.textContent = local(element.dateTime);
+}
+
+function turnAll(root) {
+  if (root.matches?.("time[datetime]:not(.age)")) turn(root);
+  for (const element of root.querySelectorAll?.("time[datetime]:not(.age)") ?? []) turn(element);
+}
+
+// the server's clock counts, not the viewer's
+let ahead = 0;
+
+/** Tell how far the viewer's clock is ahead of the server's, in milliseconds. */
+export function setAhead(milliseconds) {
+  ahead = milliseconds;
+}
+
+function count() {
+  for (const element of document.querySelectorAll("time.age[datetime]")) {
+    const text = lasted(Date.now() - ahead - Date.parse(element.dateTime));
+    if (element.textContent !== text) element.textContent = text;
+  }
+}
+
+/** Turn all times that are or ever will be on the page. */
+export function keepTime() {
+  turnAll(document.body);
+  count();
+  setInterval(count, 1000);
+  new MutationObserver((changes) => {
+    for (const change of changes) for (const node of change.addedNodes) turnAll(node);
+  }).observe(document.body, { childList: true, subtree: true });
+}

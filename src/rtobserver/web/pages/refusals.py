@@ -1,0 +1,72 @@
+"""Tell people in a browser why they do not get a page, and what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from aiohttp import web
+
+from rtobserver.web import problems
+from rtobserver.web.bearer import KEY, PAGE
+from rtobserver.web.pages.rendering import HEADERS, Rendering
+from rtobserver.web.parameters import TEXT_CAP
+from rtobserver.web.problems import Problem
+
+_FOR_PROGRAMS = ("/api/", "/assets/", "/metrics", "/livez", "/readyz")
+_TITLES = {
+    400: "This address cannot be read",
+    403: "Your key does not allow this",
+    404: "There is nothing here",
+    410: "This recording was erased",
+    503: "Not now",
+}
+_NEXT = {
+    403: "Sign in with another key, or have one made that may do this.",
+    404: "The address may be mistyped, or what was here is gone.",
+    410: "What is left of it is its line in the list of calls.",
+    503: "Load the page again in a moment. The system page and the log tell more.",
+}
+
+
+def telling(rendering: Rendering) -> Callable[[web.Request, Problem], web.Response | None]:
+    """Make what gives the page for a refusal, or None where a program has asked."""
+
+    def page(request: web.Request, problem: Problem) -> web.Response | None:
+        if not _is_for_people(request):
+            return None
+        if problem.status == 401 and request.get(PAGE):
+            return _to_login(request)
+        response = rendering.document(
+            request,
+            request.get(KEY),
+            "refusal.html",
+            status=problem.status,
+            title=_TITLES.get(problem.status, "This did not work"),
+            detail=problem.message,
+            next=_NEXT.get(problem.status, ""),
+            request_id=problems.request_id(request),
+        )
+        for name, value in problem.headers.items():
+            response.headers[name] = value
+        if problem.retry_after is not None:
+            response.headers["Retry-After"] = str(problem.retry_after)
+        return response
+
+    return page
+
+
+def _is_for_people(request: web.Request) -> bool:
+    if request.get(PAGE):
+        return True
+    return not request.path.startswith(_FOR_PROGRAMS) and "text/html" in request.headers.get("Accept", "")
+
+
+def _to_login(request: web.Request) -> web.Response:
+    """Lead to where one signs in; a script is told so, since it would show the form in the wrong place."""
+    if request.method != "GET":
+        return web.Response(status=303, headers=HEADERS | {"Location": "/login"})
+    if "HX-Request" in request.headers:
+        return web.Response(status=401, headers=HEADERS)
+    wanted = request.raw_path if len(request.raw_path) <= TEXT_CAP else request.rel_url.raw_path
+    return web.Response(status=303, headers=HEADERS | {"Location": f"/login?next={quote(wanted, safe='')}"})
