@@ -114,7 +114,7 @@ async def test_a_full_disk_sheds_what_may_be_shed_before_anything_waits(path: Pa
     assert shedding.reason(pressure) == "disk"
     given_up = {type_ for type_ in TYPES if shedding.gives_up(type_, pressure)}
     assert given_up == {"response.output_text.delta", "rate_limits.updated", "input_audio_buffer.speech_started"}
-    assert reasons == ["the disk is full; only what must not be lost is recorded"]
+    assert list(reasons) == ["the disk is full; only what must not be lost is recorded"]
 
 
 TYPES = (

@@ -55,6 +55,7 @@ from rtobserver.web.listener import listening
 from rtobserver.web.operator import OPERATOR_PATIENCE, operator_app
 from rtobserver.web.public import public_app
 from rtobserver.web.sealed import Sealer
+from rtobserver.web.vitals import Checkup
 
 DRAIN_SECONDS = 30.0
 """The longest that stopping may take before what is left is cut off."""
@@ -156,10 +157,10 @@ async def running(
         stack.callback(log.info, "stopped")
         report = FlushReport(metrics, clock)
         writer, reads = await stack.enter_async_context(_store(config, report, refused, clock))
-        replica_id = f"rep_{secrets.token_hex(8)}"
+        replica_id, began_at = f"rep_{secrets.token_hex(8)}", clock.now_us()
 
         mark = await unfinished.watermark(reads)
-        audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, clock.now_us()))
+        audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, began_at))
 
         credentials = credentials_for(config.upstream, clock)
         stack.push_async_callback(credentials.close)
@@ -211,7 +212,7 @@ async def running(
         daemon = Daemon(supervisor, negotiation, writer, outbound, reloads)
         health = Health(
             draining=lambda: daemon.draining,
-            broken=lambda: ["the recorder has stopped"] if writer.done.done() else [],
+            broken=lambda: {"the recorder has stopped": None} if writer.done.done() else {},
             degraded=lambda: report.reasons(writer.recovery),
         )
         housekeeping = await stack.enter_async_context(
@@ -228,7 +229,16 @@ async def running(
                     writer=writer,
                     audit=audit,
                     housekeeping=housekeeping,
-                    settings=shown,
+                    checkup=Checkup(
+                        replica_id=replica_id,
+                        started_at=began_at,
+                        health=health,
+                        metrics=metrics,
+                        writer=writer,
+                        clock=clock,
+                        settings=shown,
+                        webhooks=outbound.states,
+                    ),
                     metrics=metrics,
                     health=health,
                     clock=clock,

@@ -2,8 +2,8 @@
 
 What this must not do: take a call id, a user, a label of a call or any text from outside as a
 label. Every label here has a short, closed list of values (ids of policies and webhooks are those
-of the configuration), so that a scrape stays small and tells nobody who called. Nothing here is
-read back by the product: metrics are for people and alarms.
+of the configuration), so that a scrape stays small and tells nobody who called. Nothing that the
+product does hangs on them: metrics are for people and alarms; `/system` shows some (`tally`).
 """
 
 from __future__ import annotations
@@ -191,3 +191,13 @@ class Metrics:
     def render(self) -> bytes:
         """Give all figures as text."""
         return generate_latest(self._registry)
+
+
+def tally(figure: Counter | Gauge) -> dict[tuple[str, ...], float]:
+    """Give what a figure stands at, by the values of its labels in their order; without labels the key is empty."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in figure.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }

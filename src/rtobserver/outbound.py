@@ -72,8 +72,22 @@ class _Hook:
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     waiting: int = 0
     bytes: int = 0
-    is_failing: bool = False
+    failing_since: int | None = None
+    """Microseconds since 1970; None while deliveries succeed."""
     is_full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HookState:
+    """Say how one webhook is doing."""
+
+    id: str
+    waiting: int
+    """Notifications that wait for their delivery."""
+    failing_since: int | None
+    """Microseconds since 1970 since when no try succeeds; None while they do."""
+    is_full: bool
+    """Whether so much waits that further notifications are dropped."""
 
 
 class Outbound:
@@ -161,6 +175,10 @@ class Outbound:
             self._metrics.webhook_queue.labels(section.id).set(hook.waiting)
         for id_ in old:
             self._metrics.webhook_queue.remove(id_)
+
+    def states(self) -> list[HookState]:
+        """Say how each webhook is doing, in the order of the file."""
+        return [HookState(id_, hook.waiting, hook.failing_since, hook.is_full) for id_, hook in self._hooks.items()]
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -281,13 +299,13 @@ class Outbound:
     def _failed(self, hook: _Hook, problem: OutboundError) -> None:
         if self._hooks.get(hook.section.id) is hook:
             self._metrics.webhook_failures.labels(hook.section.id).inc()
-        if not hook.is_failing:
-            hook.is_failing = True
+        if hook.failing_since is None:
+            hook.failing_since = self._clock.now_us()
             log.warning("webhook_failing", webhook=hook.section.id, problem=str(problem))
 
     def _succeeded(self, hook: _Hook) -> None:
-        if hook.is_failing:
-            hook.is_failing = False
+        if hook.failing_since is not None:
+            hook.failing_since = None
             log.info("webhook_recovered", webhook=hook.section.id, waiting=hook.waiting - 1)
 
     def _hold(self, hook: _Hook, notifications: int, bytes_: int) -> None:

@@ -139,22 +139,24 @@ class FlushReport:
         seconds = (self._clock.now_us() - since) / 1e6 if since is not None else 0.0
         log.warning("store_recovered", seconds=round(seconds, 3))
 
-    def reasons(self, recovery: Recovery) -> list[str]:
-        """Say in short words what is wrong with the store, for `/readyz`."""
-        found = []
+    def reasons(self, recovery: Recovery) -> dict[str, int | None]:
+        """Say in short words what is wrong with the store, and since when where that is known, for `/readyz`."""
+        found: dict[str, int | None] = {}
         if (trouble := self.trouble) is not None:
-            found.append(WORDS[trouble])
+            found[WORDS[trouble]] = self.failing_since
         care = recovery.care
         if care is None:
             return found
         if care.short and self.trouble != "full":
-            found.append("the disk is full; only what must not be lost is recorded")
+            found["the disk is full; only what must not be lost is recorded"] = care.since.get("short")
         if care.is_away:
-            found.append("the database file was taken away")
+            found["the database file was taken away"] = care.since.get("is_away")
         if care.wal_held:
-            found.append("somebody reads for long and keeps the write-ahead log from being emptied")
+            found["somebody reads for long and keeps the write-ahead log from being emptied"] = care.since.get(
+                "wal_held"
+            )
         if recovery.damaged_files:
-            found.append("the database was damaged and begun anew since the start")
+            found["the database was damaged and begun anew since the start"] = None
         return found
 
     def watch(self, writer: Writer, moved: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable
 
-from rtobserver.config.display import redacted
+from rtobserver.config.display import changed, redacted
 from rtobserver.config.sections import Config
 
 Loads = Callable[..., Config]
@@ -42,3 +42,23 @@ def test_what_is_shown_is_written_as_in_the_file(loads: Loads) -> None:
     assert shown["profile"][0]["max_duration"] == "30m"
     assert shown["public"]["allowed_origins"] == ["https://a.example"]
     assert shown["upstream"]["base_url"] == "https://voice.openai.azure.com/openai/v1"
+
+
+def test_what_is_not_at_its_default_is_named(loads: Loads) -> None:
+    shown = redacted(
+        loads(
+            """
+            public.port = 9000
+            observer.idle_probe = "60s"
+            operator.auth.user_claim = "email"
+            [[profile]]
+            name = "more"
+            max_duration = "5m"
+            session = { type = "realtime", model = "gpt-realtime" }
+            """
+        )
+    )
+    found = changed(shown)
+    assert {"public.port", "operator.auth.user_claim", "profile.0.max_duration"} <= set(found)
+    # an idle_probe that is written as it would be anyway is at its default
+    assert not {"observer.idle_probe", "public.host", "store.durability", "profile.0.webrtcfilter"} & set(found)

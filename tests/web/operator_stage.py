@@ -16,6 +16,7 @@ from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Config, Operator, Profile, Retention, Upstream
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
+from rtobserver.outbound import HookState
 from rtobserver.policy.active import Active
 from rtobserver.policy.rules import PolicySet
 from rtobserver.reloading import Reloading
@@ -28,6 +29,7 @@ from rtobserver.store.writer import Writer
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
 from rtobserver.web.operator import operator_app
+from rtobserver.web.vitals import Checkup
 from tests.store import stored
 
 
@@ -48,6 +50,8 @@ class Facts:
     draining: bool = False
     broken: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+    since: int | None = None
+    webhooks: list[HookState] = field(default_factory=list)
 
 
 @dataclass
@@ -151,17 +155,29 @@ async def stage(folder: Path, policies: PolicySet | None = None) -> AsyncIterato
             housekeeping = Housekeeping(
                 database=database, writer=writer, clock=clock, metrics=metrics, retention=Retention()
             )
+            health = Health(
+                draining=lambda: facts.draining,
+                broken=lambda: dict.fromkeys(facts.broken),
+                degraded=lambda: dict.fromkeys(facts.degraded, facts.since),
+            )
             app = operator_app(
                 section=Operator(),
                 database=database,
                 writer=writer,
                 audit=Audit(writer, clock=clock),
                 housekeeping=housekeeping,
-                settings={"public": {"port": 8080}},
-                metrics=metrics,
-                health=Health(
-                    draining=lambda: facts.draining, broken=lambda: facts.broken, degraded=lambda: facts.degraded
+                checkup=Checkup(
+                    replica_id="rep_1",
+                    started_at=clock.now_us(),
+                    health=health,
+                    metrics=metrics,
+                    writer=writer,
+                    clock=clock,
+                    settings={"public": {"port": 8080}},
+                    webhooks=lambda: facts.webhooks,
                 ),
+                metrics=metrics,
+                health=health,
                 clock=clock,
                 active=active,
                 reloading=reloads,

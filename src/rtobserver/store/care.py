@@ -56,6 +56,8 @@ class Care:
         """Free on the disk; None where that cannot be told."""
         self.is_away = False
         """Whether the file is no longer where it was opened."""
+        self.since: dict[str, int] = {}
+        """When each of `short`, `is_away` and `wal_held` that holds now was found, in microseconds since 1970."""
         self._identity: tuple[int, int] | None = None
         self._due = self._wal_due = 0.0
         self._ballast_bytes = 0
@@ -75,6 +77,7 @@ class Care:
         self._look_at_file()
         self._look_at_room(connection)
         self._look_at_wal(connection, now)
+        self._note()
 
     def judge(self, problem: BaseException) -> Trouble | None:
         """Name the trouble behind an error; a disk without any room has failed for want of it."""
@@ -96,6 +99,7 @@ class Care:
             return
         if not self.short:
             self.short = True
+            self._note()
             log.error("disk_full", free_bytes=free, ballast=self.has_ballast)
         if self.has_ballast or self.ballast.exists():
             with contextlib.suppress(OSError):
@@ -106,6 +110,14 @@ class Care:
             _cut(connection)
             with contextlib.suppress(sqlite3.Error):
                 connection.execute(f"PRAGMA wal_autocheckpoint = {TIGHT_WAL_PAGES}")
+
+    def _note(self) -> None:
+        now = time.time_ns() // 1000
+        for name in ("short", "is_away", "wal_held"):
+            if not getattr(self, name):
+                self.since.pop(name, None)
+            else:
+                self.since.setdefault(name, now)
 
     def _look_at_file(self) -> None:
         there = identity(self.path)

@@ -45,7 +45,11 @@ class Facts:
     replicas: list[Replica]
     calls: dict[str, int]
     """By status; calls that are not over yet have their own."""
+    outcomes: dict[str, int]
+    """Of those that are over."""
     losses: list[Losses]
+    quarantined: int
+    """Entries that the database refused for what they hold, and that were put aside."""
     erasures_pending: int
     """Erasures whose bytes may still be in the files."""
     size_bytes: int
@@ -62,8 +66,14 @@ async def read(database: Database, *, since: int) -> Facts:
 
     """
     replica, call, gap, tombstone = tables.replica, tables.call, tables.gap, tables.tombstone
+    quarantine = tables.quarantine
     newest = sa.select(replica).order_by(replica.c.started_at.desc()).limit(REPLICAS)
     statuses = sa.select(call.c.status, sa.func.count()).where(call.c.started_at >= since).group_by(call.c.status)
+    outcomes = (
+        sa.select(call.c.outcome, sa.func.count())
+        .where(call.c.started_at >= since, call.c.outcome.is_not(None))
+        .group_by(call.c.outcome)
+    )
     losses = (
         sa.select(gap.c.reason, sa.func.count(), sa.func.coalesce(sa.func.sum(gap.c.lost), 0))
         .select_from(call)
@@ -76,15 +86,19 @@ async def read(database: Database, *, since: int) -> Facts:
     async with database.reading() as connection:
         replicas = [Replica(**row) for row in (await connection.execute(newest)).mappings()]
         by_status = {str(row[0]): int(row[1]) for row in await connection.execute(statuses)}
+        by_outcome = {str(row[0]): int(row[1]) for row in await connection.execute(outcomes)}
         by_reason = [
             Losses(reason=reason, count=count, lost=lost) for reason, count, lost in await connection.execute(losses)
         ]
         erasures = int((await connection.execute(pending)).scalar() or 0)
+        quarantined = int((await connection.execute(sa.select(sa.func.count()).select_from(quarantine))).scalar() or 0)
     size, wal = await asyncio.to_thread(_sizes, database.path)
     return Facts(
         replicas=replicas,
         calls=by_status,
+        outcomes=by_outcome,
         losses=by_reason,
+        quarantined=quarantined,
         erasures_pending=erasures,
         size_bytes=size,
         wal_bytes=wal,

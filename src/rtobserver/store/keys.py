@@ -27,6 +27,8 @@ from rtobserver.store.database import Database, transaction
 Scope = Literal["read", "export", "metrics", "control", "erase", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_SCOPES: tuple[Scope, ...] = ("read",)
+USES_LOOKED_AT = 10_000
+"""Rows of the audit, newest first, among which a key's last use is looked for: it has no index of actors."""
 
 # the secret's own alphabet has an underscore: parts are told by their lengths
 _FORM = re.compile(r"(rto_([a-z2-7]{10})_[A-Za-z0-9_-]{43})_([0-9a-f]{8})")
@@ -104,6 +106,22 @@ def every(path: Path) -> list[Key]:
         _check_schema(connection)
         rows = connection.execute(sa.select(_table).order_by(_table.c.created_at, _table.c.key_id)).mappings()
         return [_key_of(row) for row in rows]
+
+
+async def listed(database: Database) -> list[tuple[Key, int | None]]:
+    """List all keys, oldest first, each with the time of its last use where the newest rows of the audit have one.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    columns = tables.audit.c
+    newest = sa.select(columns.actor, columns.at).order_by(columns.audit_id.desc()).limit(USES_LOOKED_AT).subquery()
+    used = sa.select(newest.c.actor, sa.func.max(newest.c.at)).group_by(newest.c.actor)
+    async with database.reading() as connection:
+        rows = (await connection.execute(sa.select(_table).order_by(_table.c.created_at, _table.c.key_id))).mappings()
+        uses = {str(row[0]): int(row[1]) for row in await connection.execute(used)}
+        return [(key, uses.get(key.key_id)) for key in map(_key_of, rows)]
 
 
 def revoke(path: Path, key_id: str, *, now_us: int) -> bool:

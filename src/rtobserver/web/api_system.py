@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from rtobserver import __version__
 from rtobserver.clock import Clock
-from rtobserver.store import facts
+from rtobserver.store import facts, gaps
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
 from rtobserver.web import shapes
 from rtobserver.web.queries import MOMENT
 from rtobserver.web.routes import Answer, Ask, Route
+from rtobserver.web.vitals import Checkup, Vitals
 
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
+GAPS_SHOWN = 50
 
 
 class Replica(Struct, frozen=True):
@@ -39,13 +39,6 @@ class Losses(Struct, frozen=True):
     lost: Annotated[int, Meta(description="Frames, where it is known how many.")]
 
 
-class Queue(Struct, frozen=True):
-    """Say what waits for the database."""
-
-    rows: int
-    bytes: int
-
-
 class StoreFacts(Struct, frozen=True, rename={"schema_": "schema"}):
     """Describe the database."""
 
@@ -54,6 +47,9 @@ class StoreFacts(Struct, frozen=True, rename={"schema_": "schema"}):
     wal_bytes: int
     schema_: str
     erasures_pending: Annotated[int, Meta(description="Erasures whose bytes may still be in the files.")]
+    quarantined: Annotated[
+        int, Meta(description="Entries that the database refused for what they hold; a gap counts each.")
+    ]
 
 
 class Journal(Struct, frozen=True):
@@ -63,18 +59,27 @@ class Journal(Struct, frozen=True):
     bytes: int
 
 
-class System(Struct, frozen=True):
+class RecentGap(shapes.Gap, frozen=True, kw_only=True):
+    """Be a gap, and say in which call."""
+
+    call_id: str
+
+
+class System(Vitals, frozen=True, kw_only=True):
     """Describe the daemon."""
 
     versions: Annotated[dict[str, str], Meta(description="Of rtobserver, Python and the database.")]
     replicas: Annotated[list[Replica], Meta(description="Newest first.")]
     calls: Annotated[dict[str, int], Meta(description="Calls that began in the time asked for, by status.")]
+    outcomes: Annotated[dict[str, int], Meta(description="Those of them that are over, by outcome.")]
     gaps: Annotated[list[Losses], Meta(description="What those calls lost.")]
+    recent_gaps: Annotated[
+        list[RecentGap], Meta(description=f"Open ones first, then the newest; {GAPS_SHOWN} at most.")
+    ]
     shed: Annotated[int, Meta(description="Frames of those calls that were given up because the database was slow.")]
-    queue: Queue
     store: StoreFacts
     journal: Annotated[Journal | None, Meta(description="Null on SQLite, which needs none.")]
-    config: Annotated[dict[str, Any], Meta(description="The settings in force, without what is secret.")]
+    leases: Annotated[int | None, Meta(description="Null on SQLite, where one daemon holds the file.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,39 +89,53 @@ class AskSystem:
     since: Annotated[int | None, MOMENT, "Count calls and gaps from this time on; by default of the last day."] = None
 
 
-def routes(*, database: Database, writer: Writer, settings: Mapping[str, Any], clock: Clock) -> list[Route[Any, Any]]:
-    """Give the routes, bound to what answers them; `settings` must hold no secrets."""
+async def read(database: Database, checkup: Checkup, *, since: int) -> System:
+    """Read all of it; calls and gaps are those of calls that began since a time.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    found = await facts.read(database, since=since)
+    lost = await gaps.recent(database, since=since, limit=GAPS_SHOWN)
+    return System(
+        **checkup.look(),
+        versions={"rtobserver": __version__, "python": platform.python_version(), "sqlite": found.sqlite},
+        replicas=[
+            Replica(
+                replica_id=each.replica_id,
+                version=each.version,
+                started_at=shapes.time(each.started_at),
+                beat_at=shapes.time(each.beat_at),
+                stopped_at=shapes.time_or_none(each.stopped_at),
+            )
+            for each in found.replicas
+        ],
+        calls=found.calls,
+        outcomes=found.outcomes,
+        gaps=[Losses(reason=each.reason, count=each.count, lost=each.lost) for each in found.losses],
+        recent_gaps=[RecentGap(**structs.asdict(shapes.gap(gap)), call_id=call_id) for call_id, gap in lost],
+        shed=sum(each.lost for each in found.losses if each.reason in ("shed", "disk")),
+        store=StoreFacts(
+            kind="sqlite",
+            size_bytes=found.size_bytes,
+            wal_bytes=found.wal_bytes,
+            schema_=found.schema,
+            erasures_pending=found.erasures_pending,
+            quarantined=found.quarantined,
+        ),
+        journal=None,
+        leases=None,
+    )
+
+
+def routes(*, database: Database, checkup: Checkup, clock: Clock) -> list[Route[Any, Any]]:
+    """Give the routes, bound to what answers them."""
 
     async def system(ask: Ask[AskSystem, None]) -> System:
         await ask.record("")
-        since = clock.now_us() - _DAY_US if ask.query.since is None else ask.query.since
-        found = await facts.read(database, since=since)
-        return System(
-            versions={"rtobserver": __version__, "python": platform.python_version(), "sqlite": found.sqlite},
-            replicas=[
-                Replica(
-                    replica_id=each.replica_id,
-                    version=each.version,
-                    started_at=shapes.time(each.started_at),
-                    beat_at=shapes.time(each.beat_at),
-                    stopped_at=shapes.time_or_none(each.stopped_at),
-                )
-                for each in found.replicas
-            ],
-            calls=found.calls,
-            gaps=[Losses(reason=each.reason, count=each.count, lost=each.lost) for each in found.losses],
-            shed=sum(each.lost for each in found.losses if each.reason in ("shed", "disk")),
-            queue=Queue(rows=writer.queued_rows, bytes=writer.queued_bytes),
-            store=StoreFacts(
-                kind="sqlite",
-                size_bytes=found.size_bytes,
-                wal_bytes=found.wal_bytes,
-                schema_=found.schema,
-                erasures_pending=found.erasures_pending,
-            ),
-            journal=None,
-            config=dict(settings),
-        )
+        since = clock.now_us() - DAY_US if ask.query.since is None else ask.query.since
+        return await read(database, checkup, since=since)
 
     return [
         Route(
@@ -124,7 +143,7 @@ def routes(*, database: Database, writer: Writer, settings: Mapping[str, Any], c
             path="/api/v1/system",
             summary="Say how the daemon is doing and how it is set.",
             query=AskSystem,
-            answers=(Answer(description="Replicas, losses, queue, store, versions, settings.", body=System),),
+            answers=(Answer(description="Verdict, runs, losses, queue, store, counts, settings.", body=System),),
             answer=system,
         ),
     ]

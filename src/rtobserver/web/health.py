@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from aiohttp import web
@@ -17,11 +17,13 @@ from msgspec import Meta, Struct
 from rtobserver.web import queries
 from rtobserver.web.routes import Answer, Ask, Route
 
+Status = Literal["ok", "degraded", "unavailable", "draining"]
+
 
 class State(Struct, frozen=True):
     """Say how the daemon is."""
 
-    status: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "degraded", "unavailable", "draining"]})]
+    status: Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Status))})]
     reasons: Annotated[list[str], Meta(description="What is wrong, in short words that name no call and no person.")]
 
 
@@ -31,10 +33,23 @@ class Health:
 
     draining: Callable[[], bool]
     """Whether it takes no offers any more."""
-    broken: Callable[[], Sequence[str]]
-    """Reasons for which negotiation or recording is impossible, such as `recorder is full`."""
-    degraded: Callable[[], Sequence[str]]
-    """Reasons for which it works less well than it should, such as `database is away`."""
+    broken: Callable[[], Mapping[str, int | None]]
+    """Reasons for which negotiation or recording is impossible, such as `recorder is full`.
+
+    With the time since when, in microseconds since 1970, where it is known.
+    """
+    degraded: Callable[[], Mapping[str, int | None]]
+    """Reasons for which it works less well than it should, such as `database is away`, likewise."""
+
+    def verdict(self) -> tuple[Status, dict[str, int | None]]:
+        """Say how the daemon is, in a word, and why."""
+        broken, degraded = self.broken(), self.degraded()
+        word: Status = "degraded" if degraded else "ok"
+        if broken:
+            word = "unavailable"
+        if self.draining():
+            word = "draining"
+        return word, {**broken, **degraded}
 
 
 def add_health(app: web.Application, health: Health) -> None:
@@ -89,15 +104,11 @@ def _livez() -> web.Response:
 
 
 def _readyz(health: Health) -> web.Response:
-    broken, degraded = list(health.broken()), list(health.degraded())
-    if health.draining():
-        return _answer(503, "draining", [*broken, *degraded])
-    if broken:
-        return _answer(503, "unavailable", [*broken, *degraded])
-    return _answer(200, "degraded" if degraded else "ok", degraded)
+    word, reasons = health.verdict()
+    return _answer(200 if word in ("ok", "degraded") else 503, word, list(reasons))
 
 
-def _answer(status: int, word: str, reasons: Sequence[str]) -> web.Response:
+def _answer(status: int, word: Status, reasons: Sequence[str]) -> web.Response:
     return web.Response(
         status=status,
         body=msgspec.json.encode(State(word, list(reasons))),

@@ -7,7 +7,6 @@ through the one writer, everything recorded before the request is then there to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -29,6 +28,7 @@ from rtobserver.web import (
     api_docs,
     api_erasure,
     api_export,
+    api_keys,
     api_orders,
     api_policies,
     api_search,
@@ -48,6 +48,7 @@ from rtobserver.web.pages import login, refusals, start
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
+from rtobserver.web.vitals import Checkup
 
 OPERATOR_PATIENCE = Patience(write=60.0)
 """For the listener: whoever downloads has a key, and may pause; nothing but a buffer waits for it."""
@@ -60,7 +61,7 @@ def operator_app(
     writer: Writer,
     audit: Audit,
     housekeeping: Housekeeping,
-    settings: Mapping[str, Any],
+    checkup: Checkup,
     metrics: Metrics,
     health: Health,
     clock: Clock,
@@ -68,7 +69,7 @@ def operator_app(
     reloading: Reloading,
     login_key: bytes,
 ) -> web.Application:
-    """Build the application of the operator listener; `settings` are shown and must hold no secrets."""
+    """Build the application of the operator listener; each part is the daemon's own."""
     app = web.Application()
     assets = Assets()
     rendering = Rendering(assets, clock)
@@ -92,7 +93,8 @@ def operator_app(
         *api_export.routes(streams, clock),
         *api_erasure.routes(housekeeping),
         *api_audit.routes(database),
-        *api_system.routes(database=database, writer=writer, settings=settings, clock=clock),
+        *api_keys.routes(database, clock),
+        *api_system.routes(database=database, checkup=checkup, clock=clock),
         *api_decisions.routes(database=database, clock=clock),
         *api_policies.routes(database=database, active=active, reloading=reloading, clock=clock),
         _figures(metrics),
