@@ -1,4 +1,4 @@
-"""Configurations that change while they are in force: real files, real notices, real loads."""
+"""Configurations that change while they are in force: real files, real loads."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ async def test_a_new_file_and_one_that_goes_count(files: Files) -> None:
         await files.until(["second"])
 
 
-async def test_a_folder_that_comes_later_is_watched_too(files: Files) -> None:
+async def test_a_folder_that_comes_later_counts_too(files: Files) -> None:
     files.part.unlink()
     files.part.parent.rmdir()
     async with files.watched():
@@ -299,7 +299,7 @@ async def test_a_mounted_config_map_is_followed_through_its_links(tmp_path: Path
             await files.until(["first", f"new-{number}"])
 
 
-async def test_a_file_behind_a_link_is_watched_where_it_lies(
+async def test_a_file_behind_a_link_counts_where_it_lies(
     files: Files, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     home = tmp_path_factory.mktemp("home")

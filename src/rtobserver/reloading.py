@@ -4,10 +4,10 @@ All or nothing: with any mistake the set in force stays, and the mistakes are lo
 kept for `GET /api/v1/policies`. Policies, lists and webhooks can change so; whatever else did is
 named in the log, for it needs a restart.
 
-What changed is told by the files' inodes, sizes and times, not by the notices of the system: the
-database often writes into the same folder, some file systems give no notices, and a mounted
-ConfigMap changes by a link two folders away. A notice, or else `LOOK_SECONDS`, is only the occasion
-to look.
+What changed is told by the files' inodes, sizes and times, at which is looked every `LOOK_SECONDS`,
+and not by the notices of the system: the database often writes into the same folder, where each
+of its commits would be one, some file systems give none, and a mounted ConfigMap changes by a link
+two folders away. Files that are being written are left to settle first.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import asyncio
 import glob
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from watchfiles import awatch
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Webhook
@@ -32,10 +31,10 @@ from rtobserver.metrics import Metrics
 from rtobserver.policy.rules import Policy
 from rtobserver.settings import Settings
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the files where the system gives no notice."""
-QUIET_MS, LONGEST_QUIET_MS = 100, 1000
-"""How long no file of the folders may change before they are looked at; after the longest they are anyway."""
+LOOK_SECONDS = 0.5
+"""Between two looks at the files."""
+SETTLE_SECONDS, SETTLED_LOOKS = 0.1, 10
+"""Between two looks at files that changed, until one finds nothing new; after so many they are read anyway."""
 
 _NOW = frozenset({"webhook"})
 """Keys of the configuration that a reload puts in force."""
@@ -151,39 +150,21 @@ class Reloading:
         await self.reload("start")
         self.watching = True
         while True:
-            try:
-                await self._watch(main)
-            except (OSError, RuntimeError) as exc:
-                # too many watches, or a folder that has just gone
-                log.warning("files_not_watched", problem=str(exc), looking_every=LOOK_SECONDS)
-                await self._clock.sleep(LOOK_SECONDS)
-                await self._look(main)
+            await self._clock.sleep(LOOK_SECONDS)
+            if await self._look(main):
+                for _ in range(SETTLED_LOOKS):
+                    await self._clock.sleep(SETTLE_SECONDS)
+                    if not await self._look(main):
+                        break
+                await self.reload("files")
 
-    async def _watch(self, main: Path) -> None:
-        """Watch the folders there are until others have to be watched."""
-        folders = self._seen.folders
-        notices = awatch(
-            *folders,
-            watch_filter=None,
-            recursive=False,
-            step=QUIET_MS,
-            debounce=LONGEST_QUIET_MS,
-            rust_timeout=round(LOOK_SECONDS * 1000),
-            yield_on_timeout=True,
-        )
-        async with aclosing(notices):
-            async for _ in notices:
-                await self._look(main)
-                if self._seen.folders != folders:
-                    return
-
-    async def _look(self, main: Path) -> None:
+    async def _look(self, main: Path) -> bool:
+        """Look at the files; tells whether they are not what they were."""
         found = await asyncio.to_thread(_survey, main, self._seen)
         changed = found.files != self._seen.files
         self._seen = found
         self.looks += 1
-        if changed:
-            await self.reload("files")
+        return changed
 
 
 @asynccontextmanager
@@ -221,8 +202,6 @@ class Seen:
     """What the main file includes."""
     files: tuple[Stand, ...] = ()
     """The main one first."""
-    folders: tuple[Path, ...] = ()
-    """In which something may change that matters, also those that links lead to."""
 
 
 def _survey(main: Path, before: Seen) -> Seen:
@@ -231,12 +210,7 @@ def _survey(main: Path, before: Seen) -> Seen:
     if not before.files or before.files[0] != _stand(main):
         found = _included(main)
         patterns = patterns if found is None else found
-    matches = list(_matches(main, patterns))
-    return Seen(
-        patterns=patterns,
-        files=tuple(_stand(path) for path in (main, *matches)),
-        folders=_folders(main, matches, patterns),
-    )
+    return Seen(patterns=patterns, files=tuple(_stand(path) for path in (main, *_matches(main, patterns))))
 
 
 def _included(main: Path) -> tuple[str, ...] | None:
@@ -261,22 +235,6 @@ def _stand(path: Path) -> Stand:
     except OSError:
         return (str(path),)
     return (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
-
-
-def _folders(main: Path, matches: Sequence[Path], patterns: Sequence[str]) -> tuple[Path, ...]:
-    found = {main.parent}
-    for path in (main, *matches):
-        found |= {path.parent, path.resolve().parent}
-    for pattern in patterns:
-        steps = []
-        for step in Path(pattern).parts[:-1]:
-            if glob.has_magic(step):
-                break
-            steps.append(step)
-        # one that is not there yet is seen to come by the folder above
-        folder = main.parent.joinpath(*steps)
-        found |= {folder, folder.parent}
-    return tuple(sorted(folder for folder in found if folder.is_dir()))
 
 
 # --- changes --------------------------------------------------------------------------------------
