@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from rtobserver.clock import Clock
 from rtobserver.store.keys import SCOPES, Key
-from rtobserver.web import shapes
+from rtobserver.web import parameters, shapes
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.routes import Ask
 
@@ -52,7 +52,7 @@ NAVIGATION = (
     ("/calls", "Calls"),
     ("/search", "Search"),
     ("/policies", "Policies"),
-    ("/statistics", "Statistics"),
+    ("/stats", "Statistics"),
     ("/system", "System"),
 )
 DASH = "–"  # noqa: RUF001 - it is meant
@@ -112,8 +112,13 @@ def granted(key: Key | None) -> frozenset[str]:
     return frozenset() if key is None else frozenset(scope for scope in SCOPES if key.allows(scope))
 
 
-def moment(at: int | None) -> Markup | str:
-    """Write a time, which the browser then turns into its own zone; `at` is in microseconds since 1970."""
+def moment(at: int | str | None) -> Markup | str:
+    """Write a time, which the browser then turns into its own zone.
+
+    `at` is in microseconds since 1970, or as the API gives it.
+    """
+    if isinstance(at, str):
+        at = parameters.moment(at, 0)
     return DASH if at is None else Markup('<time datetime="{0}" title="{1}">{1}</time>').format(_iso(at), _utc(at))
 
 
