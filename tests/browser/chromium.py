@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
 from tests.browser import tools
 
@@ -144,10 +144,14 @@ def _capture(microphone: Path | Literal["beep", "none", "refused"]) -> list[str]
 
 
 @asynccontextmanager
-async def tab(browser: Browser, url: str, **context: Any) -> AsyncIterator[Tab]:
+async def tab(
+    browser: Browser, url: str, *, before: Callable[[BrowserContext], Awaitable[object]] | None = None, **context: Any
+) -> AsyncIterator[Tab]:
     """Open an address; `context` are Playwright's settings, such as `viewport` or `color_scheme`."""
     made = await browser.new_context(**context)
     try:
+        if before is not None:
+            await before(made)
         page = await made.new_page()
         shown = Tab(page)
         page.on("console", shown._hear)
