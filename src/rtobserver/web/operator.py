@@ -44,7 +44,7 @@ from rtobserver.web.connection import Patience
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.health import Health
 from rtobserver.web.health import routes as health_routes
-from rtobserver.web.pages import login, refusals, start
+from rtobserver.web.pages import login, refusals, start, statistics
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
@@ -108,6 +108,7 @@ def operator_app(
             rendering=rendering, cookies=cookies, bearer=bearer, access=access, database=database, clock=clock
         ),
         *start.routes(rendering),
+        *statistics.routes(rendering, database, clock),
     ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)
 
