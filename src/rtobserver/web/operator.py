@@ -44,8 +44,9 @@ from rtobserver.web.connection import Patience
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.health import Health
 from rtobserver.web.health import routes as health_routes
-from rtobserver.web.pages import login, refusals, start, statistics
+from rtobserver.web.pages import login, refusals, statistics
 from rtobserver.web.pages.assets import Assets
+from rtobserver.web.pages.live import Live
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Desk, Route
 from rtobserver.web.vitals import Checkup
@@ -83,6 +84,8 @@ def operator_app(
     )
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
+    live = Live(rendering, database=database, clock=clock, commits=writer.commits)
+    live.install(app)
     streams = database.for_streams()
     routes = [
         *api_calls.routes(database, streams, clock),
@@ -107,7 +110,7 @@ def operator_app(
         *login.routes(
             rendering=rendering, cookies=cookies, bearer=bearer, access=access, database=database, clock=clock
         ),
-        *start.routes(rendering),
+        *live.routes(),
         *statistics.routes(rendering, database, clock),
     ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)

@@ -168,6 +168,13 @@ class Page:
     ] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anything:
+    """Take a query as it came; whoever answers reads it, and says in its own way what is wrong with it."""
+
+    values: MultiMapping[str]
+
+
 def parameters_of(query: type) -> tuple[Parameter, ...]:
     """List the parameters that a query may hold."""
     hints = get_type_hints(query, include_extras=True)
@@ -191,7 +198,7 @@ class Reader(Generic[Q]):
 
     def __init__(self, query: type[Q]) -> None:
         self._query = query
-        self._parameters = parameters_of(query)
+        self._parameters = () if query is Anything else parameters_of(query)
         self._known = [each.name for each in self._parameters if not each.form.family]
         self._families = [f"{each.name}." for each in self._parameters if each.form.family]
 
@@ -202,6 +209,8 @@ class Reader(Generic[Q]):
             RequestError: 400, naming the parameter and what it must be.
 
         """
+        if self._query is Anything:
+            return self._query(values=values)
         given = Parameters(values, self._known, families=self._families)
         taken = {each.field: each.form.take(given, each.name, now_us) for each in self._parameters}
         for each in self._parameters:

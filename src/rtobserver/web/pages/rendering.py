@@ -48,7 +48,7 @@ HEADERS = {
 """Headers of every page."""
 
 NAVIGATION = (
-    ("/live", "Live"),
+    ("/", "Live"),
     ("/calls", "Calls"),
     ("/search", "Search"),
     ("/policies", "Policies"),

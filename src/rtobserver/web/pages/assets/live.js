@@ -1,0 +1,235 @@
+// The live page: reads the stream of the calls that go on and shows them. Content is only ever set as text.
+
+import { signIn } from "./page.js";
+import { visible } from "./hostile.js";
+import { setAhead } from "./times.js";
+
+const RETRY_MS = [500, 1000, 2000, 5000];
+// the server says something every 15 s
+const SILENCE_MS = 40000;
+const STATES = {
+  connecting: "connecting",
+  live: "live",
+  ended: "ended",
+  unobserved: "not observed",
+  lost: "lost",
+  failed: "failed",
+};
+const OUTCOMES = {
+  browser_left: "the caller left",
+  hung_up: "hung up",
+  expired: "expired",
+  max_duration: "longest duration reached",
+  policy: "ended by a policy",
+};
+
+const $ = (id) => document.getElementById(id);
+const list = $("calls");
+/** Of each call by its id: what is known of it, and the element that shows it. */
+const calls = new Map();
+let isCut = false;
+let shownInDialog = null;
+
+$("narrow").addEventListener("input", narrow);
+$("control")?.addEventListener("close", () => (shownInDialog = null));
+void follow();
+
+// --- the stream ---------------------------------------------------------------------------------
+
+async function follow() {
+  for (let failures = 0; ; failures += 1) {
+    try {
+      for await (const { name, data } of events()) {
+        failures = 0;
+        if (name === "stale") connection("stale", "The store cannot be read: what you see may be out of date.");
+        else {
+          take(name, data);
+          connection("live", "Live");
+        }
+      }
+    } catch (problem) {
+      if (problem.status === 401) return signIn();
+      if (problem.status === 403) return connection("refused", "Your key may not see calls.");
+    }
+    // an orderly end comes now and then, and is nothing to tell of
+    if (failures) connection("reconnecting", "Reconnecting … what you see may be out of date.");
+    await new Promise((resolve) => setTimeout(resolve, failures ? RETRY_MS[Math.min(failures, RETRY_MS.length) - 1] : 200));
+  }
+}
+
+async function* events() {
+  const stop = new AbortController();
+  let timer;
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => stop.abort(), SILENCE_MS);
+  };
+  try {
+    wait();
+    const answer = await fetch("/live/stream", { headers: { Accept: "text/event-stream" }, signal: stop.signal });
+    if (!answer.ok) throw Object.assign(new Error(`answered ${answer.status}`), { status: answer.status });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      wait();
+      rest += value;
+      const blocks = rest.split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const name = /^event: (.*)$/m.exec(block)?.[1];
+        // our JSON has no line ends, so that the data is one line
+        const data = /^data: (.*)$/m.exec(block)?.[1];
+        if (name && data) yield { name, data: JSON.parse(data) };
+      }
+    }
+  } finally {
+    clearTimeout(timer);
+    stop.abort();
+  }
+}
+
+function connection(state, words) {
+  const line = $("connection");
+  if (line.dataset.state === state) return;
+  line.dataset.state = state;
+  line.textContent = words;
+}
+
+function take(name, told) {
+  setAhead(Date.now() - Date.parse(told.now));
+  isCut = told.is_cut;
+  if (name === "all") {
+    const ids = new Set(told.calls.map((call) => call.call_id));
+    for (const id of calls.keys()) if (!ids.has(id)) forget(id);
+  }
+  for (const id of told.gone ?? []) forget(id);
+  for (const change of told.calls) {
+    const known = calls.get(change.call_id);
+    if (known) show(known, change);
+    else begin(change);
+  }
+  narrow();
+}
+
+// --- calls --------------------------------------------------------------------------------------
+
+function begin(call) {
+  const element = $("call").content.firstElementChild.cloneNode(true);
+  const parts = Object.fromEntries([...element.querySelectorAll("[data-shows]")].map((part) => [part.dataset.shows, part]));
+  const known = { call: { ...call }, element, parts, began: Date.parse(call.started_at), words: "" };
+  element.dataset.call = call.call_id;
+  parts.control?.addEventListener("click", () => control(known));
+  calls.set(call.call_id, known);
+  show(known, call);
+  // newest first; the list is long, and new calls are the newest
+  const before = [...list.children].find((other) => calls.get(other.dataset.call).began < known.began);
+  list.insertBefore(element, before ?? null);
+}
+
+function forget(id) {
+  calls.get(id)?.element.remove();
+  calls.delete(id);
+}
+
+function show(known, change) {
+  const call = Object.assign(known.call, change);
+  const { element, parts } = known;
+  const isOver = call.ended_at !== null || !["connecting", "live"].includes(call.status);
+  const state = call.paused ? "paused" : STATES[call.status];
+  write(parts.state, isOver && call.outcome ? `${state}: ${OUTCOMES[call.outcome] ?? call.outcome.replaceAll("_", " ")}` : state);
+  parts.state.className = `badge ${isOver ? "" : call.paused || call.status === "connecting" ? "warn" : "good"}`;
+  element.classList.toggle("over", isOver);
+  if (isOver) parts.age.classList.remove("age");
+  parts.age.dateTime = call.started_at;
+  // times.js turns a moment into the viewer's zone and lets an age count; at first it is empty
+  if (!parts.age.textContent) parts.age.textContent = "0:00";
+  parts.age.title = `Began ${call.started_at}`;
+  parts.link.href = `/calls/${encodeURIComponent(call.call_id)}`;
+  write(parts.who, visible(call.user ?? call.call_id));
+  write(parts.profile, visible(call.profile));
+  write(parts.model, visible(call.model));
+  write(parts.cost, call.cost_usd === null ? "–" : `$${Number(call.cost_usd).toFixed(4)}`);
+  for (const side of ["user", "assistant"]) {
+    const line = parts[`${side}_words`].parentElement;
+    write(parts[`${side}_words`], visible(call[`${side}_words`]));
+    const speaks = call[`${side}_speaking`];
+    if (line.classList.contains("speaking") !== speaks) {
+      line.classList.toggle("speaking", speaks);
+      line.querySelector(".live-side").textContent = `${side === "user" ? "Caller" : "Model"}${speaks ? " speaks" : ""}`;
+    }
+  }
+  if (["decision_count", "gap_count", "error_count", "interruption_count", "tags", "tampered"].some((name) => name in change)) {
+    parts.badges.replaceChildren(...badges(call));
+  }
+  parts.control && (parts.control.disabled = isOver);
+  known.words = [call.call_id, call.user, call.profile, call.model, ...call.tags, call.user_words, call.assistant_words, call.last_policy, state]
+    .join("\n").toLowerCase();
+  if (shownInDialog === call.call_id) fill(call);
+}
+
+function* badges(call) {
+  if (call.decision_count) {
+    yield badge(`${call.decision_count} policy ${call.decision_count === 1 ? "hit" : "hits"}, last: ${visible(call.last_policy)}`, "policy");
+  }
+  if (call.gap_count) yield badge(`${call.gap_count} ${call.gap_count === 1 ? "gap" : "gaps"}`, "warn");
+  if (call.error_count) yield badge(`${call.error_count} ${call.error_count === 1 ? "error" : "errors"}`, "bad");
+  if (call.tampered) yield badge("tampered", "bad");
+  if (call.interruption_count) yield badge(`${call.interruption_count} interrupted`, "");
+  for (const tag of call.tags) yield badge(`#${visible(tag)}`, "tag");
+}
+
+function badge(words, tone) {
+  const made = document.createElement("bdi");
+  made.className = `badge ${tone}`;
+  made.textContent = words;
+  return made;
+}
+
+/** Set a text only where it differs: most updates change one line of a card. */
+function write(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+}
+
+// --- what is shown ------------------------------------------------------------------------------
+
+function narrow() {
+  const wanted = $("narrow").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  let matching = 0;
+  for (const { element, words } of calls.values()) {
+    const passes = wanted.every((word) => words.includes(word));
+    matching += passes;
+    if (element.hidden === passes) element.hidden = !passes;
+  }
+  const going = [...calls.values()].filter(({ call }) => call.ended_at === null).length;
+  const all = `${going.toLocaleString()} ${going === 1 ? "call" : "calls"}${isCut ? ", the newest; there are more" : ""}`;
+  write($("tally"), wanted.length ? `${matching.toLocaleString()} of ${all}` : all);
+  $("tools").hidden = calls.size === 0;
+  $("none").hidden = calls.size > 0;
+  $("unmatched").hidden = calls.size === 0 || matching > 0;
+}
+
+// --- control ------------------------------------------------------------------------------------
+
+function control(known) {
+  const dialog = $("control");
+  shownInDialog = known.call.call_id;
+  for (const form of dialog.querySelectorAll("[data-controls] form")) form.reset();
+  dialog.querySelector(".outcome").textContent = "";
+  fill(known.call);
+  dialog.showModal();
+}
+
+function fill(call) {
+  const dialog = $("control");
+  const part = (name) => dialog.querySelector(`[data-shows="${name}"]`);
+  write(part("who"), visible(call.user ?? call.call_id));
+  part("link").href = `/calls/${encodeURIComponent(call.call_id)}`;
+  write(part("link").firstElementChild, call.call_id);
+  const root = dialog.querySelector("[data-controls]");
+  root.dataset.call = call.call_id;
+  root.dataset.status = call.ended_at === null ? call.status : "ended";
+  root.toggleAttribute("data-paused", call.paused);
+  root.dispatchEvent(new Event("rto:call"));
+}
