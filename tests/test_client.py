@@ -100,6 +100,17 @@ async def test_a_transcript_is_read_by_lines(api: Stage, client: Client) -> None
     assert [line.text async for line in client.transcript("rtc_1")] == ["line 0", "line 1", "line 2"]
 
 
+async def test_a_call_over_time_is_read_as_one_value(api: Stage, client: Client) -> None:
+    api.insert(tables.call, call("rtc_1"))
+    began = b'{"type":"input_audio_buffer.speech_started","item_id":"item_1"}'
+    api.insert(tables.entry, entry("rtc_1", 1, began, type="input_audio_buffer.speech_started"))
+    found = await client.timeline("rtc_1")
+    assert [(span.lane, span.from_ms, span.to_ms, span.item_id) for span in found.spans] == [
+        ("user", 1, None, "item_1")
+    ]
+    assert (found.live, found.after, [mark.kind for mark in found.marks]) == (True, "1:1", ["began"])
+
+
 async def test_exports_come_as_they_are_written(api: Stage, client: Client) -> None:
     api.insert(tables.call, call("rtc_1", user="=x"))
     written = b"".join([piece async for piece in client.export("calls", "csv", Filters(profile="default"))])

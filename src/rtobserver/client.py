@@ -1,6 +1,6 @@
 """Read and erase recorded calls from a program: a typed client of rtobserver's own API.
 
-Answers are the values of `web/shapes.py`, so that the client and the API cannot differ. Lists are
+Answers are the API's own values (`web/shapes.py` and its like), so that the client and the API cannot differ. Lists are
 followed to their ends, streams are read as they come; nothing is tried again except a tail, which
 goes on behind the last event that it gave.
 """
@@ -22,6 +22,7 @@ from rtobserver.errors import ApiRefused, ApiUnreachable
 from rtobserver.web.conversation import Hit, Line
 from rtobserver.web.problems import ProblemDocument
 from rtobserver.web.shapes import Call, Entry, Listed
+from rtobserver.web.timeline_shapes import Timeline
 
 PAGE = 200
 RECONNECT_SECONDS = 1.0
@@ -131,6 +132,10 @@ class Client:
         """Give the lines of a call's transcript."""
         async for line in self._listed(f"{_path(call_id)}/transcript", [], Line, None):
             yield line
+
+    async def timeline(self, call_id: str) -> Timeline:
+        """Give a call over time."""
+        return msgspec.json.decode(await self._read(f"{_path(call_id)}/timeline"), type=Timeline)
 
     async def search(self, q: str, filters: Filters | None = None, *, limit: int | None = None) -> AsyncGenerator[Hit]:
         """Give the lines in which something was said, newest call first."""

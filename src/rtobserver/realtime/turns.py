@@ -110,7 +110,7 @@ def _before(drafts: list[_Draft], response: ResponseRow) -> _Draft:
 def _turn(index: int, draft: _Draft, outputs: dict[str, ItemRow]) -> Turn:
     user = draft.opener if draft.opener and is_user_turn(draft.opener) else None
     calls = [(item, outputs.get(item.tool_call_id or "")) for item in draft.items if item.kind == "tool_call"]
-    spans = [span for call, output in calls if (span := _span(call, output))]
+    spans = [span for call, output in calls if (span := tool_span(call, output))]
     times = [
         time
         for row in ([user] if user else []) + draft.items
@@ -137,12 +137,13 @@ def _turn(index: int, draft: _Draft, outputs: dict[str, ItemRow]) -> Turn:
         tool_latency_ms=_covered(spans) // 1000 if spans else None,
         interrupted=any(response.interrupted for response in draft.responses)
         or any(item.interrupted for item in draft.items),
-        tools=[_tool(call, output) for call, output in calls],
+        tools=[tool_of(call, output) for call, output in calls],
     )
 
 
-def _tool(call: ItemRow, output: ItemRow | None) -> Tool:
-    span = _span(call, output)
+def tool_of(call: ItemRow, output: ItemRow | None) -> Tool:
+    """Put a tool call and its output together."""
+    span = tool_span(call, output)
     status: Literal["in_progress", "unanswered", "completed", "failed"]
     if call.status == "failed":
         status = "failed"
@@ -162,7 +163,8 @@ def _tool(call: ItemRow, output: ItemRow | None) -> Tool:
     )
 
 
-def _span(call: ItemRow, output: ItemRow | None) -> tuple[int, int] | None:
+def tool_span(call: ItemRow, output: ItemRow | None) -> tuple[int, int] | None:
+    """Tell from when to when a tool was at work; None where either is not known."""
     end = output.started_at if output else call.ended_at if call.tool_call_id is None else None
     if call.called_at is None or end is None or end < call.called_at:
         return None

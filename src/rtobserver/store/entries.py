@@ -8,7 +8,7 @@ at most, payloads over `INLINE_BYTES` are fetched one by one when their turn com
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,6 +63,8 @@ class Filter:
 
     type: str | None = None
     """A type, or a pattern in which `*` stands for anything and `?` for one character."""
+    types: Collection[str] = ()
+    """If there are any: only entries of these types."""
     kind: int | None = None
     overlap: bool = False
     """Whether to give what an old owner still received after its successor had attached."""
@@ -101,6 +103,33 @@ async def read(
         left = None if left is None else left - asked
 
 
+class End(NamedTuple):
+    """Be the first entry of a call, or the last."""
+
+    at: int
+    position: Position
+
+
+async def ends(database: Database, call: CallKey) -> tuple[End, End] | None:
+    """Find the first entry of a call and the last; None if it has none.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        rows = [(await connection.execute(end_statement(call, last=last))).first() for last in (False, True)]
+    first, last = [row and End(row.at, Position(row.epoch, row.seq)) for row in rows]
+    return None if first is None or last is None else (first, last)
+
+
+def end_statement(call: CallKey, *, last: bool) -> sa.Select[Any]:
+    """Write the statement that finds the first entry of a call, or the last."""
+    own = sa.and_(of_call(_entry, call, None), _entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
+    order = (_entry.c.epoch.desc(), _entry.c.seq.desc()) if last else (_entry.c.epoch, _entry.c.seq)
+    return sa.select(_entry.c.at, _entry.c.epoch, _entry.c.seq).where(own).order_by(*order).limit(1)
+
+
 def chunk_statement(call: CallKey, wanted: Filter, after: Position | None, limit: int) -> sa.Select[Any]:
     """Write the statement of a chunk; large payloads come as null."""
     size = sa.func.length(_entry.c.payload)
@@ -110,6 +139,8 @@ def chunk_statement(call: CallKey, wanted: Filter, after: Position | None, limit
         statement = statement.where(_entry.c.kind == wanted.kind)
     if wanted.type is not None:
         statement = statement.where(_matches(wanted.type))
+    if wanted.types:
+        statement = statement.where(_entry.c.type.in_(sorted(wanted.types)))
     if wanted.until_rowid is not None:
         statement = statement.where(rowid <= wanted.until_rowid)
     if not wanted.overlap:

@@ -118,10 +118,10 @@ class _Api:
         query = ask.query
         call = await ask.call()
         items = await folds.items(self._database, call)
-        lines = await _apart(len(items), lambda: transcript(items))
+        lines = await apart(len(items), lambda: transcript(items))
         if query.format != "json":
             media, write = transcript_texts.FORMATS[query.format]
-            text = await _apart(len(items), lambda: write(lines, call.started_at))
+            text = await apart(len(items), lambda: write(lines, call.started_at))
             return web.Response(text=text, content_type=media, charset="utf-8", headers=PRIVATE)
         first = 0
         if query.cursor is not None:
@@ -142,7 +142,7 @@ class _Api:
             return shapes.Listed([], None)
         items = await folds.items(self._database, call)
         responses = await folds.responses(self._database, call)
-        found = await _apart(len(items) + len(responses), lambda: turns(items, responses))
+        found = await apart(len(items) + len(responses), lambda: turns(items, responses))
         shown, more = _page(found, 0 if query.cursor is None else query.cursor + 1, query.limit)
         return shapes.Listed(
             [conversation.turn(turn) for turn in shown], cursors.of_number(shown[-1].index if more else None)
@@ -166,6 +166,6 @@ def _page(rows: Sequence[T], first: int, limit: int) -> tuple[Sequence[T], bool]
     return rows[first : first + limit], len(rows) > first + limit
 
 
-async def _apart(size: int, work: Callable[[], T]) -> T:
-    # observers share the event loop: a long call's turns must not make them wait
+async def apart(size: int, work: Callable[[], T]) -> T:
+    """Do work on so many rows, in a thread if it is long: observers share the event loop, and must not wait."""
     return work() if size <= AT_ONCE else await asyncio.to_thread(work)

@@ -33,6 +33,7 @@ from rtobserver.web import (
     api_policies,
     api_search,
     api_system,
+    api_timeline,
     codings,
     problems,
     queries,
@@ -90,6 +91,7 @@ def operator_app(
     routes = [
         *api_calls.routes(database, streams, clock),
         *api_conversations.routes(database),
+        *api_timeline.routes(database),
         *api_search.routes(database, clock),
         *tails.routes(),
         *api_orders.routes(database, writer, clock),
