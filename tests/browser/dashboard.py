@@ -62,7 +62,7 @@ async def screenshots(page: Page, name: str) -> None:
     """
     PHOTOS.mkdir(parents=True, exist_ok=True)
     for look, scheme, size in (("dark", "dark", DESKTOP), ("phone", "light", PHONE), ("light", "light", DESKTOP)):
-        await page.emulate_media(color_scheme=scheme)
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         await page.set_viewport_size(size)  # type: ignore[arg-type]
         await page.evaluate(_SETTLED)
         await lawful(page)

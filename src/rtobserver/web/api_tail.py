@@ -175,7 +175,7 @@ class Tails:
         closing = ask.request.app[CLOSING]
         if closing.is_set():
             raise StoreUnavailable("the server is closing")
-        with self._vigil.watching(ask.actor, viewer.end):
+        with self._vigil.watching(ask.actor, viewer.end, until=ask.until):
             try:
                 yield
             finally:

@@ -35,8 +35,12 @@ PAGE: web.RequestKey[bool] = web.RequestKey("page", bool)
 """Set on requests for pages."""
 KEY: web.RequestKey[Key] = web.RequestKey("key", Key)
 """Who was let in."""
+UNTIL: web.RequestKey[int] = web.RequestKey("until", int)
+"""When a cookie ends that somebody was let in by, in microseconds since 1970."""
 
 _HARMLESS = frozenset({"GET", "HEAD"})
+_OWN_SITES = frozenset({"same-origin", "none"})
+"""What browsers send as Sec-Fetch-Site where a page of ours asks, or nobody but the person."""
 _HEADER_ONLY = frozenset({"/metrics"})
 """Nothing there is for browsers."""
 
@@ -114,10 +118,14 @@ class Bearer:
         return await keys.verify(self._database, text.strip(), now_us=self._clock.now_us())
 
     async def _find_by_cookie(self, request: web.Request) -> Key | None:
-        if self._cookies is None or request.path in _HEADER_ONLY:
+        if self._cookies is None or request.path in _HEADER_ONLY or _is_embedded(request):
             return None
-        login = self._cookies.read(request, now_us=self._clock.now_us())
-        return None if login is None else await keys.find(self._database, login.key_id, now_us=self._clock.now_us())
+        now_us = self._clock.now_us()
+        login = self._cookies.read(request, now_us=now_us)
+        if login is None:
+            return None
+        request[UNTIL] = login.expires_at
+        return await keys.find(self._database, login.key_id, now_us=now_us)
 
     def _shows_nothing(self, request: web.Request) -> bool:
         return "Authorization" not in request.headers and (
@@ -171,6 +179,19 @@ class Bearer:
         except StoreUnavailable:
             # nothing is given away by a refusal that is not written down, and 401 is the true answer
             _log.warning("refusal_not_audited", count=count)
+
+
+def _is_embedded(request: web.Request) -> bool:
+    """Say whether a page of another origin asks, other than by a link to one of our pages.
+
+    `SameSite` lets another port of our own host through, since ports make no site.
+    """
+    if request.headers.get("Sec-Fetch-Site", "none") in _OWN_SITES:
+        return False
+    is_link = (
+        request.headers.get("Sec-Fetch-Mode") == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
+    )
+    return not (is_link and request.get(PAGE))
 
 
 def _network(remote: str | None) -> str:

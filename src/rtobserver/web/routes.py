@@ -28,7 +28,7 @@ from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
 from rtobserver.store.keys import Key, Scope
 from rtobserver.web import problems, queries, shapes
-from rtobserver.web.bearer import PAGE, Bearer
+from rtobserver.web.bearer import PAGE, UNTIL, Bearer
 
 JSON = "application/json"
 PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -87,6 +87,11 @@ class Ask(Generic[Q, B]):
     def actor(self) -> str:
         """Name who asks, as the audit does."""
         return "" if self.key is None else self.key.key_id
+
+    @property
+    def until(self) -> int | None:
+        """Give when who asks has to sign in again, in microseconds since 1970; None where no cookie was shown."""
+        return self.request.get(UNTIL)
 
     async def record(self, object_: str, *, action: str | None = None) -> None:
         """Write into the audit what is about to be done, by default under the route's name.

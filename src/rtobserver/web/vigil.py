@@ -1,4 +1,4 @@
-"""End open streams when their key is revoked or has expired.
+"""End open streams when their key is revoked, or it or the cookie that stood for it has expired.
 
 One look at the database for all streams together: each by itself would cost more than the streams.
 While the database cannot be read, nothing new flows through them either, so that none is ended for it.
@@ -31,13 +31,13 @@ class Vigil:
         self._database = database
         self._clock = clock
         self._watched: Counter[str] = Counter()
-        self._ends: dict[Callable[[], None], str] = {}
+        self._ends: dict[Callable[[], None], tuple[str, int | None]] = {}
         self._some = asyncio.Event()
 
     @contextmanager
-    def watching(self, key_id: str, end: Callable[[], None]) -> Iterator[None]:
-        """Call `end` once the key is good no more, as long as the block lasts."""
-        self._ends[end] = key_id
+    def watching(self, key_id: str, end: Callable[[], None], *, until: int | None = None) -> Iterator[None]:
+        """Call `end` once the key is good no more, or at a time at the latest, as long as the block lasts."""
+        self._ends[end] = key_id, until
         self._watched[key_id] += 1
         self._some.set()
         try:
@@ -56,9 +56,11 @@ class Vigil:
             await self._some.wait()
             await self._clock.sleep(LOOK_SECONDS)
             try:
-                good = await keys.good(self._database, list(self._watched), now_us=self._clock.now_us())
+                now_us = self._clock.now_us()
+                good = await keys.good(self._database, list(self._watched), now_us=now_us)
             except StoreError as exc:
                 _log.warning("keys_not_readable", problem=str(exc))
                 continue
-            for end in [end for end, key_id in self._ends.items() if key_id not in good]:
-                end()
+            for end, (key_id, until) in list(self._ends.items()):
+                if key_id not in good or (until is not None and until <= now_us):
+                    end()
