@@ -41,11 +41,17 @@ export function chart(element, { x, series, time, stacked = false, height = HEIG
       cursor: { y: false, drag: { setScale: false, x: false } },
       tzDate: (seconds) => (time === "local" ? new Date(seconds * 1000) : uPlot.tzDate(new Date(seconds * 1000), "UTC")),
       scales: {
-        x: { time: Boolean(time), range: (_plot, low, high) => widen(low, high, x) },
+        x: { time: Boolean(time), range: () => widen(x) },
         y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.08 : 1] },
       },
       axes: [
-        { ...axis, grid: { show: false }, ...(time ? {} : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }) },
+        {
+          ...axis,
+          grid: { show: false },
+          ...(time
+            ? { values: (_plot, marks, _axis, _space, step) => marks.map((mark, place) => nameOf(mark, place, step, time)) }
+            : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }),
+        },
         {
           ...axis,
           size: 64,
@@ -178,17 +184,29 @@ function turned(list, isTurned) {
 }
 
 // bars stand on their `x`, half of each beside it: the first and the last need room
-function widen(low, high, x) {
+function widen(x) {
   const step = x.length > 1 ? (x.at(-1) - x[0]) / (x.length - 1) : 1;
-  return [low - step / 2, high + step / 2];
+  return [x[0] - step / 2, x.at(-1) + step / 2];
+}
+
+const DAY = { month: "short", day: "numeric" };
+const CLOCK = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+
+function said(seconds, time, how) {
+  const zone = time === "local" ? {} : { timeZone: "UTC" };
+  return new Date(seconds * 1000).toLocaleString(undefined, { ...how, ...zone });
 }
 
 function momentOf(seconds, time) {
-  const how = { month: "short", day: "numeric" };
-  if (time !== "day") Object.assign(how, { hour: "2-digit", minute: "2-digit" });
-  if (time !== "local") how.timeZone = "UTC";
-  const said = new Date(seconds * 1000).toLocaleString(undefined, how);
-  return time === "local" ? said : `${said} UTC`;
+  const text = said(seconds, time, time === "day" ? DAY : { ...DAY, ...CLOCK });
+  return time === "local" ? text : `${text} UTC`;
+}
+
+// a mark of the axis: the clock where marks are closer than a day, with the date where a day begins
+function nameOf(seconds, place, step, time) {
+  if (step >= 86_400) return said(seconds, time, DAY);
+  const clock = said(seconds, time, step < 60 ? { ...CLOCK, second: "2-digit" } : CLOCK);
+  return place === 0 || clock.startsWith("00:00") ? `${clock}\n${said(seconds, time, DAY)}` : clock;
 }
 
 const probes = new WeakMap();
