@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -62,7 +63,7 @@ async def recent(database: Database, *, since: int, limit: int) -> list[tuple[st
     return [(row["call_id"], _gap_of(row)) for row in rows]
 
 
-def _gap_of(row: sa.RowMapping) -> Gap:
+def _gap_of(row: Mapping[Any, Any]) -> Gap:
     return Gap(
         position=Position(row["epoch"], row["seq"]),
         from_at=row["from_at"],

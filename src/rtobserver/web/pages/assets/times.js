@@ -18,9 +18,8 @@ export function lasted(milliseconds) {
 }
 
 function turn(element) {
-  if (element.dataset.turned === element.dateTime) return;
-  element.dataset.turned = element.dateTime;
-  element.textContent = local(element.dateTime);
+  const text = local(element.dateTime);
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function turnAll(root) {
@@ -49,6 +48,11 @@ export function keepTime() {
   count();
   setInterval(count, 1000);
   new MutationObserver((changes) => {
-    for (const change of changes) for (const node of change.addedNodes) turnAll(node);
-  }).observe(document.body, { childList: true, subtree: true });
+    for (const { target, addedNodes } of changes) {
+      // a part that was reloaded has the server's words in elements that stayed
+      const time = (target.nodeType === Node.TEXT_NODE ? target.parentElement : target)?.closest("time[datetime]:not(.age)");
+      if (time) turn(time);
+      else for (const node of addedNodes) turnAll(node);
+    }
+  }).observe(document.body, { childList: true, characterData: true, subtree: true });
 }

@@ -1,0 +1,61 @@
+"""The page about the daemon itself, in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from rtobserver.outbound import HookState
+from rtobserver.store import tables
+from tests.browser.dashboard import dashboard, screenshots
+from tests.store.stored import call, ref
+from tests.web.operator_stage import stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_it_reloads_itself_and_leaves_the_reader_where_he_is(browser: Browser, tmp_path: Path) -> None:
+    async with stage(tmp_path) as api:
+        now = api.clock.now_us()
+        api.insert(tables.call, call("rtc_1", started_at=now, status="live"))
+        gap = {
+            "call_key": ref("rtc_1").key,
+            "day": ref("rtc_1", now).day,
+            "epoch": 1,
+            "seq": 9,
+            "from_at": now,
+            "to_at": None,
+            "reason": "reattach",
+            "state": "open",
+            "after": "1:8",
+            "lost": None,
+            "lost_by_type": "{}",
+            "counted": True,
+        }
+        api.insert(tables.gap, gap)
+        api.metrics.upstream_requests.labels("calls", "429").inc(3)
+        api.facts.webhooks = [HookState("alerts", 4, now, False)]
+        async with dashboard(browser, api.url, api.make_key("admin"), "/system") as shown:
+            page = shown.page
+            verdict = page.get_by_role("region", name="Verdict")
+            await expect(verdict).to_have_text("Recording and negotiation work.")
+            await screenshots(page, "system")
+            config = page.get_by_role("group").filter(has_text="public")
+            await config.locator("summary").click()
+            link = page.get_by_role("link", name="rtc_1")
+            await link.focus()
+            began = page.get_by_role("row").filter(has=link).locator("time")
+            # in the viewer's zone, and it stays so when the server's words come again
+            in_zone = await began.text_content()
+            assert "UTC" not in (in_zone or "UTC")
+
+            api.facts.degraded = ["the disk is full"]
+            api.metrics.upstream_requests.labels("calls", "429").inc(4)
+            await expect(verdict).to_contain_text("the disk is full", timeout=15_000)
+            await expect(page.get_by_role("row", name="open a call 429 7")).to_be_visible()
+            await expect(link).to_be_focused()
+            await expect(began).to_have_text(in_zone or "")
+            await expect(config.locator("table")).to_be_visible()
+            await screenshots(page, "system-degraded")
