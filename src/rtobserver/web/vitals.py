@@ -112,7 +112,7 @@ class Vitals(Struct, frozen=True, kw_only=True):
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Checkup:
     """Know where to look."""
 
