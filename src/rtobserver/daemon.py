@@ -159,6 +159,8 @@ async def running(
         writer, reads = await stack.enter_async_context(_store(config, report, refused, clock))
         replica_id, began_at = f"rep_{secrets.token_hex(8)}", clock.now_us()
 
+        if refused_before := await writer.between(damage.admit_refused):
+            log.warning("entries_refused_before", count=refused_before)
         mark = await unfinished.watermark(reads)
         audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, began_at))
 

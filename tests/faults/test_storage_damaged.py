@@ -112,7 +112,7 @@ async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_
             assert corrupt
             assert sum(gap["lost"] for gap in corrupt) > 0
             assert {call["completeness"] for call in calls} <= {"complete", "complete_with_gaps"}
-    case.show(figures, overhang=3600, aside=len(aside(tmp_path)))
+    case.show(figures, aside=len(aside(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["entry", "call"])
@@ -130,7 +130,7 @@ async def test_a_file_that_is_damaged_while_it_runs_is_begun_anew(case: Case, tm
         await here.end(daemon, call_ids)
         figures = await here.figures(daemon, call_ids)
         await daemon.command.stopped()
-        case.show(figures, overhang=3600, aside=len(aside(tmp_path)))
+        case.show(figures, aside=len(aside(tmp_path)))
         assert told["status"] == "degraded"
         assert is_sound(here.store)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rtobserver.observation.ledger import Ledger
 from rtobserver.realtime.entries import GapRow, Record
+from rtobserver.realtime.holes import Loss
 
 NOW = 1_767_225_600_000_000
 
@@ -37,11 +38,17 @@ def test_another_reason_is_another_gap_and_each_counts_its_own() -> None:
     ]
 
 
-def test_what_a_damaged_file_has_lost_is_one_gap_over_the_whole_call() -> None:
+def test_what_a_damaged_file_has_lost_is_a_gap_between_what_is_left() -> None:
     ledger = _ledger()
     for _ in range(7):
         ledger.seq += 1
-    _, gap = ledger.damaged(5, NOW, NOW + 9, 0.1)
+    _, gap = ledger.damaged(Loss(5, NOW + 3, NOW + 6, "1:2"), NOW, NOW + 9, 0.1)
     assert isinstance(gap, GapRow)
-    assert (gap.reason, gap.lost, gap.from_at, gap.to_at, gap.after) == ("corrupt", 5, NOW, NOW + 9, None)
+    assert (gap.reason, gap.lost, gap.from_at, gap.to_at, gap.after) == ("corrupt", 5, NOW + 3, NOW + 6, "1:2")
     assert ledger.gaps.count == 1
+
+
+def test_what_is_lost_before_the_first_entry_begins_with_the_call() -> None:
+    _, gap = _ledger().damaged(Loss(2, None, NOW + 6, None), NOW, NOW + 9, 0.1)
+    assert isinstance(gap, GapRow)
+    assert (gap.from_at, gap.to_at, gap.after) == (NOW, NOW + 6, None)

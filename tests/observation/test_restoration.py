@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from rtobserver.clock import SystemClock
+from rtobserver.observation.plan import Resumption
 from rtobserver.observation.restoration import restore
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import GapRow
+from rtobserver.realtime.holes import Loss
 from rtobserver.realtime.shedding import DELTA
 from rtobserver.recorder import Bounds, Recorder
+from rtobserver.store import tables
 from rtobserver.store.database import Database
-from tests.observation.play import Play
+from tests.observation.play import START, Play
 from tests.store import stored
+
+LOSS = Loss(2, START - 2_000, START - 1_000, "1:6")
 
 
 @pytest.fixture
@@ -53,3 +58,24 @@ async def test_a_process_that_died_while_it_shed_frames_left_holes_that_its_gap_
     seqs = {record.seq for record in play.records}
     assert gap.lost == len(set(range(1, play.machine.ledger.seq + 1)) - seqs) == 5
     assert gap.lost_by_type == {"response.output_text.delta": 1, "(unknown)": 4}
+
+
+async def test_what_an_earlier_run_could_not_declare_any_more_is_declared_where_it_was(
+    path: Path, database: Database
+) -> None:
+    rows = [stored.entry("rtc_a", seq) for seq in (1, 2, 5, 6, 9)]
+    stored.insert(path, tables.entry, *rows)
+    gap = {"epoch": 1, "seq": 10, "reason": "corrupt", "state": "bounded", "counted": True, "after": "1:2"}
+    times = {"from_at": rows[1]["at"], "to_at": rows[2]["at"], "lost": 2, "lost_by_type": "{}"}
+    stored.insert(path, tables.gap, {"call_key": rows[0]["call_key"], "day": rows[0]["day"], **gap, **times})
+    restored = await restore(database, stored.ref("rtc_a"), CallState())
+    assert restored.losses == (Loss(2, rows[3]["at"], rows[4]["at"], "1:6"),)
+
+
+def test_a_run_that_takes_over_declares_what_is_not_there() -> None:
+    play = Play(resumption=Resumption(watermark=START, last_position="1:9", was_live=True, losses=(LOSS,)))
+    [first, second] = [effect for effect in play.all if isinstance(effect, GapRow)][:2]
+    assert (first.reason, first.lost, first.from_at, first.to_at, first.after) == (
+        "corrupt", 2, LOSS.from_at, LOSS.to_at, "1:6",
+    )  # fmt: skip
+    assert second.reason == "takeover"

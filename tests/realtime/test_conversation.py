@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from rtobserver.realtime import conversation
@@ -15,9 +18,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "MAX_RESPONSES", 5)
 
 
-def converse(call: Script, turn_count: int) -> None:
-    before = None
-    for number in range(turn_count):
+def converse(call: Script, turn_count: int, begin: int = 0) -> None:
+    before = f"S{begin - 1}" if begin else None
+    for number in range(begin, begin + turn_count):
         call.types(f"U{number}", f"question {number}", before)
         call.creates(f"R{number}")
         call.says(f"R{number}", f"S{number}", f"U{number}", f"answer {number}")
@@ -35,6 +38,38 @@ def test_beyond_the_bound_the_oldest_are_forgotten_but_not_their_sums() -> None:
     totals = call.state.totals()
     assert (totals.turn_count, totals.usage.total_tokens) == (20, 40)
     assert (totals.missed, totals.open_links, totals.unfinished, totals.broken) == (False, (), (), ())
+
+
+def test_a_call_of_hours_weighs_no_more_than_one_of_minutes() -> None:
+    call = Script()
+    converse(call, 100)
+    tracemalloc.start()
+    try:
+        sizes = []
+        for begin in (100, 300, 500):
+            converse(call, 200, begin)
+            call.changes.clear()
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    # what grows are the hashes of what was forgotten, and those have their bound too
+    assert sizes[-1] - sizes[0] < 32 * 1024, sizes
+
+
+@pytest.mark.usefixtures("small")
+def test_percentiles_are_made_of_forgotten_responses_too() -> None:
+    call = Script()
+    for number in range(20):
+        begin = number * 10_000
+        call.speaks(f"U{number}", begin, begin + 1_000)
+        call.at(begin + 1_000 + 10 * number).creates(f"R{number}")
+        call.says(f"R{number}", f"S{number}", f"U{number}", "answer")
+        call.plays(f"R{number}", begin + 2_000 + 10 * number, begin + 3_000)
+        call.ends(f"R{number}", used=usage(1, 0, 1, 0))
+    totals = call.state.totals()
+    assert (totals.generation_p50_ms, totals.generation_p95_ms) == (90, 180)
+    assert (totals.first_audio_p50_ms, totals.first_audio_p95_ms) == (1_090, 1_180)
 
 
 @pytest.mark.usefixtures("small")

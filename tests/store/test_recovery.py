@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
 from rtobserver.errors import StoreError, StoreUnavailable
+from rtobserver.realtime.holes import Loss
 from rtobserver.store import commits, damage, database, keys, schema, tables
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
@@ -106,7 +107,7 @@ async def test_a_file_that_was_removed_is_written_again_with_all_that_it_held(pa
 async def test_readers_go_over_to_the_file_that_was_begun_anew(path: Path) -> None:
     stored.insert(path, tables.call, stored.call("rtc_a"))
     ref = stored.ref("rtc_a")
-    told: list[dict[CallRef, int]] = []
+    told: list[dict[CallRef, list[Loss]]] = []
     async with writing(path) as writer, Database(path, clock=SystemClock()) as reads:
         writer.recovery.live, writer.begun_anew = lambda: [ref], told.append
         for seq in range(1, 2001):
@@ -122,9 +123,13 @@ async def test_readers_go_over_to_the_file_that_was_begun_anew(path: Path) -> No
         async with reads.reading() as connection:
             count = (await connection.execute(sa.select(sa.func.count()).select_from(tables.entry))).scalar()
     [losses] = told
-    assert 0 < losses[ref] < 100, "one page of rows"
-    assert count == 2000 - losses[ref]
+    [loss] = losses[ref]
+    assert 0 < loss.lost < 100, "one page of rows"
+    assert count == 2000 - loss.lost
     assert ref.stored == count
+    # from the last that is there to the next that is
+    first = int(str(loss.after).partition(":")[2])
+    assert (loss.from_at, loss.to_at) == (stored.START + first, stored.START + first + loss.lost + 1)
     [aside] = writer.recovery.damaged_files
     assert path.with_name(aside).exists()
 
@@ -283,3 +288,33 @@ def test_every_trouble_has_its_words() -> None:
     assert trouble_of(ValueError("no")) is None
     assert trouble_of(OSError("no")) is None
     assert all(WORDS.values())
+
+
+def test_a_refusal_that_a_killed_run_did_not_declare_is_declared_by_the_next_start(path: Path) -> None:
+    stored.insert(path, tables.call, stored.call("rtc_a", ended_at=stored.START + 9_000, completeness="complete"))
+    stored.insert(path, tables.call, stored.call("rtc_live"))
+    for call_id in ("rtc_a", "rtc_live"):
+        rows = [stored.entry(call_id, seq) for seq in (1, 2, 4)]
+        stored.insert(path, tables.entry, *rows)
+        refused = {name: rows[0][name] for name in ("call_key", "day", "epoch", "at", "payload")}
+        stored.insert(path, tables.quarantine, {**refused, "seq": 3, "problem": "odd"})
+    with closing(database.open_writer(path)) as connection:
+        assert damage.admit_refused(connection) == 1, "what goes on is for its observer"
+        assert damage.admit_refused(connection) == 0
+        [gap] = connection.execute('SELECT from_at, to_at, reason, "after", state, lost FROM gap').fetchall()
+        [told] = connection.execute("SELECT gap_count, completeness FROM call WHERE call_id = 'rtc_a'").fetchall()
+    assert gap == (stored.START + 2_000, stored.START + 4_000, "corrupt", "1:2", "final", 1)
+    assert told == (1, "complete_with_gaps")
+
+
+def test_damage_of_a_call_that_ended_is_declared_where_it_was_and_once(path: Path) -> None:
+    stored.insert(path, tables.call, stored.call("rtc_a", ended_at=stored.START + 99_000, entry_count=20))
+    stored.insert(path, tables.entry, *[stored.entry("rtc_a", seq) for seq in (*range(1, 8), *range(11, 19))])
+    for _ in range(2):
+        with closing(database.open_writer(path)) as connection:
+            damage._admit(connection, ())
+            found = connection.execute('SELECT from_at, to_at, "after", lost FROM gap ORDER BY seq').fetchall()
+        assert found == [
+            (stored.START + 7_000, stored.START + 11_000, "1:7", 3),
+            (stored.START + 18_000, stored.START + 99_000, "1:18", 2),
+        ]

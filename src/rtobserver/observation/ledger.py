@@ -10,6 +10,7 @@ from typing import Literal
 
 from rtobserver.observation import gaps
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP, JSON, CommandRow, GapReason, GapRow, Record, Recordable
+from rtobserver.realtime.holes import Loss
 
 MAX_TYPES = 200
 """Event types that are counted by name; upstream has about 50, what comes beyond counts as `(other)`."""
@@ -76,7 +77,9 @@ class Ledger:
         self, reason: GapReason, from_at: int, at: int, mono: float, *, before: int | None = None
     ) -> tuple[Record, GapRow]:
         """Enter a gap after the last entry, or after the one before the number `before`."""
-        after = self.position(self.seq if before is None else before - 1)
+        return self._open(reason, from_at, self.position(self.seq if before is None else before - 1), at, mono)
+
+    def _open(self, reason: GapReason, from_at: int, after: str | None, at: int, mono: float) -> tuple[Record, GapRow]:
         self.seq += 1
         gap = self.gaps.open(self.epoch, self.seq, reason, from_at, after)
         return self._entry(GAP, None, None, gaps.payload(gap), at, mono), gap
@@ -119,11 +122,12 @@ class Ledger:
         self.gaps.bound(gap, max(when for _, _, when in lost))
         return [record, gap]
 
-    def damaged(self, lost: int, since: int, at: int, mono: float) -> list[Recordable]:
-        """Admit that so many entries which were stored are so no longer; which ones, nobody knows."""
-        record, gap = self.open_gap("corrupt", since, at, mono, before=1)
-        gap.lost = lost
-        self.gaps.bound(gap, at)
+    def damaged(self, loss: Loss, started_at: int, at: int, mono: float) -> list[Recordable]:
+        """Admit that entries which were stored, of this epoch or an earlier one, are so no longer."""
+        since = started_at if loss.from_at is None else loss.from_at
+        record, gap = self._open("corrupt", since, loss.after, at, mono)
+        gap.lost = loss.lost
+        self.gaps.bound(gap, loss.to_at)
         return [record, gap]
 
     def position(self, seq: int) -> str | None:

@@ -14,6 +14,7 @@ order in which they must be done, so that the record of a frame precedes whateve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -43,6 +44,7 @@ from rtobserver.realtime.entries import (
     Sums,
 )
 from rtobserver.realtime.events import Event, read
+from rtobserver.realtime.holes import Loss
 from rtobserver.realtime.redaction import AUDIO_DELTAS, MIN_AUDIO_CHARS, strip_audio
 from rtobserver.upstream import backoff
 
@@ -147,6 +149,7 @@ class Machine:
         effects: list[Effect] = list(self.ledger.gaps.bound_open(since, keep=self.control.gap))
         effects += [*self.control.started(since, at, mono), *self.enforcement.started(at, mono)]
         self.control.pause.miss()
+        effects += self.damaged(self._resumption.losses, at, mono)
         effects += self._be_absent("takeover", self._resumption.watermark, at, mono)
         return effects + self._give_up(at, mono) if self._resumption.is_hopeless else effects
 
@@ -304,9 +307,9 @@ class Machine:
             effects += [self._sums(mono), self._verdict(self._given_up[0])]
         return effects
 
-    def damaged(self, lost: int, at: int, mono: float) -> list[Recordable]:
-        """Take note that so many of the call's stored entries are so no longer."""
-        return self.ledger.damaged(lost, self._plan.started_at, at, mono)
+    def damaged(self, losses: Sequence[Loss], at: int, mono: float) -> list[Recordable]:
+        """Take note that some of the call's stored entries are so no longer."""
+        return [effect for loss in losses for effect in self.ledger.damaged(loss, self._plan.started_at, at, mono)]
 
     # --- orders ---------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from rtobserver.observation.effects import (
 from rtobserver.observation.machine import Machine, Phase
 from rtobserver.realtime import shedding
 from rtobserver.realtime.entries import DecisionRow, GapRow, Record, Rows, Sums
+from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import EntryRow
@@ -134,9 +135,9 @@ class Observer:
         lost = [(row[2], row[6], row[4]) for row in rows]
         self._tell(lambda: self.machine.refused(lost, *self._now()))
 
-    def damaged(self, lost: int) -> None:
-        """Take note that so many of the call's stored entries are so no longer."""
-        self._tell(lambda: self.machine.damaged(lost, *self._now()))
+    def damaged(self, losses: Sequence[Loss]) -> None:
+        """Take note that some of the call's stored entries are so no longer."""
+        self._tell(lambda: self.machine.damaged(losses, *self._now()))
 
     def _tell(self, told: Callable[[], Sequence[Effect]]) -> None:
         # in a task of the call's own, so that a fault in it is the call's and nobody else's

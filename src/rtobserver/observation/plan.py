@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rtobserver.observation.pause import Pause
 from rtobserver.realtime.entries import GapRow
+from rtobserver.realtime.holes import Loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +48,5 @@ class Resumption:
     """What earlier epochs left of pauses of the recording."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """How often each item was asked for."""
+    losses: tuple[Loss, ...] = ()
+    """What earlier epochs recorded, and what is neither there nor counted by a gap."""

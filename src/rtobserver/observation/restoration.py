@@ -11,6 +11,7 @@ from rtobserver.observation.watch import Watch
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import COMMAND, EVENT, OVERLAP, GapRow, Record
 from rtobserver.realtime.events import Event, fields, read
+from rtobserver.realtime.holes import LEAVE_HOLES, Counted, Loss, Run, fewest, undeclared
 from rtobserver.store import commands, decisions, entries, gaps
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey
@@ -30,6 +31,8 @@ class Restored:
     """When the last stored event came. What was recorded later says nothing of what was heard until then."""
     asked: Counter[str] = field(default_factory=Counter)
     """How often each item was asked for."""
+    losses: tuple[Loss, ...] = ()
+    """What is neither there nor counted by a gap: a run was killed before it could say so."""
 
 
 async def restore(
@@ -73,13 +76,18 @@ class Again:
         """Commands of policies, and whose they are."""
         self._holes: Counter[int] = Counter()
         self._last = (0, 0)
+        self._last_at: int | None = None
+        self._runs: list[Run] = []
 
     def take(self, entry: entries.Entry | Record) -> None:
         """Take in one entry."""
         restored, watch = self._restored, self._watch
         epoch, seq = entry.epoch, entry.seq
-        self._holes[epoch] += seq - 1 - (self._last[1] if epoch == self._last[0] else 0)
-        self._last = epoch, seq
+        before = self._last[1] if epoch == self._last[0] else 0
+        if seq > before + 1:
+            self._holes[epoch] += seq - before - 1
+            self._runs.append(Run(epoch, before + 1, seq - before - 1, self._last_at, entry.at))
+        self._last, self._last_at = (epoch, seq), entry.at
         if entry.flags & OVERLAP:
             return
         restored.entry_count += 1
@@ -109,11 +117,9 @@ class Again:
         for gap in restored.gaps:
             if gap.reason in ("shed", "disk") and gap.state == "open":
                 others = [other for other in restored.gaps if other.epoch == gap.epoch and other is not gap]
-                _count(gap, holes[gap.epoch] - sum(other.lost or 0 for other in others if other.reason in _LEAVE_HOLES))
+                _count(gap, holes[gap.epoch] - sum(other.lost or 0 for other in others if other.reason in LEAVE_HOLES))
+        restored.losses = tuple(fewest(undeclared(self._runs, map(_counted, restored.gaps))))
         return restored
-
-
-_LEAVE_HOLES = ("shed", "disk", "corrupt")
 
 
 def _count(gap: GapRow, lost: int) -> None:
@@ -122,6 +128,10 @@ def _count(gap: GapRow, lost: int) -> None:
     gap.lost = max(known, lost)
     if gap.lost > known:
         gap.lost_by_type["(unknown)"] = gap.lost - known
+
+
+def _counted(gap: GapRow) -> Counted:
+    return Counted(gap.epoch, gap.from_at, gap.to_at, gap.reason, gap.lost)
 
 
 def _row(gap: gaps.Gap) -> GapRow:

@@ -7,7 +7,7 @@ that observer, is logged with its traceback, and the call is taken up again as a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,7 @@ from rtobserver.policy.active import Active
 from rtobserver.policy.view import Subject
 from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
+from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
 from rtobserver.store import gaps, registration, unfinished
 from rtobserver.store.database import Database
@@ -233,8 +234,8 @@ class Supervisor:
         """Point at the calls under observation; any thread may ask."""
         return [kept.observer.call for kept in list(self._kept.values())]
 
-    def begun_anew(self, losses: Mapping[CallRef, int]) -> None:
-        """Tell observers that the database is another file, which lacks so many of their calls' entries."""
+    def begun_anew(self, losses: Mapping[CallRef, Sequence[Loss]]) -> None:
+        """Tell observers that the database is another file, and what it lacks of their calls' entries."""
         for call, lost in losses.items():
             kept = self._kept.get(call.call_id)
             if kept is None:
@@ -349,6 +350,7 @@ class Supervisor:
             tags=call.tags,
             pause=restored.pause,
             asked=restored.asked,
+            losses=restored.losses,
         )
         plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
         at, mono = self._clock.now_us(), self._clock.mono()

@@ -103,8 +103,8 @@ class CallState:
         fold = self._fold
         meters, sound, talk = fold.meters, fold.sound, fold.talk
         responses = talk.responses.values()
-        heard = [ms for each in responses if (ms := each.heard_latency_ms) is not None]
-        generated = [ms for each in responses if (ms := each.generation_latency_ms) is not None]
+        heard = [*talk.heard_ms, *(ms for each in responses if (ms := each.heard_latency_ms) is not None)]
+        generated = [*talk.generated_ms, *(ms for each in responses if (ms := each.generation_latency_ms) is not None)]
         cost, unpriced = self._cost()
         return Totals(
             turn_count=talk.turn_count,

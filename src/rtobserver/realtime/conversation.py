@@ -1,12 +1,16 @@
 """Working state of a call: its items and responses, and which rows of them are worth writing.
 
-Memory is bounded: beyond `MAX_ITEMS` items, `MAX_RESPONSES` responses or `MAX_TEXT_HELD` characters
-the oldest are forgotten, finished ones first, a response together with its items. Their rows were
-given out; what comes for them later is ignored, so that it cannot spoil those rows.
+Memory is bounded, so that a call of hours holds no more than one of minutes: beyond `MAX_ITEMS` items,
+`MAX_RESPONSES` responses or `MAX_TEXT_HELD` characters the oldest are forgotten, finished ones first, a
+response together with its items. Their rows were given out; what comes for them later is ignored, so
+that it cannot spoil those rows. Of the forgotten a hash of the id is kept, and of responses how long
+the user waited for them.
 """
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,13 +23,15 @@ from rtobserver.realtime.values import identifier
 
 _Held = TypeVar("_Held", Item, Response)
 
-MAX_ITEMS = 2_000
-MAX_RESPONSES = 2_000
-MAX_TEXT_HELD = 8_000_000
+MAX_ITEMS = 192
+MAX_RESPONSES = 64
+MAX_TEXT_HELD = 1_000_000
 MAX_OPEN = 64
 """Items whose deltas are gathered at once; beyond it the oldest is not checked."""
 MAX_ABSENT = 1_000
-_MAX_GONE = 20_000
+MAX_TIMES = 1_000
+"""Latest forgotten responses whose latencies the percentiles are made of."""
+_MAX_GONE = 4_000
 _MAX_OUTPUTS = 64
 _MAX_STEPS = 200
 """How far a chain is followed back to the user's item."""
@@ -46,7 +52,8 @@ class Conversation:
 
     __slots__ = (
         "_absent", "_gone", "_late_items", "_late_responses", "_linked", "_lost_count", "_opened", "_text_held",
-        "active_id", "at", "epoch", "interruption_count", "items", "last_user_id", "responses", "seq", "turn_count",
+        "active_id", "at", "epoch", "generated_ms", "heard_ms", "interruption_count", "items", "last_user_id",
+        "responses", "seq", "turn_count",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,7 +65,12 @@ class Conversation:
         self.turn_count = 0
         self.interruption_count = 0
         self._absent: dict[str, bool] = {}
-        self._gone: dict[str, None] = {}
+        self._gone = array("q")
+        """Hashes of the ids that were forgotten, the oldest first."""
+        self.heard_ms: deque[int] = deque(maxlen=MAX_TIMES)
+        """Latencies of forgotten responses, as the user heard them."""
+        self.generated_ms: deque[int] = deque(maxlen=MAX_TIMES)
+        """Latencies of forgotten responses, up to their first output."""
         self._opened: dict[str, Item] = {}
         self._late_items: list[ItemRow] = []
         self._late_responses: list[ResponseRow] = []
@@ -84,7 +96,7 @@ class Conversation:
         """Find an item, or begin one; None for what is no id, and for one that was forgotten."""
         known = self.items.get(item_id) if isinstance(item_id, str) else None
         name = identifier(item_id)
-        if known is not None or name is None or name in self._gone:
+        if known is not None or name is None or hash(name) in self._gone:
             return known
         if len(self.items) >= MAX_ITEMS or self._text_held > MAX_TEXT_HELD:
             self._forget_item()
@@ -95,7 +107,7 @@ class Conversation:
         """Find a response, or begin one: whatever event names it first."""
         known = self.responses.get(response_id) if isinstance(response_id, str) else None
         name = identifier(response_id)
-        if known is not None or name is None or name in self._gone:
+        if known is not None or name is None or hash(name) in self._gone:
             return known
         if len(self.responses) >= MAX_RESPONSES:
             self._forget_response(_oldest(self.responses.values()))
@@ -105,7 +117,7 @@ class Conversation:
 
     def knows(self, id_: str) -> bool:
         """Say whether an item or response of this id is held, or was."""
-        return id_ in self.items or id_ in self.responses or id_ in self._gone
+        return id_ in self.items or id_ in self.responses or hash(id_) in self._gone
 
     def introduce(self, item: Item) -> None:
         """Note that upstream announced an item."""
@@ -140,7 +152,7 @@ class Conversation:
     def lack(self, item_id: str) -> None:
         """Note that something named an item which was not announced."""
         known = self.items.get(item_id)
-        if item_id in self._gone or (known is not None and known.introduced):
+        if (known is not None and known.introduced) or hash(item_id) in self._gone:
             return
         before = not self._linked or self._absent.get(item_id, False)
         if item_id in self._absent or len(self._absent) < MAX_ABSENT:
@@ -289,6 +301,10 @@ class Conversation:
         row = self._changed_response(response)
         if row is not None:
             self._late_responses.append(row)
+        if (heard := response.heard_latency_ms) is not None:
+            self.heard_ms.append(heard)
+        if (generated := response.generation_latency_ms) is not None:
+            self.generated_ms.append(generated)
         # the rows of its items need it, so they are made before it goes
         for output in self.outputs(response):
             self._drop(output)
@@ -307,9 +323,9 @@ class Conversation:
         self._bury(item.id)
 
     def _bury(self, key: str) -> None:
-        self._gone[key] = None
+        self._gone.append(hash(key))
         if len(self._gone) > _MAX_GONE:
-            del self._gone[next(iter(self._gone))]
+            del self._gone[: _MAX_GONE // 8]
 
 
 def _weight(row: ItemRow) -> int:

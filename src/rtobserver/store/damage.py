@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from urllib.parse import quote
 import structlog
 
 from rtobserver.errors import StoreError
-from rtobserver.store import database, schema, tables
+from rtobserver.realtime.holes import Loss, fewest
+from rtobserver.store import database, holes, schema, tables
 
 SALVAGE_SECONDS = 20.0
 """How long bringing rows over may take; recording waits in memory meanwhile."""
@@ -34,6 +35,17 @@ SCAN_BYTES = 1024 * 1024
 _ORDER = ("secret", "api_key", "tombstone", "call", "replica", "order", "audit", "gap", "decision", "command")
 _LAST = ("response", "item", "quarantine", "entry")
 _FIRST_ROWID, _LAST_ROWID = 0, (1 << 63) - 1
+_SHORT = """
+SELECT call_key, day, ended_at, entry_count - coalesce(there, 0)
+    - (SELECT coalesce(sum(lost), 0) FROM gap
+        WHERE gap.call_key = call.call_key AND gap.day = call.day AND reason = 'corrupt') AS missing
+FROM call LEFT JOIN (
+    SELECT call_key, day, sum(there) AS there, sum(last - there) AS skipped FROM (
+        SELECT call_key, day, count(*) AS there, max(seq) AS last FROM entry GROUP BY call_key, day, epoch
+    ) GROUP BY call_key, day
+) USING (call_key, day)
+WHERE purged_at IS NULL AND (missing > 0 OR skipped > 0)
+"""
 
 log = structlog.get_logger()
 
@@ -286,36 +298,59 @@ class _Reading:
 
 
 def _admit(target: sqlite3.Connection, live: Collection[int]) -> None:
-    """Write a gap for each call that has fewer entries than its row counts."""
+    """Write gaps for each call that has fewer entries than its row counts, or numbers without an entry."""
     now = time.time_ns() // 1000
-    short = target.execute(
-        """
-        SELECT call_key, day, epoch, started_at, ended_at, entry_count - (
-            SELECT count(*) FROM entry WHERE entry.call_key = call.call_key AND entry.day = call.day
-        ) AS missing
-        FROM call WHERE purged_at IS NULL AND missing > 0
-        """
-    ).fetchall()
+    short = target.execute(_SHORT).fetchall()
     target.execute("BEGIN IMMEDIATE")
-    for key, day, epoch, started_at, ended_at, missing in short:
+    for key, day, ended_at, missing in short:
         if key in live:
             continue
-        [(seq,)] = target.execute(
-            "SELECT 1 + max(coalesce((SELECT max(seq) FROM entry WHERE call_key = ?1 AND day = ?2 AND epoch = ?3), 0),"
-            " coalesce((SELECT max(seq) FROM gap WHERE call_key = ?1 AND day = ?2 AND epoch = ?3), 0))",
-            (key, day, epoch),
-        ).fetchall()
+        losses = holes.of_call(target, key, day)
+        # the row of a call that did not end may count a little less than there was
+        rest = missing - sum(loss.lost for loss in losses)
+        _declare(target, key, fewest([*losses, *holes.behind(target, key, day, rest, ended_at or now)]))
+    target.execute("COMMIT")
+
+
+def admit_refused(connection: sqlite3.Connection) -> int:
+    """Declare what the database refused of calls that ended, where a run was killed before it did; gives how much.
+
+    What it refused of calls that go on, their observers declare. Raises sqlite3.Error.
+    """
+    ended = connection.execute(
+        "SELECT DISTINCT call_key, day FROM quarantine JOIN call USING (call_key, day) WHERE ended_at IS NOT NULL"
+    ).fetchall()
+    found = [(key, losses) for key, day in ended if (losses := holes.of_call(connection, key, day))]
+    if found:
+        connection.execute("BEGIN IMMEDIATE")
+        for key, losses in found:
+            _declare(connection, key, fewest(losses))
+        connection.execute("COMMIT")
+    return sum(loss.lost for _, losses in found for loss in losses)
+
+
+def _declare(target: sqlite3.Connection, key: int, losses: Sequence[Loss]) -> None:
+    """Write gaps of a call that nobody observes, behind all that it has."""
+    for loss in losses:
         target.execute(
-            "INSERT INTO gap (call_key, day, epoch, seq, from_at, to_at, reason, state, lost, lost_by_type, counted)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'corrupt', 'final', ?, '{}', 1)",
-            (key, day, epoch, seq, started_at, ended_at or now, missing),
+            """
+            INSERT INTO gap
+                (call_key, day, epoch, seq, from_at, to_at, reason, "after", state, lost, lost_by_type, counted)
+            SELECT call_key, day, epoch, 1 + max(
+                coalesce((SELECT max(seq) FROM entry AS e
+                    WHERE e.call_key = call.call_key AND e.day = call.day AND e.epoch = call.epoch), 0),
+                coalesce((SELECT max(seq) FROM gap AS g
+                    WHERE g.call_key = call.call_key AND g.day = call.day AND g.epoch = call.epoch), 0)
+            ), coalesce(?2, started_at), ?3, 'corrupt', ?4, 'final', ?5, '{}', 1
+            FROM call WHERE call_key = ?1
+            """,
+            (key, loss.from_at, loss.to_at, loss.after, loss.lost),
         )
         target.execute(
             "UPDATE call SET gap_count = gap_count + 1, completeness ="
             " CASE completeness WHEN 'complete' THEN 'complete_with_gaps' ELSE completeness END WHERE call_key = ?",
             (key,),
         )
-    target.execute("COMMIT")
 
 
 def _is_damage(problem: BaseException | None) -> bool:

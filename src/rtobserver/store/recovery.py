@@ -19,7 +19,8 @@ from urllib.parse import quote
 import structlog
 
 from rtobserver.errors import StoreError
-from rtobserver.store import damage, database
+from rtobserver.realtime.holes import Loss
+from rtobserver.store import damage, database, holes
 from rtobserver.store.care import Care
 from rtobserver.store.commits import Batch, Commits, EntryRow, Work
 from rtobserver.store.identity import CallRef
@@ -46,8 +47,8 @@ class Recovery:
         self.care = Care(path) if path is not None else None
         self.live: Callable[[], Iterable[CallRef]] = list
         """Gives the calls under observation."""
-        self.begun_anew: Callable[[dict[CallRef, int]], None] = lambda losses: None
-        """Hears that the file is another one, and how many entries of each live call it lacks; settable."""
+        self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
+        """Hears that the file is another one, and what it lacks of the entries of each live call; settable."""
         self.damaged_files: list[str] = []
         """Names of the files that were moved aside."""
         self._commits: Commits | None = None
@@ -61,6 +62,8 @@ class Recovery:
         self.anew_seconds = ANEW_SECONDS
         self._anew_at: float | None = None
         self._looking = False
+        self._written_at: int | None = None
+        """When something was last committed, in microseconds since 1970: what was lost with a file came before."""
 
     def open(self) -> None:
         """Open the file; raises what that raises."""
@@ -81,6 +84,7 @@ class Recovery:
         small = self.care is not None and self.care.short
         self._ready().write(batch, committed, small=small)
         self._damage_heard = self._full_heard = 0
+        self._written_at = time.time_ns() // 1000
 
     def do_alone(self, work: Work) -> None:
         """Do a piece of work that is part of no flush."""
@@ -210,12 +214,13 @@ class Recovery:
     def _tell_losses(self, live: list[CallRef]) -> None:
         if self._commits is None:
             return
+        raw, until = self._commits.raw, self._written_at or time.time_ns() // 1000
         losses = {}
         for ref in live:
-            [(there,)] = self._commits.raw.execute(
+            [(there,)] = raw.execute(
                 "SELECT count(*) FROM entry WHERE call_key = ? AND day = ?", (ref.key, ref.day)
             ).fetchall()
-            losses[ref] = max(0, ref.stored - there)
+            losses[ref] = holes.of_damage(raw, ref.key, ref.day, max(0, ref.stored - there), until)
             ref.stored = there
         self.begun_anew(losses)
 

@@ -24,6 +24,7 @@ import structlog
 from sqlalchemy import Table
 
 from rtobserver.errors import StoreError, StoreUnavailable
+from rtobserver.realtime.holes import Loss
 from rtobserver.store.care import TEND_SECONDS
 from rtobserver.store.commits import Batch, EntryRow, Transaction, Work
 from rtobserver.store.derived import Fact
@@ -78,8 +79,8 @@ class Writer:
         self.recovery = Recovery(connect, path)
         """Keeps the connection; looks after the file if it is told its path."""
         self.recovery.begun_anew = lambda losses: self._tell(self.begun_anew, losses)
-        self.begun_anew: Callable[[dict[CallRef, int]], None] = lambda losses: None
-        """Hears, on the loop, that the file is another one, and how many entries of each live call it lacks."""
+        self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
+        """Hears, on the loop, that the file is another one, and what it lacks of the entries of each live call."""
         self._flushes = flushes
         self._refused = refused
         self._flush_interval = flush_interval
