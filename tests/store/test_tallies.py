@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
@@ -62,15 +61,16 @@ async def test_decisions_are_counted_by_policy_and_by_what_they_did(path: Path) 
         acted=2,
         would_have_acted=2,
         faults=1,
-        last_at=START + 5,
+        last=tallies.Last(at=START + 5, call_id="rtc_2", position=Position(1, 5)),
         last_faults=(
             tallies.Fault(call_id="rtc_2", position=Position(1, 5), at=START + 5, detail="there is no `event.x`"),
         ),
     )
-    assert found["b"] == tallies.Tally(decisions=1, would_have_acted=1, last_at=START + 6)
+    newest = tallies.Last(at=START + 6, call_id="rtc_1", position=Position(1, 6))
+    assert found["b"] == tallies.Tally(decisions=1, would_have_acted=1, last=newest)
     assert found["never"] == tallies.Tally()
     assert found.keys() == {"a", "b", "never"}
-    assert later == {"a": tallies.Tally(last_at=START + 5), "b": found["b"]}
+    assert later == {"a": tallies.Tally(last=found["a"].last), "b": found["b"]}
 
 
 async def test_the_newest_faults_are_given_and_no_more_than_ten(path: Path) -> None:
@@ -90,7 +90,7 @@ async def test_faults_of_a_call_that_was_erased_are_counted_and_not_told(path: P
     stored.insert(path, tables.tombstone, erased)
     async with Database(path, clock=SystemClock()) as reads:
         assert (await tallies.tallies(reads, ["a"], since=START))["a"] == tallies.Tally(
-            decisions=1, faults=1, last_at=START + 1
+            decisions=1, faults=1, last=tallies.Last(at=START + 1, call_id=None, position=Position(1, 1))
         )
 
 
@@ -99,16 +99,15 @@ async def test_without_policies_nothing_is_asked(tmp_path: Path) -> None:
         assert await tallies.tallies(reads, [], since=START) == {}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        pytest.param(tallies.counts_statement(["a", "b"], START), id="counts"),
-        pytest.param(tallies.newest_statement("a"), id="newest"),
-    ],
-)
-def test_counts_are_read_from_an_index_alone(path: Path, statement: sa.Select[Any]) -> None:
-    [step] = steps(path, statement)
+def test_counts_are_read_from_an_index_alone(path: Path) -> None:
+    [step] = steps(path, tallies.counts_statement(["a", "b"], START))
     assert step.startswith("SEARCH decision USING COVERING INDEX ix_decision_policy (policy=?")
+
+
+def test_what_a_policy_decided_last_is_found_from_the_newest_on(path: Path) -> None:
+    found = steps(path, tallies.last_statement("a"))
+    assert found[0] == "SEARCH decision USING INDEX ix_decision_policy (policy=?)"
+    assert not [step for step in found if step.startswith("SCAN") or "TEMP B-TREE" in step]
 
 
 def test_faults_are_found_from_the_newest_on(path: Path) -> None:

@@ -76,6 +76,7 @@ async def test_the_set_in_force_is_told_policy_by_policy(api: Stage) -> None:
         "matched": 0,
         "limited": 0,
         "last_decision_at": None,
+        "last_decision": None,
         "last_faults": [],
     }
     assert (long["id"], long["mode"], long["canary_percent"], long["profiles"]) == ("long", "enforce", None, [])
@@ -83,17 +84,19 @@ async def test_the_set_in_force_is_told_policy_by_policy(api: Stage) -> None:
 
 
 async def test_decisions_are_counted_from_the_store(api: Stage) -> None:
+    fault_of = decision("rtc_2", 3, "refund", outcome="fault", detail="there is no `event.item`")
     decide(
         api,
         decision("rtc_1", 1, "refund"),
         decision("rtc_1", 2, "refund", mode="enforce", acted=True, outcome="done"),
-        decision("rtc_2", 3, "refund", outcome="fault", detail="there is no `event.item`"),
+        {**fault_of, "more": {"received_at": api.clock.now_us() - HOUR // 2}},
     )
     refund, long = (await read(api))["policies"]
     assert refund["counts"] == {"decisions": 3, "acted": 1, "would_have_acted": 1, "faults": 1}
     [fault] = refund["last_faults"]
     assert (fault["call_id"], fault["position"], fault["detail"]) == ("rtc_2", "1:3", "there is no `event.item`")
     assert fault["at"] == refund["last_decision_at"]
+    assert refund["last_decision"] == {"call_id": "rtc_2", "position": "1:3"}
     assert long["counts"]["decisions"] == 0
 
 

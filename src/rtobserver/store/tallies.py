@@ -36,6 +36,16 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """Be the newest decision of a policy."""
+
+    at: int
+    call_id: str | None
+    """None where the call is being erased."""
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """Be what one policy did since a time."""
 
@@ -44,8 +54,8 @@ class Tally:
     would_have_acted: int = 0
     """In observe mode, or outside the canary."""
     faults: int = 0
-    last_at: int | None = None
-    """When it last decided anything, also earlier than that time."""
+    last: Last | None = None
+    """What it decided last, also earlier than that time."""
     last_faults: tuple[Fault, ...] = ()
     """Newest first, at most `FAULTS`; none of calls that were erased."""
 
@@ -66,7 +76,7 @@ async def tallies(database: Database, policies: Sequence[str], *, since: int) ->
         }
         for policy in policies:
             row = counts.get(policy)
-            newest = (await connection.execute(newest_statement(policy))).scalar()
+            newest = (await connection.execute(last_statement(policy))).mappings().first()
             faults: list[Fault] = []
             if row is not None and row["faults"]:
                 faults = [
@@ -74,7 +84,7 @@ async def tallies(database: Database, policies: Sequence[str], *, since: int) ->
                 ]
             found[policy] = Tally(
                 **{name: row[name] for name in ("decisions", "acted", "would_have_acted", "faults")} if row else {},
-                last_at=newest,
+                last=None if newest is None else _last(newest),
                 last_faults=tuple(faults),
             )
     return found
@@ -95,9 +105,17 @@ def counts_statement(policies: Sequence[str], since: int) -> sa.Select[Any]:
     )
 
 
-def newest_statement(policy: str) -> sa.Select[Any]:
-    """Write the statement that finds when a policy last decided anything."""
-    return sa.select(sa.func.max(_decision.c.received_at)).where(_decision.c.policy == policy)
+def last_statement(policy: str) -> sa.Select[Any]:
+    """Write the statement that finds what a policy decided last."""
+    own = sa.and_(_call.c.call_key == _decision.c.call_key, _call.c.day == _decision.c.day)
+    erased = sa.exists().where(tables.tombstone.c.call_key == _decision.c.call_key)
+    return (
+        sa.select(_decision.c.received_at, _decision.c.epoch, _decision.c.seq, _call.c.call_id, erased.label("erased"))
+        .select_from(_decision.join(_call, own))
+        .where(_decision.c.policy == policy)
+        .order_by(_decision.c.received_at.desc())
+        .limit(1)
+    )
 
 
 def faults_statement(policy: str, since: int) -> sa.Select[Any]:
@@ -119,6 +137,14 @@ def faults_statement(policy: str, since: int) -> sa.Select[Any]:
 
 def _many(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
+def _last(row: Any) -> Last:
+    return Last(
+        at=row["received_at"],
+        call_id=None if row["erased"] else row["call_id"],
+        position=Position(row["epoch"], row["seq"]),
+    )
 
 
 def _fault(row: Any) -> Fault:

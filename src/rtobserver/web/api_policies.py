@@ -15,7 +15,7 @@ from rtobserver.policy.active import Active, Standing
 from rtobserver.policy.rules import ACTION_NAMES, TRIGGER_NAMES, Limit
 from rtobserver.reloading import Reload, Reloading
 from rtobserver.store.database import Database
-from rtobserver.store.tallies import FAULTS, Fault, Tally, tallies
+from rtobserver.store.tallies import FAULTS, Fault, Last, Tally, tallies
 from rtobserver.web import shapes
 from rtobserver.web.queries import MOMENT
 from rtobserver.web.routes import Answer, Ask, Route
@@ -50,6 +50,13 @@ class PolicyCounts(Struct, frozen=True):
     faults: Annotated[int, Meta(description="Decisions that could not be taken or filled in.")]
 
 
+class LastDecision(Struct, frozen=True):
+    """Say where a policy decided last."""
+
+    call_id: str
+    position: shapes.Place
+
+
 class PolicyFault(Struct, frozen=True):
     """Be one fault of a policy."""
 
@@ -82,6 +89,9 @@ class Policy(Struct, frozen=True):
     matched: Annotated[int, Meta(description="Times that trigger and condition were true in this run of the daemon.")]
     limited: Annotated[int, Meta(description="Of those, how often a limit or the loop breaker kept it from deciding.")]
     last_decision_at: shapes.Time | None
+    last_decision: Annotated[
+        LastDecision | None, Meta(description="Where that was; null where there is none, and once its call was erased.")
+    ]
     last_faults: Annotated[
         list[PolicyFault], Meta(description=f"Of the time that was asked for, newest first, at most {FAULTS}.")
     ]
@@ -190,7 +200,8 @@ def _policy(standing: Standing, tally: Tally, rate: int) -> Policy:
         ),
         matched=standing.matched,
         limited=standing.limited,
-        last_decision_at=shapes.time_or_none(tally.last_at),
+        last_decision_at=None if tally.last is None else shapes.time(tally.last.at),
+        last_decision=_last(tally.last),
         last_faults=[_fault(fault) for fault in tally.last_faults],
     )
 
@@ -202,6 +213,12 @@ def _limit(limit: Limit) -> PolicyLimit:
         consecutive=limit.consecutive,
         per_minute=limit.per_minute,
     )
+
+
+def _last(last: Last | None) -> LastDecision | None:
+    if last is None or last.call_id is None:
+        return None
+    return LastDecision(call_id=last.call_id, position=str(last.position))
 
 
 def _fault(fault: Fault) -> PolicyFault:
