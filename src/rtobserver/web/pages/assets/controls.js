@@ -47,11 +47,12 @@ function show(root) {
   pause.hidden = paused;
   resume.hidden = !paused;
   if (had) (paused ? resume : pause).focus();
-  const over = !["connecting", "live"].includes(root.dataset.status);
-  for (const field of root.querySelectorAll(":scope > * button, :scope > form :is(input, textarea)")) {
-    if (!field.closest("dialog")) field.disabled = over;
+  // a call that is connecting, or that nobody observes, can be ended and no more
+  const status = root.dataset.status;
+  for (const field of root.querySelectorAll(":is(button, input, textarea)")) {
+    if (field.closest("dialog")) continue;
+    field.disabled = field.dataset.order === "hangup" ? ["ended", "failed"].includes(status) : status !== "live";
   }
-  root.toggleAttribute("data-over", over);
 }
 
 async function submit(root, form, button) {

@@ -2,7 +2,7 @@
 
 import { signIn } from "./page.js";
 import { visible } from "./hostile.js";
-import { setAhead } from "./times.js";
+import { lasted, local, setAhead } from "./times.js";
 
 const RETRY_MS = [500, 1000, 2000, 5000];
 // the server says something every 15 s
@@ -28,6 +28,8 @@ const list = $("calls");
 /** Of each call by its id: what is known of it, and the element that shows it. */
 const calls = new Map();
 let isCut = false;
+/** The server's time of the last update. */
+let now = 0;
 let shownInDialog = null;
 
 $("narrow").addEventListener("input", narrow);
@@ -98,7 +100,8 @@ function connection(state, words) {
 }
 
 function take(name, told) {
-  setAhead(Date.now() - Date.parse(told.now));
+  now = Date.parse(told.now);
+  setAhead(Date.now() - now);
   isCut = told.is_cut;
   if (name === "all") {
     const ids = new Set(told.calls.map((call) => call.call_id));
@@ -141,11 +144,12 @@ function show(known, change) {
   write(parts.state, isOver && call.outcome ? `${state}: ${OUTCOMES[call.outcome] ?? call.outcome.replaceAll("_", " ")}` : state);
   parts.state.className = `badge ${isOver ? "" : call.paused || call.status === "connecting" ? "warn" : "good"}`;
   element.classList.toggle("over", isOver);
-  if (isOver) parts.age.classList.remove("age");
+  if (isOver || !parts.age.textContent) write(parts.age, lasted((Date.parse(call.ended_at) || now) - known.began));
+  // while it has this class, times.js lets it count on
+  parts.age.classList.toggle("age", !isOver);
   parts.age.dateTime = call.started_at;
-  // times.js turns a moment into the viewer's zone and lets an age count; at first it is empty
-  if (!parts.age.textContent) parts.age.textContent = "0:00";
-  parts.age.title = `Began ${call.started_at}`;
+  parts.age.title = `Since ${local(call.started_at)}`;
+  parts.link.title = call.call_id;
   parts.link.href = `/calls/${encodeURIComponent(call.call_id)}`;
   write(parts.who, visible(call.user ?? call.call_id));
   write(parts.profile, visible(call.profile));

@@ -1,0 +1,169 @@
+"""The person on duty watches calls on the live page, and acts on them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, expect
+
+from rtobserver.config.sections import FilePath, Public
+from rtobserver.demo import PAGE
+from rtobserver.simulator.scenario import Hold, Scenario, Spoken
+from rtobserver.store import tables
+from tests.browser.chromium import tab
+from tests.browser.dashboard import dashboard, lawful, screenshots
+from tests.store.stored import call, ref
+from tests.support.stage import SESSION, Setting, staged
+from tests.web.operator_stage import Stage, stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ASKED, ANSWERED = "Where is my parcel?", "It is on its way, and it should be with you before noon."
+SCENARIO = Scenario(
+    name="talk",
+    ending="stay",
+    steps=(Hold(), Spoken(user=ASKED, assistant=ANSWERED, user_seconds=1.5, assistant_seconds=4.0), Hold(name="end")),
+)
+SESSION_WITH_WORDS = SESSION | {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+SETTING = Setting(public=Public(static_dir=FilePath(str(PAGE))), profile={"session": SESSION_WITH_WORDS})
+HOSTILE = (
+    '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202egnorw\u202c '
+    + "x" * 10_000
+    + " 👩‍👩‍👧‍👦"
+)
+
+
+def card(page: Page) -> Locator:
+    return page.locator(".live-call")
+
+
+def button(within: Page | Locator, name: str) -> Locator:
+    return within.get_by_role("button", name=name, exact=True)
+
+
+@pytest.mark.timeout(120)
+async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with (
+        staged(tmp_path, SETTING, media=True, pace=1.0, begin="answered", scenario=SCENARIO) as running,
+        dashboard(browser, running.daemon.operator_url, running.key) as shown,
+        tab(browser, running.daemon.public_url) as caller,
+    ):
+        page = shown.page
+        await expect(page.locator("#connection")).to_have_text("Live")
+        await expect(page.get_by_text("Nobody is on a call.")).to_be_visible()
+        await button(caller.page, "Start a call").click()
+        await expect(caller.page.get_by_role("status")).to_have_text("Connected")
+        begun = time.monotonic()
+        [call_id] = running.simulator.calls
+        await expect(page.get_by_role("link", name=call_id)).to_be_visible()
+        assert time.monotonic() - begun < 1.0
+        await expect(card(page).locator('[data-shows="state"]')).to_have_text("live")
+        await expect(card(page).locator("time")).to_have_text("0:01")
+
+        running.simulator.release(call_id, "go")
+        user, assistant = (card(page).locator(f'[data-side="{side}"]') for side in ("user", "assistant"))
+        await expect(user).to_have_text("Caller speaks ")
+        await expect(user).to_have_text(f"Caller {ASKED}")
+        await expect(assistant).to_have_text(f"Model speaks {ANSWERED}")
+        await expect(assistant).to_have_text(f"Model {ANSWERED}")
+
+        await button(page, "Control…").click()
+        dialog = page.locator("#control")
+        outcome = dialog.locator(".outcome")
+        await lawful(page)
+        await dialog.get_by_label("Tag").fill("late parcel")
+        await button(dialog, "Add tag").click()
+        await expect(outcome).to_have_text("The tags were changed.")
+        await expect(card(page)).to_contain_text("#late parcel")
+        await dialog.get_by_label("Say to the caller").fill("One moment please.")
+        await button(dialog, "Say").click()
+        await expect(outcome).to_have_text("The model says it.")
+        await expect(caller.page.locator("#transcript")).to_contain_text("One moment please.")
+
+        await dialog.get_by_text("Send a client event").click()
+        await dialog.get_by_label("Event, as JSON").fill('{"type": "session.update"')
+        await button(dialog, "Send event…").click()
+        await expect(outcome).to_contain_text("This is not JSON")
+        await dialog.get_by_label("Event, as JSON").fill('{"type": "output_audio_buffer.clear"}')
+        await button(dialog, "Send event…").click()
+        await expect(page.locator("dialog[open] code")).to_contain_text(["output_audio_buffer.clear"])
+        await button(page.locator("dialog.ask[open]"), "Do not send").click()
+
+        await expect(button(dialog, "Resume recording")).to_be_hidden()
+        await button(dialog, "Pause recording…").click()
+        await button(page.locator("dialog.ask[open]"), "Pause recording").click()
+        await expect(outcome).to_have_text("The recording is paused.")
+        await expect(card(page).locator('[data-shows="state"]')).to_have_text("paused")
+        await expect(button(dialog, "Pause recording…")).to_be_hidden()
+        await button(dialog, "Resume recording").click()
+        await expect(outcome).to_have_text("Recording again.")
+        await expect(card(page).locator('[data-shows="state"]')).to_have_text("live")
+
+        await button(dialog, "End call…").click()
+        await lawful(page)
+        await page.keyboard.press("Escape")
+        await button(dialog, "End call…").click()
+        await button(page.locator("dialog.ask[open]"), "End call").click()
+        await expect(outcome).to_have_text("The call was ended.")
+        await expect(caller.page.get_by_role("status")).to_have_text("Call ended")
+        await expect(card(page).locator('[data-shows="state"]')).to_have_text("ended: hung up")
+        await button(dialog, "Close").click()
+        await expect(page.get_by_text("Nobody is on a call.")).to_be_visible()
+        assert [each["type"] for each in await running.commands(call_id)].count("output_audio_buffer.clear") == 0
+
+
+async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_buttons(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with stage(tmp_path) as api:
+        hostile_call(api)
+        async with dashboard(browser, api.url, api.key) as shown:
+            page = shown.page
+            await expect(card(page)).to_have_count(3)
+            await expect(card(page).first).to_contain_text("[RLO]gnorw[PDF]")
+            assert await page.locator("main img, main script").count() == 0
+            assert await page.title() == "Live · rtobserver"
+            assert await page.get_by_role("button", name="Control…").count() == 0
+            assert await page.locator("[data-controls]").count() == 0
+            await page.get_by_label("Show only calls with").fill("bob refund-check")
+            await expect(page.locator("#tally")).to_have_text("1 of 3 calls")
+            await expect(card(page).locator("visible=true")).to_have_count(1)
+            await page.get_by_label("Show only calls with").fill("")
+            await screenshots(page, "live")
+        async with dashboard(browser, api.url, api.make_key("read", "control")) as shown:
+            page = shown.page
+            await expect(button(page, "Control…")).to_have_count(3)
+            await button(page, "Control…").first.click()
+            await screenshots(page, "live-control")
+
+
+def hostile_call(api: Stage) -> None:
+    now = api.clock.now_us()
+    own = {"day": ref("rtc_1", now).day, "epoch": 1}
+    api.insert(
+        tables.call,
+        call(
+            "rtc_1",
+            started_at=now,
+            user=HOSTILE[:250],
+            profile="<b>bold</b>",
+            tags=[HOSTILE[:64], "vip"],
+            cost_usd="0.03",
+        ),
+        call("rtc_2", started_at=now - 90_000_000, user="bob", error_count=2, gap_count=1, interruption_count=3),
+        call("rtc_3", started_at=now - 3_700_000_000, status="connecting"),
+    )
+    item = {"seq": 1, "kind": "speech", "status": "completed", "interrupted": False, "out_of_band": False}
+    item |= {"idle_timeout": False, "recovered": False}
+    for call_id in ("rtc_1", "rtc_2"):
+        key = {"call_key": ref(call_id).key} | own
+        words = HOSTILE if call_id == "rtc_1" else "I would like to know when the shop opens tomorrow."
+        for role in ("user", "assistant"):
+            api.insert(tables.item, key | item | {"item_id": f"item_{role}", "role": role, "text": words})
+    decided = {"seq": 1, "policy": "refund-check", "policy_set": "abc", "trigger": "on", "mode": "observe"}
+    times = {"received_at": now, "matched_at": now, "acted": False, "actions": "[]"}
+    api.insert(tables.decision, {"call_key": ref("rtc_2").key} | own | decided | times)
