@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import sqlalchemy as sa
+from yarl import URL
 
 from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Config, Operator, Profile, Retention, Upstream
@@ -29,6 +31,7 @@ from rtobserver.store.writer import Writer
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
 from rtobserver.web.operator import operator_app
+from rtobserver.web.pages.login import FORM
 from rtobserver.web.vitals import Checkup
 from tests.store import stored
 
@@ -117,6 +120,20 @@ class Stage:
         async with self.client.delete(f"{self.url}{path}", headers=sent) as response:
             return Answer(response.status, response.headers, await response.read())
 
+    async def send(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> Answer:
+        """Send a request with these headers and no others; no redirect is followed and no cookie kept."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = URL(f"{self.url}{path}", encoded=True)
+        async with self.client.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def sign_in(self, key: str | None = None, **headers: str) -> str:
+        """Sign in as the form does, and give the cookie as it is sent back."""
+        body = urlencode({"key": self.key if key is None else key, "next": "/"}).encode()
+        answer = await self.send("POST", "/login", body, **({"Origin": self.url, "Content_Type": FORM} | headers))
+        assert answer.status == 303, answer.body
+        return str(answer.headers["Set-Cookie"]).partition(";")[0]
+
     async def all_pages(self, path: str) -> list[Any]:
         found: list[Any] = []
         cursor: str | None = ""
@@ -138,7 +155,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, policies: PolicySet | None = None) -> AsyncIterator[Stage]:
+async def stage(
+    folder: Path, policies: PolicySet | None = None, section: Operator | None = None
+) -> AsyncIterator[Stage]:
     path = stored.fresh(folder)
     clock, facts, metrics = Clock(), Facts(), Metrics()
     begun = settings(policies or PolicySet())
@@ -161,7 +180,7 @@ async def stage(folder: Path, policies: PolicySet | None = None) -> AsyncIterato
                 degraded=lambda: dict.fromkeys(facts.degraded, facts.since),
             )
             app = operator_app(
-                section=Operator(),
+                section=section or Operator(),
                 database=database,
                 writer=writer,
                 audit=Audit(writer, clock=clock),

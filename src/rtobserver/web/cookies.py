@@ -66,7 +66,7 @@ class Cookies:
         content = _Content(key_id, now_us + LASTS_SECONDS * 1_000_000)
         nonce = os.urandom(_NONCE_BYTES)
         box = self._cipher.encrypt(nonce, msgspec.msgpack.encode(content), _VERSION + _PURPOSE + name.encode())
-        value = base64.urlsafe_b64encode(_VERSION + nonce + box).rstrip(b"=").decode()
+        value = _written(_VERSION + nonce + box)
         response.set_cookie(
             name, value, max_age=LASTS_SECONDS, path="/", httponly=True, samesite="Strict", secure=self._secure
         )
@@ -84,10 +84,14 @@ class Cookies:
         try:
             sealed = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
             nonce, box = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
-            if sealed[:1] != _VERSION or len(nonce) != _NONCE_BYTES:
+            if sealed[:1] != _VERSION or len(nonce) != _NONCE_BYTES or _written(sealed) != value:
                 return None
             plain = self._cipher.decrypt(nonce, box, _VERSION + _PURPOSE + name.encode())
             content = msgspec.msgpack.decode(plain, type=_Content)
         except (binascii.Error, InvalidTag, msgspec.MsgspecError):
             return None
         return Login(content.key_id, content.expires_at) if now_us < content.expires_at else None
+
+
+def _written(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
