@@ -76,7 +76,7 @@ export class Painter {
       const room = right - Math.max(left, 0);
       if (room < 22) continue;
       context.fillStyle = palette.muted;
-      const words = room > 60 ? `Turn ${turn.index}` : String(turn.index);
+      const words = room > 60 ? `Turn ${turn.index + 1}` : String(turn.index + 1);
       // the number stays in sight while any of its turn is
       context.fillText(words, Math.max(left, 0) + 5, TURNS + 3);
     }
@@ -111,12 +111,15 @@ export class Painter {
     const [ink, ground] = inks(lane.name, palette);
     for (const row of lane.rows) {
       let [drawnTo, markAt] = [-Infinity, -Infinity];
+      let named = null;
       for (const element of row.between(scale.ms(-12), scale.ms(scale.width + 12))) {
         const isChosen = element === scene.current || element === scene.hovered;
         const box = place(element, lane, scale, nowMs);
         if (element.isMark) {
           if (!isChosen && box.x < markAt + 3) continue;
           markAt = box.x;
+          if (named) this.#name(named, box.x, palette);
+          named = { element, box };
           this.#mark(element, box, ink, ground, palette);
         } else {
           if (!isChosen && box.x + box.width < drawnTo + 1) continue;
@@ -124,6 +127,7 @@ export class Painter {
           this.#span(element, box, ink, ground, palette, scene);
         }
       }
+      if (named) this.#name(named, scale.width + 80, palette);
     }
     for (const each of [scene.hovered, scene.current]) {
       if (each?.lane === lane.name) this.#ring(place(each, lane, scale, nowMs), each === scene.current, palette);
@@ -175,20 +179,28 @@ export class Painter {
     context.stroke();
   }
 
-  #words(label, from, to, y, palette) {
+  #words(label, from, to, y, palette, size = 12) {
     const room = to - from - 6;
     if (room < 14 || !label) return;
     const { context } = this;
-    this.#font(palette, 12);
+    this.#font(palette, size);
     const text = this.#fitted(plain(label), room);
     context.fillStyle = palette.ink;
-    context.fillText(text, from, y + 0.5, room);
+    context.fillText(text, from, y + 0.5);
   }
 
   #mark(element, box, ink, ground, palette) {
     const isAlarm = ALARMS.has(element.kind) || element.status === "failed";
     const y = element.kind === "barge_in" ? box.y - 6 : box.y + 7;
     drawSign(this.context, element.hasActed ? element.kind : "observed", box.x + 7, y, isAlarm ? palette.bad : ink, ground);
+  }
+
+  /** Write beside a mark of a policy or an error what it was, if that fits before the next one. */
+  #name({ element, box }, until, palette) {
+    if (element.lane !== "policies" && element.lane !== "errors") return;
+    const words = element.kind === "decision" ? element.policy : element.label;
+    const from = box.x + box.width + 5;
+    this.#words(words ?? "", from, Math.min(until, from + 170), box.y + 7, palette, 11);
   }
 
   #ring({ x, y, width, height }, isCurrent, palette) {
@@ -215,8 +227,8 @@ export class Painter {
       drawn = Math.max(one.x, other.x);
       const path = isChosen ? chosen : plain;
       path.moveTo(one.x + 7, one.y + 14);
-      const middle = (one.y + 14 + other.y + 7) / 2;
-      path.bezierCurveTo(one.x + 7, middle + 4, other.x - 4, middle, other.x + 2, other.y + 7);
+      const middle = (one.y + 14 + other.y) / 2;
+      path.bezierCurveTo(one.x + 7, middle + 4, other.x + 6, middle - 4, other.x + 6, other.y + 2);
     }
     context.strokeStyle = palette.policy;
     context.lineWidth = 1.5;
@@ -255,7 +267,7 @@ export class Painter {
     }
     if (isLive) {
       const x = Math.round(scale.x(nowMs));
-      context.strokeStyle = palette.bad;
+      context.strokeStyle = palette.good;
       line(context, x, AXIS - 6, x, height);
     }
     if (cursorMs === null || cursorMs === undefined) return;
@@ -290,11 +302,12 @@ export class Painter {
   }
 
   #widthOf(text) {
-    let width = this.#widths.get(text);
+    const key = `${this.#fontSize} ${text}`;
+    let width = this.#widths.get(key);
     if (width === undefined) {
       if (this.#widths.size > 20_000) this.#widths.clear();
       width = this.context.measureText(text).width;
-      this.#widths.set(text, width);
+      this.#widths.set(key, width);
     }
     return width;
   }

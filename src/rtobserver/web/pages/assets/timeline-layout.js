@@ -7,6 +7,7 @@ const CAPTION = 15;
 const MOST_ROWS = 4;
 /** A policy's command comes within this time of its decision, or was caused by another one. */
 const CAUSED_MS = 30_000;
+const VOLLEY_MS = 5;
 
 const LANES = [
   { name: "user", title: "User", about: "speech" },
@@ -116,10 +117,18 @@ function element(source, lane, fromMs, toMs) {
   };
 }
 
+/** Decisions above, commands below: those that left as one volley below each other, since no zoom parts them. */
 function rowsByKind(elements) {
   const rows = [new Row(), new Row()];
+  let [volley, lastMs] = [0, -Infinity];
   for (const each of elements) {
-    each.row = each.kind === "decision" ? 0 : 1;
+    if (each.kind === "decision") each.row = 0;
+    else {
+      volley = each.fromMs - lastMs <= VOLLEY_MS ? Math.min(volley + 1, MOST_ROWS - 2) : 0;
+      lastMs = each.fromMs;
+      each.row = 1 + volley;
+      rows[each.row] ??= new Row();
+    }
     rows[each.row].add(each);
   }
   return rows;

@@ -1,7 +1,7 @@
 // The style sheet's colours for a canvas, which knows nothing of custom properties.
 
 const NAMES = [
-  ...["paper", "panel", "ink", "muted", "line", "edge", "accent", "warn", "bad", "on-accent"],
+  ...["paper", "panel", "ink", "muted", "line", "edge", "accent", "good", "warn", "bad"],
   ...["user", "assistant", "tool", "policy"].flatMap((name) => [name, `${name}-ground`]),
   ...["warn-ground", "bad-ground"],
 ];

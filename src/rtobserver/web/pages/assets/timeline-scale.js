@@ -1,7 +1,7 @@
 // Time to pixels and back, and where an axis has its marks. Pure.
 
 /** The least of a call that fills the timeline: closer, there is nothing more to see. */
-export const SHORTEST_MS = 50;
+export const SHORTEST_MS = 5;
 
 const STEPS = [
   ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((step) => [step, 5]),
