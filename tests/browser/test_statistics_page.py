@@ -21,8 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 DAY = 86_400_000_000
 HOSTILE = '<img src=x onerror="document.title=1">\u202eABC' + "w" * 300
 CHARTS = """async () => {
-    const {chartOf} = await import(document.querySelector('script[src$="statistics.js"]')
-        .src.replace("statistics.js", "charts.js"));
+    const {chartOf} = await import(document.querySelector('script[src$="figures.js"]')
+        .src.replace("figures.js", "charts.js"));
     return [...document.querySelectorAll("figure[data-chart]")].map((figure) => {
         const {x, series} = chartOf(figure).values();
         const canvas = figure.querySelector("canvas");

@@ -1,4 +1,4 @@
-// The page of sums: charts of its table, and the table as text.
+// Pages with figures: charts of their tables, and the tables as text.
 
 import { drawFigures } from "./charts.js";
 import { offerCopies } from "./copying.js";
