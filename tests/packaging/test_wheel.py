@@ -64,6 +64,12 @@ def test_it_holds_all_that_is_needed_at_run_time(wheel: Path) -> None:
     scripts = TOP / "migrations"
     wanted |= {f"rtobserver/_migrations/{path.relative_to(scripts).as_posix()}" for path in scripts.rglob("*.py")}
     wanted = {name for name in wanted if "/." not in name and "__pycache__" not in name}
+    pages = "rtobserver/web/pages"
+    assert {
+        f"{pages}/templates/base.html",
+        f"{pages}/assets/page.js",
+        f"{pages}/assets/vendor/htmx-LICENSE.txt",
+    } <= wanted
     assert {"rtobserver/py.typed", "rtobserver/realtime/prices.toml", "rtobserver/_migrations/env.py"} <= wanted
     assert wanted <= held
 
