@@ -110,6 +110,26 @@ async def call_page(
     return shown, Before(shown[-1].started_at, shown[-1].key) if len(chosen) > limit else None
 
 
+async def newest_hits(database: Database, phrases: Sequence[Phrase], found: Sequence[Call]) -> dict[int, Hit]:
+    """Read, of calls in which something is found, the last line of each in which it is; by their keys.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now, or it takes too long.
+
+    """
+    missing = {call.key: call for call in found}
+    if not missing:
+        return {}
+    began = [call.started_at for call in found]
+    chosen: list[tuple[_Found, Call]] = []
+    async with database.reading() as connection:
+        async for chunk in _chunks(connection, phrases, Filter(since=min(began), until=max(began) + 1), None, 0):
+            chosen += [(each, missing.pop(each.call_key)) for each in chunk if each.call_key in missing]
+            if not missing:
+                break
+        return {hit.call.key: hit for hit in await _hits(connection, phrases, chosen)}
+
+
 def found_statement(
     phrases: Sequence[Phrase], *, first: int | None = None, least: int | None = None, limit: int
 ) -> sa.Select[Any]:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from rtobserver.clock import Clock
 from rtobserver.store.keys import SCOPES, Key
 from rtobserver.web import parameters, shapes
+from rtobserver.web.pages import texts
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.routes import Ask
 
@@ -80,6 +81,8 @@ class Rendering:
             "count": count,
             "percent": percent,
             "json_block": json_block,
+            "utc": utc,
+            "visible": texts.visible,
         }
 
     def page(self, ask: Ask[Any, Any], template: str, *, status: int = 200, **values: Any) -> web.Response:
@@ -104,7 +107,7 @@ class Rendering:
         if at is None:
             return DASH
         lasted = seconds(max(0, self._clock.now_us() - at) / 1_000_000)
-        return Markup('<time class="age" datetime="{}" title="{}">{}</time>').format(_iso(at), _utc(at), lasted)
+        return Markup('<time class="age" datetime="{}" title="{}">{}</time>').format(_iso(at), utc(at), lasted)
 
 
 def granted(key: Key | None) -> frozenset[str]:
@@ -119,7 +122,7 @@ def moment(at: int | str | None) -> Markup | str:
     """
     if isinstance(at, str):
         at = parameters.moment(at, 0)
-    return DASH if at is None else Markup('<time datetime="{0}" title="{1}">{1}</time>').format(_iso(at), _utc(at))
+    return DASH if at is None else Markup('<time datetime="{0}" title="{1}">{1}</time>').format(_iso(at), utc(at))
 
 
 def seconds(lasted: float | None) -> str:
@@ -163,6 +166,7 @@ def _iso(at: int) -> str:
     return shapes.time(at)
 
 
-def _utc(at: int) -> str:
+def utc(at: int) -> str:
+    """Write a time as words, where there can be no element that the browser turns."""
     told = datetime.datetime.fromtimestamp(at // 1_000_000, datetime.UTC)
     return f"{told:%Y-%m-%d %H:%M:%S} UTC"
