@@ -173,6 +173,24 @@ def find_statement(call_id: str) -> sa.Select[Any]:
     return sa.select(*COLUMNS).where(_call.c.call_id == call_id)
 
 
+async def checks(database: Database, call: Call) -> Mapping[str, Any]:
+    """Read what the verdict on a call's record rests on; empty while there is none.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        found = (await connection.execute(checks_statement(call.key))).scalar()
+    value = msgspec.json.decode(found or b"{}")
+    return value if isinstance(value, dict) else {}
+
+
+def checks_statement(key: int) -> sa.Select[Any]:
+    """Write the statement that reads a call's checks."""
+    return sa.select(_call.c.checks).where(_call.c.call_key == key)
+
+
 async def was_erased(database: Database, call_id: str, found: Call | None) -> bool:
     """Tell whether a call of this id was here and has been erased; `found` is what `find` gave.
 

@@ -15,11 +15,14 @@ from rtobserver.store.calls import Before
 from rtobserver.store.database import Database
 from rtobserver.store.phrases import Phrase
 from rtobserver.store.positions import Position
-from rtobserver.web import cursors, queries, shapes
+from rtobserver.web import cursors, queries, shapes, verdicts
 from rtobserver.web.entry_lists import LINES, send_lines, send_page, wants_lines
 from rtobserver.web.parameters import LIMIT_DEFAULT
 from rtobserver.web.queries import DURATION, GLOB, LIMIT, MOMENT, PLACE, TEXT, TEXTS, WORDS, Page, choice, choices
 from rtobserver.web.routes import Answer, Ask, Route
+
+MOST_GAPS = 10_000
+"""Gaps of one call that its verdict is told from."""
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -108,7 +111,7 @@ def routes(database: Database, streams: Database, clock: Clock) -> list[Route[An
             path="/api/v1/calls/{id}",
             summary="Give one call.",
             query=queries.Nothing,
-            answers=(Answer(description="The call.", body=shapes.Call),),
+            answers=(Answer(description="The call.", body=verdicts.ExaminedCall),),
             answer=api.call,
         ),
         Route(
@@ -150,6 +153,17 @@ def page_of(rows: Sequence[R], limit: int, shape: Callable[[R], S], place: Calla
     return shapes.Listed([shape(row) for row in shown], cursors.of_positions(behind))
 
 
+async def examined(database: Database, call: calls.Call) -> verdicts.ExaminedCall:
+    """Read what the record of a call was found to be.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    found = await calls.checks(database, call)
+    return verdicts.examined(call, found, await gaps.page(database, call, limit=MOST_GAPS))
+
+
 class _Api:
     def __init__(self, database: Database, streams: Database, clock: Clock) -> None:
         self._database = database
@@ -166,8 +180,8 @@ class _Api:
             found, behind = await search.call_page(self._database, query.q, query.wanted(), **page)
         return shapes.Listed([shapes.call(row) for row in found], cursors.of_calls(behind))
 
-    async def call(self, ask: Ask[queries.Nothing, None]) -> shapes.Call:
-        return shapes.call(await ask.call())
+    async def call(self, ask: Ask[queries.Nothing, None]) -> verdicts.ExaminedCall:
+        return await examined(self._database, await ask.call())
 
     async def entries(self, ask: Ask[ListEntries, None]) -> web.StreamResponse:
         query = ask.query

@@ -45,7 +45,7 @@ from rtobserver.web.connection import Patience
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.health import Health
 from rtobserver.web.health import routes as health_routes
-from rtobserver.web.pages import calls, login, policies, refusals, search, statistics, system
+from rtobserver.web.pages import call, calls, login, policies, refusals, search, statistics, system
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.live import Live
 from rtobserver.web.pages.rendering import Rendering
@@ -117,6 +117,7 @@ def operator_app(
         *search.routes(rendering, database, clock),
         *statistics.routes(rendering, database, clock),
         *system.routes(rendering, database, checkup, clock),
+        *call.routes(rendering, database, streams, clock),
         *policies.routes(rendering=rendering, database=database, active=active, reloading=reloading, clock=clock),
     ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)

@@ -132,10 +132,31 @@ class Ask(Generic[Q, B]):
             StoreUnavailable: it cannot be read now, or the audit not be written.
 
         """
+        await self.record(self.call_id, action=action)
+        return await self.known_call()
+
+    @property
+    def call_id(self) -> str:
+        """Give the id of a call that the path names.
+
+        Raises:
+            RequestError: 404, no call can have it.
+
+        """
         call_id = self.request.match_info["id"]
         if not _CALL_ID.fullmatch(call_id):
             raise _not_found()
-        await self.record(call_id, action=action)
+        return call_id
+
+    async def known_call(self) -> Call:
+        """Give the call that the path names, to whom the audit already has as its reader.
+
+        Raises:
+            RequestError: 404 or 410, there is none or it was erased.
+            StoreUnavailable: it cannot be read now.
+
+        """
+        call_id = self.call_id
         call = await calls.find(self._desk.database, call_id)
         if await calls.was_erased(self._desk.database, call_id, call):
             raise RequestError(410, "call_erased", "The recording of this call was erased.")
