@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -291,51 +290,18 @@ def simulate(log_format: str | None, no_media: bool, faults: tuple[str, ...], **
 @click.option("--operator-port", default=8081, show_default=True, help="0 picks a free one.")
 @_log_format
 def demo(once: bool, no_browser: bool, public_port: int, operator_port: int, log_format: str | None) -> None:
-    """Run simulator and daemon on a fresh SQLite file and place one example call."""
-    from rtobserver.demo import demonstrating, place_call
+    """Run simulator and daemon on a fresh SQLite file, place example calls, and open the dashboard."""
+    from rtobserver.demo import demonstrating
+    from rtobserver.terminal import demonstration
 
     logs.set_up(_format(log_format))
 
     async def work() -> None:
         ports = {"public_port": public_port, "operator_port": operator_port}
         async with _until_signalled(), demonstrating(**ports) as demo:
-            click.echo(f"upstream={demo.upstream} (simulated)")
-            click.echo(f"public={demo.daemon.public_url}")
-            click.echo(f"operator={demo.daemon.operator_url}")
-            click.echo(f"key={demo.key}")
-            click.echo("placing an example call, which takes some ten seconds ...")
-            call_id = await place_call(demo)
-            click.echo(f"recorded {call_id} in {demo.path}")
-            click.echo("read it with:")
-            if once:
-                click.echo(f"  {_reading(demo.path, '*', 'calls')}")
-                click.echo(f"  {_reading(demo.path, 'position, kind, type', 'entries')}")
-                return
-            url = f"{demo.daemon.operator_url}/api/v1/calls/{call_id}"
-            click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}")
-            click.echo(f"  curl -s -H 'Authorization: Bearer {demo.key}' {url}/entries")
-            if demo.has_media:
-                click.echo(f"talk to the model yourself at {demo.daemon.public_url}/")
-            else:
-                click.echo("to talk to the model yourself: pip install 'rtobserver[demo]', which brings media")
-            click.echo("Ctrl-C ends it")
-            if demo.has_media and not no_browser and _has_display():
-                await asyncio.to_thread(click.launch, f"{demo.daemon.public_url}/")
-            await asyncio.Event().wait()
+            await (demonstration.show_one_call(demo) if once else demonstration.show(demo, browser=not no_browser))
 
     run(work())
-
-
-def _reading(path: Path, columns: str, view: str) -> str:
-    """Give a command for a shell that reads a database without a daemon; Python is there, sqlite3 need not be."""
-    statement = f"SELECT {columns} FROM {view}"  # noqa: S608 - only ours
-    code = f"import sqlite3; print(*sqlite3.connect({str(path)!r}).execute({statement!r}), sep='\\n')"
-    return shlex.join([sys.executable, "-c", code])
-
-
-def _has_display() -> bool:
-    # without one a browser in the terminal would take the terminal over
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 commands.add_command(calls)

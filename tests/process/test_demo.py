@@ -8,6 +8,7 @@ import signal
 from asyncio.subprocess import PIPE, create_subprocess_exec
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.process.stage import Json, command
@@ -37,22 +38,46 @@ async def test_without_media_nobody_is_invited_to_talk(tmp_path: Path) -> None:
     folders = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     async with command(*WORDS, folder=tmp_path, **folders) as demo:
         public = await demo.printed("public=")
+        operator, key = await demo.printed("operator="), await demo.printed("key=")
         await demo.printed("read it with:")
         await demo.printed("  curl")
         await demo.printed("  curl")
         assert "pip install 'rtobserver[demo]'" in await demo.printed("to talk to the model yourself: ")
         assert json.loads(await run_as_printed(f"curl -s {public}/here.json"))["media"] is False
+        await has_three_examples(operator, key)
+        assert await demo.stopped() < 2
+
+
+async def test_the_printed_link_signs_one_browser_in_and_no_other(tmp_path: Path) -> None:
+    async with command(*WORDS, folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
+        operator, key = await demo.printed("operator="), await demo.printed("key=")
+        door = await demo.printed("dashboard: ")
+        assert key not in door
+        # cookies of an address without a name are kept
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with aiohttp.ClientSession(cookie_jar=jar) as browser, browser.get(door) as page:
+            assert (page.status, str(page.url.origin())) == (200, operator)
+            assert "Sign out" in await page.text()
+            [cookie] = [cookie for cookie in jar if cookie.key.startswith("rtobserver_")]
+            assert (cookie["httponly"], cookie["samesite"]) == (True, "Strict")
+            async with browser.get(f"{operator}/system") as page:
+                assert page.status == 200
+        async with aiohttp.ClientSession() as other, other.get(door) as refusal:
+            assert refusal.status == 410
+            assert "Set-Cookie" not in refusal.headers
         assert await demo.stopped() < 2
 
 
 async def test_the_printed_commands_read_the_call_until_it_is_ended(tmp_path: Path) -> None:
     async with command(*WORDS, folder=tmp_path, TMPDIR=str(tmp_path)) as demo:
         assert (await demo.printed("public=")).startswith("http://127.0.0.1:")
-        assert (await demo.printed("key=")).startswith("rto_")
+        operator, key = await demo.printed("operator="), await demo.printed("key=")
+        assert key.startswith("rto_")
         await demo.printed("read it with:")
         call = await read(await demo.printed("  curl"))
         entries = await read(await demo.printed("  curl"))
         await demo.printed("Ctrl-C ends it")
+        await has_three_examples(operator, key)
         assert await demo.stopped() < 2
     assert (call["status"], call["completeness"], call["turn_count"]) == ("ended", "complete", 2)
     assert len(entries["data"]) == min(call["entry_count"], 100) > 40
@@ -75,6 +100,20 @@ async def test_a_simulator_runs_until_it_is_told_to_stop(tmp_path: Path) -> None
         said = await simulator.logged("listening")
         assert said["base_url"].endswith("/openai/v1")
         assert await simulator.stopped() < 2
+
+
+async def has_three_examples(operator: str, key: str) -> None:
+    """Find an interruption, decisions that acted, a tool's answer and a gap among them."""
+    asked = f"curl -s -H 'Authorization: Bearer {key}' {operator}/api/v1/calls"
+    calls = {call["profile"]: call for call in json.loads(await run_as_printed(asked))["data"]}
+    assert {call["status"] for call in calls.values()} == {"ended"}
+    assert calls["default"]["interruption_count"] == 1
+    claims, order = calls["claims"], calls["orders"]
+    assert (claims["outcome"], claims["tags"]) == ("policy", ["promise", "escalation"])
+    decisions = json.loads(await run_as_printed(f"{asked}/{claims['call_id']}/decisions"))["data"]
+    assert {each["policy"] for each in decisions if each["acted"]} == {"no-promises", "escalation", "goodbye"}
+    assert (order["gap_count"], order["completeness"]) == (1, "complete_with_gaps")
+    assert "on its way" in await run_as_printed(f"{asked}/{order['call_id']}/transcript")
 
 
 def kept(folder: Path) -> Path:

@@ -60,7 +60,7 @@ class Caller:
 
     def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, audio: bool = True,
                  channel: str | None = "oai-events", host: str = "127.0.0.1",
-                 http: aiohttp.ClientSession | None = None) -> None:  # fmt: skip
+                 http: aiohttp.ClientSession | None = None, session_name: str = "-") -> None:  # fmt: skip
         self.url = url
         self.call_id = ""
         self.location = ""
@@ -74,6 +74,7 @@ class Caller:
         self._headers = dict(headers or {})
         self._host = host
         self._http = http
+        self._session_name = session_name
         self._changes = Changes()
         self._connection = new_connection()
         self._track = SpeechTrack(microphone=True, on_silent=self._changes.notify) if audio else None
@@ -190,7 +191,8 @@ class Caller:
         await connection.setLocalDescription(await connection.createOffer())
         # Pages post their offer before any candidate is gathered; so does this caller.
         lines = connection.localDescription.sdp.splitlines(keepends=True)
-        self.offer = "".join(line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates")))
+        kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
+        self.offer = "".join(f"s={self._session_name}\r\n" if line.startswith("s=") else line for line in kept)
         if self._http is None:
             async with aiohttp.ClientSession() as http:
                 await self._post(http)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -67,7 +67,8 @@ async def read(database: Database, *, since: int) -> Facts:
     """
     replica, call, gap, tombstone = tables.replica, tables.call, tables.gap, tables.tombstone
     quarantine = tables.quarantine
-    newest = sa.select(replica).order_by(replica.c.started_at.desc()).limit(REPLICAS)
+    run = [replica.c[field.name] for field in fields(Replica)]
+    newest = sa.select(*run).order_by(replica.c.started_at.desc()).limit(REPLICAS)
     statuses = sa.select(call.c.status, sa.func.count()).where(call.c.started_at >= since).group_by(call.c.status)
     outcomes = (
         sa.select(call.c.outcome, sa.func.count())
