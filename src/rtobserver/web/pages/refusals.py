@@ -16,17 +16,20 @@ from rtobserver.web.problems import Problem
 _FOR_PROGRAMS = ("/api/", "/assets/", "/metrics", "/livez", "/readyz")
 _TITLES = {
     400: "This address cannot be read",
-    403: "Your key does not allow this",
+    403: "This is not allowed",
     404: "There is nothing here",
     410: "This recording was erased",
     503: "Not now",
 }
 _NEXT = {
-    403: "Sign in with another key, or have one made that may do this.",
+    403: "Open the dashboard itself and try from there.",
     404: "The address may be mistyped, or what was here is gone.",
     410: "What is left of it is its line in the list of calls.",
     503: "Load the page again in a moment. The system page and the log tell more.",
 }
+_SCOPE = "scope_missing"
+_SCOPE_TITLE = "Your key does not allow this"
+_SCOPE_NEXT = "Sign in with another key, or have one made that may do this."
 
 
 def telling(rendering: Rendering) -> Callable[[web.Request, Problem], web.Response | None]:
@@ -37,14 +40,15 @@ def telling(rendering: Rendering) -> Callable[[web.Request, Problem], web.Respon
             return None
         if problem.status == 401 and request.get(PAGE):
             return _to_login(request)
+        lacks = problem.code == _SCOPE
         response = rendering.document(
             request,
             request.get(KEY),
             "refusal.html",
             status=problem.status,
-            title=_TITLES.get(problem.status, "This did not work"),
+            title=_SCOPE_TITLE if lacks else _TITLES.get(problem.status, "This did not work"),
             detail=problem.message,
-            next=_NEXT.get(problem.status, ""),
+            next=_SCOPE_NEXT if lacks else _NEXT.get(problem.status, ""),
             request_id=problems.request_id(request),
         )
         for name, value in problem.headers.items():
