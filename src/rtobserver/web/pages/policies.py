@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,13 +12,15 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from rtobserver.clock import Clock
+from rtobserver.policy import wording
 from rtobserver.policy.active import Active
+from rtobserver.policy.rules import Limit
 from rtobserver.reloading import Reloading
 from rtobserver.store.database import Database
 from rtobserver.store.decided import Spot, Wanted
 from rtobserver.web import api_decisions, api_policies, cursors, queries, shapes
 from rtobserver.web.api_decisions import STEPS, CallDecision, DecisionCounts, Per
-from rtobserver.web.api_policies import Policy
+from rtobserver.web.api_policies import Policy, PolicyLimit
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.queries import TEXT, choice
 from rtobserver.web.routes import Answer, Ask, Route
@@ -98,7 +100,8 @@ def routes(
             status=200 if is_known else 404,
             name=query.policy,
             policy=policy,
-            rule=None if policy is None else _written(policy),
+            rule="" if policy is None else _rule(policy),
+            limits="" if policy is None else _limits(policy.limit),
             course=_course(counted, since, now),
             **values,
         )
@@ -167,15 +170,20 @@ def _course(counted: DecisionCounts, since: int, until: int) -> Course:
     )
 
 
-def _written(policy: Policy) -> str:
-    return "\n".join(_lines(policy))
+def _rule(policy: Policy) -> str:
+    written = {**policy.rule.trigger, **({} if policy.when is None else {"when": policy.when}), "do": policy.rule.do}
+    return json.dumps(written, ensure_ascii=False, indent=2)
 
 
-def _lines(policy: Policy) -> Iterator[str]:
-    for name, value in (*policy.rule.trigger.items(), ("when", policy.when)):
-        if value is not None:
-            yield f"{name} = {json.dumps(value, ensure_ascii=False, indent=2)}"
-    yield f"do = {json.dumps(policy.rule.do, ensure_ascii=False, indent=2)}"
+def _limits(limit: PolicyLimit) -> str:
+    return wording.limits(
+        Limit(
+            per_call=limit.per_call,
+            cooldown=limit.cooldown_seconds,
+            consecutive=limit.consecutive,
+            per_minute=limit.per_minute,
+        )
+    )
 
 
 def _asked(query: AskPolicies) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 const HEIGHT = 200;
 const FONT = "12px system-ui, sans-serif";
 const BAR_WIDTH = [0.7, 48];
+// between two marks of an axis
+const STEPS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => Number(`${digit}e${power - 6}`))).flat();
 const drawn = new WeakMap();
 
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
@@ -47,14 +49,16 @@ export function chart(element, { x, series, time, stacked = false, height = HEIG
       axes: [
         {
           ...axis,
+          size: 40,
           grid: { show: false },
           ...(time
             ? { values: (_plot, marks, _axis, _space, step) => marks.map((mark, place) => nameOf(mark, place, step, time)) }
-            : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }),
+            : { incrs: STEPS.filter((step) => step >= 1) }),
         },
         {
           ...axis,
           size: 64,
+          incrs: isWhole(heights) ? STEPS.filter((step) => step >= 1) : STEPS,
           grid: { stroke: ink("--line"), width: 1 },
           values: (_plot, marks) => marks.map((mark) => (mark === null ? "" : format(mark))),
         },
@@ -177,6 +181,10 @@ function look({ label, kind }, stroke, many) {
 function pile(series) {
   const sums = (series[0]?.values ?? []).map(() => 0);
   return series.map(({ values }) => values.map((value, place) => (sums[place] += value ?? 0)));
+}
+
+function isWhole(lists) {
+  return lists.every((values) => values.every((value) => Number.isInteger(value ?? 0)));
 }
 
 function turned(list, isTurned) {

@@ -104,17 +104,18 @@ function line(each) {
   badge.className = `badge ${SIGNS[each.kind]}`;
   badge.textContent = each.kind;
   const link = document.createElement("a");
-  link.className = "mono";
+  link.className = "mono place";
   link.href = `/calls/${each.callId}#${each.position}`;
-  const position = document.createElement("span");
-  position.className = "muted";
-  position.textContent = each.position;
-  link.append(each.callId, " ", position);
+  link.title = each.callId;
+  const id = document.createElement("span");
+  id.className = "id";
+  id.textContent = each.callId;
+  link.append(id, " ", each.position);
   const time = document.createElement("time");
   time.dateTime = each.startedAt;
   time.textContent = time.title = `${each.startedAt.slice(0, 19).replace("T", " ")} UTC`;
   row.append(
-    cell(badge), cell(bdi(each.policy), "mono"), cell(link), cell(time), cell(bdi(each.profile)),
+    cell(badge), cell(bdi(each.policy), "mono name"), cell(link), cell(time), cell(bdi(each.profile), "name"),
     parts(each, ({ trigger }) => trigger.replaceAll("_", " ")),
     parts(each, ({ match }) => match, "said"),
     parts(each, ({ fault, actions }) => (fault === null ? actions.join(", ").replaceAll("_", " ") : `fault: ${fault}`), "said"),
