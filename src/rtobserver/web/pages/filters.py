@@ -79,7 +79,7 @@ def read(query: type[Q], values: MultiMapping[str], now_us: int) -> Asked[Q]:
             try:
                 value = each.form.take(Parameters(own, [each.name], families=families), each.name, now_us)
             except RequestError as exc:
-                wrong[name] = exc.message
+                wrong[name] = _beside(name, exc.message)
                 continue
             if each.form.family:
                 taken[each.field] = taken.get(each.field, {}) | value
@@ -90,3 +90,9 @@ def read(query: type[Q], values: MultiMapping[str], now_us: int) -> Asked[Q]:
     if left:
         wrong[""] = "There is no filter " + ", ".join(f"`{name[:64]}`" for name in dict.fromkeys(left)) + "."
     return Asked(query=None if wrong else query(**taken), wrong=wrong, given=tuple(values.items()))
+
+
+def _beside(name: str, message: str) -> str:
+    """Write what is wrong for whoever sees the field beside it; the API's words name the parameter first."""
+    words = message.removeprefix(f"`{name}` ") if name not in ("limit", "cursor") else message
+    return words[:1].upper() + words[1:]
