@@ -13,6 +13,7 @@ from rtobserver.config.sections import FilePath, Public
 from rtobserver.demo import PAGE, demonstrating
 from rtobserver.simulator.scenario import BargeIn, Scenario
 from tests.browser.chromium import browsing, flows_both_ways, tab
+from tests.browser.dashboard import lawful
 from tests.browser.sounds import write_voice
 from tests.support.stage import SESSION, Setting, staged
 
@@ -223,4 +224,15 @@ async def test_rtobserver_demo_serves_it_with_somebody_to_talk_to_and_commands_t
             f'curl -s -H "Authorization: Bearer $(cat {key_file})" {demo.daemon.operator_url}/api/v1/calls/{call_id}'
         )
         await expect(page.locator("#key-hint")).to_be_hidden()
+        await lawful(page)
+        # the link of the terminal signs this browser in; then the call is looked at while it goes on
+        signed_in = await page.context.new_page()
+        await signed_in.goto(demo.door)
+        await expect(signed_in).to_have_url(f"{demo.daemon.operator_url}/")
+        async with page.expect_popup() as opened:
+            await page.get_by_role("link", name="dashboard").click()
+        look = await opened.value
+        await expect(look).to_have_url(f"{demo.daemon.operator_url}/calls/{call_id}")
+        await expect(look.get_by_role("button", name="Sign out")).to_be_visible()
+        await expect(page.get_by_role("status")).to_have_text("Connected")
         assert shown.complaints == []

@@ -229,6 +229,8 @@ async function showRecord(callId) {
   $("read-call").textContent = read(callId);
   $("read-entries").textContent = read(`${callId}/entries`, '-H "Accept: application/x-ndjson" ');
   $("key-hint").hidden = Boolean(keyFile);
+  if (told) $("open-call").href = `${told}/calls/${encodeURIComponent(callId)}`;
+  $("dashboard").hidden = !told;
   $("record").hidden = false;
 }
 
