@@ -71,6 +71,9 @@ PLACES = {
 """The seventeen places of reliability case D02."""
 
 OTHERS = {
+    "policy.weighed": Place(
+        "rtobserver.policy.deciding:Scales._accepts", concerns=lambda args: args[1].policy.id == "broken"
+    ),
     "frame.received": Place("rtobserver.observation.machine:Machine.frame_received"),
     "writer.turn": Place("rtobserver.store.writer:Writer._next_batch"),
     "loop.turn": Place("rtobserver.store.unfinished:beat"),

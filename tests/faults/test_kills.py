@@ -16,12 +16,13 @@ import aiohttp
 import pytest
 
 from rtobserver.simulator.faults import EndpointFault, Faults
+from rtobserver.simulator.scenario import Scenario
 from rtobserver.store.orders import UNKNOWN
 from tests.faults import oracle
 from tests.faults.acts import order, place, secret_hits, settled
 from tests.faults.failpoints import PLACES
 from tests.faults.figures import Figures
-from tests.faults.ground import Logged, Site, record, site, stream
+from tests.faults.ground import QUIET, Logged, Site, record, site, stream
 from tests.faults.oracle import Json
 from tests.faults.table import Case
 from tests.process.stage import Daemon, until
@@ -89,6 +90,46 @@ async def test_what_was_committed_survives_20_kills_at_random_times(case: Case, 
 async def test_what_was_committed_survives_200_kills_at_random_times(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario_for=endless, pace=0.25) as here:
         await many_kills(case, here, 200, 10, random.randrange(10**6))
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.case("D01")
+async def test_a_sideband_that_was_dead_unnoticed_is_in_the_gap_of_the_next_run(
+    case: Case, tmp_path: Path, how: str
+) -> None:
+    async with site(tmp_path, scenario_for=one_speaks, proxied=True) as here:
+        async with here.serving() as first:
+            assert here.proxy is not None
+            speaking, quiet = await place(first, here, 2, events=0)
+            await further(here.simulator, [speaking], 20)
+            heads = [link.head for link in here.proxy.links if speaking.encode() in link.head]
+            here.proxy.concerns = lambda head: head in heads
+            here.proxy.up.swallow = here.proxy.down.swallow = True
+            cut = time.time()
+            # nine seconds: the ping that would notice it is sent every twenty
+            await further(here.simulator, [speaking], 180)
+            assert len(here.simulator.calls[speaking].sidebands) == 1
+            if how == "killed":
+                first.process.kill()
+                await first.command.ended()
+            else:
+                await first.command.stopped()
+        here.proxy.up.heal()
+        here.proxy.down.heal()
+        async with here.serving() as second:
+            await observed(here.simulator, [speaking, quiet])
+            back = time.time()
+            await further(here.simulator, [speaking], 10)
+            await here.end(second, [speaking, quiet])
+            figures = await here.figures(second, [speaking, quiet], cut=[(cut, back)])
+            case.show(figures)
+            # what the dead connection swallowed before the kill, too; the quiet call's lives, and its gap is tight
+            assert figures.missing >= 180
+            await second.command.stopped()
+
+
+def one_speaks(_offer: str, number: int) -> Scenario:
+    return stream(20) if number == 1 else QUIET
 
 
 # --- the seventeen places -------------------------------------------------------------------------

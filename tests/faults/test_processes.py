@@ -201,6 +201,48 @@ async def test_an_observer_that_always_fails_is_given_up_and_the_others_go_on(ca
         await halted(daemon)
 
 
+POLICIES = """
+[[policy]]
+id = "broken"
+on = "response.output_audio_transcript.delta"
+when = "event.delta != ''"
+mode = "enforce"
+limit = { per_call = 100, cooldown = "1s" }
+do = [{ tag = "never" }]
+
+[[policy]]
+id = "works"
+on = "response.output_audio_transcript.delta"
+mode = "enforce"
+limit = { per_call = 100, cooldown = "1s" }
+do = [{ tag = "heard" }]
+"""
+
+
+@pytest.mark.quarter
+@pytest.mark.case("D16")
+async def test_a_fault_in_one_policy_is_recorded_and_the_others_go_on(case: Case, tmp_path: Path) -> None:
+    async with site(tmp_path, scenario=stream(20)) as here:
+        here.configure(more=POLICIES)
+        async with here.serving("policy.weighed=raise@1+") as daemon:
+            call_ids = await place(daemon, here, 3, events=70)
+            await here.end(daemon, call_ids)
+            figures = await here.figures(daemon, call_ids)
+            calls = [await daemon.get(f"/calls/{call_id}") for call_id in call_ids]
+            epochs = {(await record(daemon, call_id)).entries[-1].position[0] for call_id in call_ids}
+            found = [each for call_id in call_ids for each in (await daemon.get(f"/calls/{call_id}/decisions"))["data"]]
+            faults = [each for each in found if each["outcome"] == "fault"]
+            acted = [each for each in found if each["policy"] == "works" and each["acted"]]
+            case.show(figures, policy_faults=len(faults), decisions_of_the_other=len(acted))
+            assert (figures.missing, epochs) == (0, {1})
+            assert {each["policy"] for each in faults} == {"broken"}
+            assert {call["tags"][0] for call in calls} == {"heard"}
+            assert len(faults) >= 6
+            assert len(acted) >= 6
+            assert all("rtobserver failed inside: Failed at failpoints.py" in each["detail"] for each in faults)
+            await daemon.command.stopped()
+
+
 @pytest.mark.case("D16")
 async def test_a_writer_that_fails_ends_the_daemon_aloud(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(20)) as here:

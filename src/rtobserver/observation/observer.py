@@ -121,6 +121,16 @@ class Observer:
             task.cancel()
         self.drain()
 
+    @property
+    def silent(self) -> float:
+        """Seconds since the last sign of life of the sideband; 0 while there is none."""
+        return 0.0 if self._sideband is None else self._sideband.silent
+
+    def prove(self) -> None:
+        """Ask the sideband for a sign of life."""
+        if self._sideband is not None:
+            self._sideband.prove()
+
     def policies_changed(self) -> None:
         """Take note that other policies are in force."""
 

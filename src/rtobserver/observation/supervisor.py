@@ -36,12 +36,16 @@ from rtobserver.store import gaps, registration, unfinished
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
-from rtobserver.store.unfinished import Unfinished
+from rtobserver.store.unfinished import Mark, Unfinished
 from rtobserver.store.writer import EntryRow, Writer
 from rtobserver.upstream.attach import Attach
 
 BEAT_SECONDS = 0.5
 """How often the mark up to which everything is stored is written, while calls are live."""
+PROOF_SECONDS = 0.9
+"""A sideband of which nothing was heard for so long is asked for a sign of life: the mark cannot be later than that."""
+DOUBT_SECONDS = 2.0
+"""One of which nothing was heard for so long may be dead; it has a mark of its own, and the others' goes on."""
 ADOPTIONS = 20
 """Calls that are taken up at a time at a start."""
 RETRIES = 3
@@ -174,10 +178,8 @@ class Supervisor:
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
 
-    async def adopt(self, mark: int | None) -> int:
-        """Take up the calls that an earlier run left; gives how many.
-
-        `mark` is the time up to which that run had stored everything that it received.
+    async def adopt(self, mark: Mark | None) -> int:
+        """Take up the calls that an earlier run left, by the mark that it left; gives how many.
 
         Raises:
             StoreUnavailable: they cannot be read; nothing was taken up.
@@ -187,7 +189,8 @@ class Supervisor:
         self._undeclared = {call.ref.call_id for call in found}
         turns = asyncio.Semaphore(ADOPTIONS)
         for call in found:
-            self._tasks.create_task(self._adopt(call, mark or 0, turns), name=f"adopt {call.ref.call_id}")
+            since = 0 if mark is None else mark.of(call.ref.call_id)
+            self._tasks.create_task(self._adopt(call, since, turns), name=f"adopt {call.ref.call_id}")
         return len(found)
 
     async def drain(self) -> None:
@@ -197,7 +200,8 @@ class Supervisor:
         self._dispatching.cancel()
         # what is missed of the calls that are left from now on is for the next start to declare
         self._beating.cancel()
-        mark = self._clock.now_us()
+        now = self._clock.now_us()
+        mark = self._mark(now)
         for kept in list(self._kept.values()):
             if kept.profile.on_shutdown == "hang_up":
                 kept.observer.hang_up("shutdown")
@@ -210,7 +214,8 @@ class Supervisor:
             self.leave()
             await self._none.wait()
         if not self._undeclared:
-            stopped = self._writer.post(unfinished.beat(self._replica_id, mark, stopped=True), last=True)
+            work = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts, stopped_at=now)
+            stopped = self._writer.post(work, last=True)
             stopped.add_done_callback(_hear)
 
     def leave(self) -> None:
@@ -412,11 +417,26 @@ class Supervisor:
         while True:
             await self._some.wait()
             if not (self._undeclared or any(kept.observer.machine.is_unaccounted for kept in self._kept.values())):
+                mark = self._mark(self._clock.now_us())
                 try:
-                    await self._writer.post(unfinished.beat(self._replica_id, self._clock.now_us()), last=True)
+                    work = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts)
+                    await self._writer.post(work, last=True)
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
             await self._clock.sleep(BEAT_SECONDS)
+
+    def _mark(self, now: int) -> Mark:
+        """Say up to when all that upstream sent has been received, or will be found missing by its own mark."""
+        longest, doubts = 0.0, {}
+        for call_id, kept in self._kept.items():
+            silent = kept.observer.silent
+            if silent >= PROOF_SECONDS:
+                kept.observer.prove()
+            if silent >= DOUBT_SECONDS:
+                doubts[call_id] = now - int(silent * 1e6)
+            else:
+                longest = max(longest, silent)
+        return Mark(now - int(longest * 1e6), doubts)
 
 
 def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration: float) -> NewCall:

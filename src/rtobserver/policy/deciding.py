@@ -112,6 +112,15 @@ class Scales:
             standing.would += 1
         return self._verdict(policy, match, moment, standing.mode, actions, acts=acts)
 
+    def failed(self, rule: Rule, match: Match, moment: Moment, turn: int, error: Exception) -> Verdict | None:
+        """Decide about a match of which the weighing failed inside: it is a fault, told by kind and place.
+
+        What the error says may hold what was said in the call.
+        """
+        policy = rule.policy
+        text = f"rtobserver failed inside: {type(error).__name__} {_place(error)}"
+        return self._fault(policy, match, moment, self._ledger(policy.id), turn, text)
+
     def recall(self, hits: Iterable[Hit], moment: Moment, turn_of: Callable[[Match], int]) -> None:
         """Take in matches that an earlier epoch weighed, for policies that want several turns in a row."""
         for rule, match in hits:
@@ -234,3 +243,10 @@ class Scales:
             causes=moment.causes | {policy.id},
             fault=fault,
         )
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"at {trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"

@@ -331,7 +331,10 @@ class Engine:
         turn = self._turn
         for rule, match in hits:
             if rule.policy.id not in decided:
-                verdict = self._scales.weigh(rule, match, moment, turn, self._turn_of(match))
+                try:
+                    verdict = self._scales.weigh(rule, match, moment, turn, self._turn_of(match))
+                except Exception as exc:  # noqa: BLE001 - whatever it is, it is this policy's and no other's
+                    verdict = self._scales.failed(rule, match, moment, turn, exc)
                 if verdict is not None:
                     decided.add(rule.policy.id)
                     verdicts.append(verdict)

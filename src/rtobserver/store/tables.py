@@ -258,6 +258,7 @@ replica = Table(
     Column("replica_id", Text, primary_key=True, doc="one incarnation of a daemon process"),
     Column("started_at", BigInteger, nullable=False),
     Column("beat_at", BigInteger, nullable=False, doc="everything received before it is stored"),
+    Column("doubts", Text, doc="JSON object: calls of which nothing was heard for a while then, and since when"),
     Column("stopped_at", BigInteger),
     Column("version", Text, nullable=False),
 )

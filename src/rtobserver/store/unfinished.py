@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,10 @@ from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import Transaction
 
 _call = tables.call
+_replica = tables.replica.c
+_LAST_MARK = (
+    sa.select(_replica.beat_at, _replica.doubts).order_by(_replica.beat_at.desc(), _replica.started_at.desc()).limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +87,24 @@ async def calls(database: Database) -> list[Unfinished]:
     return found
 
 
-async def watermark(database: Database) -> int | None:
-    """Give the time up to which the last run had stored everything, or declared it lost; None on a new database."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Say up to when the last run had stored everything that upstream sent, or declared it lost."""
+
+    at: int
+    doubts: Mapping[str, int] = field(default_factory=dict)
+    """Earlier times, by call id, for calls whose connection may have been dead without anybody having noticed."""
+
+    def of(self, call_id: str) -> int:
+        """Give the time that holds for a call."""
+        return min(self.at, self.doubts.get(call_id, self.at))
+
+
+async def watermark(database: Database) -> Mark | None:
+    """Read the mark that the last run left; None on a new database."""
     async with database.reading() as connection:
-        found: int | None = (await connection.execute(sa.select(sa.func.max(tables.replica.c.beat_at)))).scalar()
-    return found
+        found = (await connection.execute(_LAST_MARK)).first()
+    return None if found is None else Mark(found.beat_at, json.loads(found.doubts or "{}"))
 
 
 async def stops(database: Database, since: int) -> list[int]:
@@ -113,21 +130,27 @@ def close_negotiations(at: int) -> Callable[[Transaction], None]:
 
 def enter_replica(replica_id: str, at: int) -> Callable[[Transaction], None]:
     """Enter this run of the daemon; until its first beat, the mark of the run before stands."""
-    mark = sa.select(sa.func.coalesce(sa.func.max(tables.replica.c.beat_at), at)).scalar_subquery()
 
     def work(transaction: Transaction) -> None:
-        transaction.execute(
-            tables.replica.insert().values(replica_id=replica_id, started_at=at, beat_at=mark, version=__version__)
-        )
+        [mark] = transaction.execute(_LAST_MARK) or [(at, None)]
+        values = {"replica_id": replica_id, "started_at": at, "beat_at": mark[0], "doubts": mark[1]}
+        transaction.execute(tables.replica.insert().values(**values, version=__version__))
 
     return work
 
 
-def beat(replica_id: str, at: int, *, stopped: bool = False) -> Callable[[Transaction], None]:
-    """Mark that whatever came before `at` is stored or lies within a gap; true because the writer keeps the order."""
+def beat(
+    replica_id: str, at: int, *, doubts: Mapping[str, int] | None = None, stopped_at: int | None = None
+) -> Callable[[Transaction], None]:
+    """Mark that whatever came before `at` is stored or lies within a gap; true because the writer keeps the order.
+
+    Of the calls in `doubts` that is true up to an earlier time each.
+    """
 
     def work(transaction: Transaction) -> None:
-        values = {"beat_at": at, "stopped_at": at} if stopped else {"beat_at": at}
+        values: dict[str, Any] = {"beat_at": at, "doubts": json.dumps(doubts) if doubts else None}
+        if stopped_at is not None:
+            values["stopped_at"] = stopped_at
         transaction.execute(tables.replica.update().where(tables.replica.c.replica_id == replica_id).values(values))
 
     return work

@@ -165,6 +165,18 @@ class Sideband:
         connection.send_data()
         return True
 
+    @property
+    def silent(self) -> float:
+        """Seconds since anything was heard of the other end, if only its answer to a ping."""
+        return self._connection.loop.time() - self._connection.heard_at
+
+    def prove(self) -> None:
+        """Have the other end show that it is there: `silent` begins again with its answer; waits for nothing."""
+        connection = self._connection
+        if connection.protocol.state is State.OPEN and not connection.transport.is_closing():
+            connection.protocol.send_ping(b"")
+            connection.send_data()
+
     async def send(self, text: str) -> None:
         """Send one text frame.
 
@@ -285,7 +297,8 @@ class _Connection(ClientConnection):
     silent: float = 0.0
     """Once it is over: how long a ping went unanswered and nothing else came, since the last sign of life."""
 
-    _heard_at = 0.0
+    heard_at = 0.0
+    """When anything last came, on the loop's clock."""
     _queued = 0
     _is_doomed = False
 
@@ -310,7 +323,7 @@ class _Connection(ClientConnection):
                 self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self.loop.time()
+        self.heard_at = self.loop.time()
         if not self._queued:
             self.slice_end = _clock.mono() + SLICE
         super().data_received(data)
@@ -320,7 +333,7 @@ class _Connection(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.pending_pings:
-            self.silent = self.loop.time() - self._heard_at
+            self.silent = self.loop.time() - self.heard_at
         super().connection_lost(exc)
 
 
