@@ -22,6 +22,7 @@ import structlog
 
 from rtobserver import __version__
 from rtobserver.clock import Clock, SystemClock
+from rtobserver.config.addresses import is_wildcard
 from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config, Profile
 from rtobserver.errors import StoreError
@@ -238,6 +239,7 @@ async def running(
                     active=active,
                     reloading=reloads,
                     login_key=login_key,
+                    front=lambda: _front(config, daemon.public_url),
                 ),
                 host=config.operator.host,
                 port=config.operator.port,
@@ -390,6 +392,14 @@ def _calm_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*threshold)
         gc.unfreeze()
+
+
+def _front(config: Config, url: str) -> str:
+    """Give the address of the page that callers use; nothing where there is none, or no browser could find it."""
+    if not config.public.static_dir:
+        return ""
+    address = config.public.base_url or ("" if is_wildcard(config.public.host) else url)
+    return f"{address}/" if address else ""
 
 
 def _origin(url: str) -> str:

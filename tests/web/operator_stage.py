@@ -54,6 +54,7 @@ class Facts:
     broken: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     since: int | None = None
+    front: str = ""
     webhooks: list[HookState] = field(default_factory=list)
 
 
@@ -201,6 +202,7 @@ async def stage(
                 active=active,
                 reloading=reloads,
                 login_key=bytes(32),
+                front=lambda: facts.front,
             )
             key = keys.create(path, name="reader", now_us=clock.now_us())
             async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:

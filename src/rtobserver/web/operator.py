@@ -7,6 +7,7 @@ through the one writer, everything recorded before the request is then there to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -70,8 +71,9 @@ def operator_app(
     active: Active,
     reloading: Reloading,
     login_key: bytes,
+    front: Callable[[], str],
 ) -> web.Application:
-    """Build the application of the operator listener; each part is the daemon's own."""
+    """Build the application of the operator listener; `front` gives the address of callers' page, if any."""
     app = web.Application()
     assets = Assets()
     rendering = Rendering(assets, clock)
@@ -80,12 +82,10 @@ def operator_app(
     access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts)
     access.install(app)
     cookies = Cookies(login_key, base_url=section.base_url)
-    bearer = Bearer(
-        database=database, audit=audit, clock=clock, metrics=metrics, cookies=cookies, own_origin=access.own_origin
-    )
+    bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics, cookies=cookies, is_own=access.is_own)
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
-    live = Live(rendering, database=database, clock=clock, commits=writer.commits)
+    live = Live(rendering, database=database, clock=clock, commits=writer.commits, front=front)
     live.install(app)
     streams = database.for_streams()
     routes = [

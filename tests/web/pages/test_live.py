@@ -267,6 +267,9 @@ async def test_a_board_without_calls_says_what_to_do_next(api: Stage) -> None:
     assert "Nobody is on a call." in page
     assert "rtobserver demo" in page
     assert 'href="/calls?status=live"' in page
+    api.facts.front = "http://127.0.0.1:8080/"
+    page = (await api.get("/")).body.decode()
+    assert '<a class="button primary" href="http://127.0.0.1:8080/"' in page
 
 
 async def test_events_beyond_the_call_in_question_and_out_of_band_are_not_heard(api: Stage) -> None:

@@ -7,7 +7,7 @@ what changes (`board.py`). It ends by itself now and then, so that whoever reads
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
@@ -33,8 +33,11 @@ _HEADERS = {"Content-Type": sse.MEDIA, "X-Accel-Buffering": "no", **PRIVATE}
 class Live:
     """Give the routes, and run what is behind them for as long as the application is served."""
 
-    def __init__(self, rendering: Rendering, *, database: Database, clock: Clock, commits: Signal) -> None:
+    def __init__(
+        self, rendering: Rendering, *, database: Database, clock: Clock, commits: Signal, front: Callable[[], str]
+    ) -> None:
         self._rendering = rendering
+        self._front = front
         self._clock = clock
         self._board = Board(database=database, clock=clock, commits=commits)
         self._vigil = Vigil(database=database, clock=clock)
@@ -82,7 +85,7 @@ class Live:
         ]
 
     async def _page(self, ask: Ask[queries.Nothing, None]) -> web.Response:
-        return self._rendering.page(ask, "live.html")
+        return self._rendering.page(ask, "live.html", front=self._front())
 
     async def _stream(self, ask: Ask[queries.Nothing, None]) -> web.StreamResponse:
         await ask.record("")
