@@ -391,6 +391,8 @@ async def test_hostile_texts_are_texts(api: Stage) -> None:
     assert "49w" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "🧨" in page
+    # what turns the direction of writing is told instead of done
+    assert "\u202e" not in texts(page, "ol")[0]
 
 
 async def test_very_long_texts_are_cut_and_say_so(api: Stage) -> None:

@@ -79,7 +79,7 @@ class _Pages:
         for read in self.parts.values():
             values |= await read(ask, call)
         return await apart(
-            len(values["window"].lines),
+            size_of(values),
             lambda: self._rendering.page(
                 ask,
                 "call.html",
@@ -96,9 +96,8 @@ class _Pages:
         await self._record(ask)
         call = await ask.known_call()
         values = await self.parts[name](ask, call)
-        size = len(values["window"].lines) if "window" in values else 0
         return await apart(
-            size,
+            size_of(values),
             lambda: self._rendering.fragment(ask, f"call_{name}.html", **self._common(call), **values),
         )
 
@@ -173,6 +172,12 @@ class _Pages:
             "gaps": [call_figures.gap(row, call.started_at) for row in found[:MOST_ROWS]],
             "more_gaps": len(found) > MOST_ROWS,
         }
+
+
+def size_of(values: Values) -> int:
+    """Count the rows that are to be written."""
+    lines = len(values["window"].lines) if "window" in values else 0
+    return lines + sum(len(value) for value in values.values() if isinstance(value, list))
 
 
 @dataclass(frozen=True, slots=True)
