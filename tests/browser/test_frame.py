@@ -78,7 +78,7 @@ async def test_times_are_the_viewers_and_utc_is_one_look_away(browser: Browser, 
             document.querySelector("main").append(time);
             return new Promise((done) => requestAnimationFrame(() => done([time.textContent, time.title])));
         }""")
-        assert time == ["2. Jan. 2026, 05:30:00", "2026-01-01 20:30:00 UTC"]
+        assert time == ["02.01.2026, 05:30:00", "2026-01-01 20:30:00 UTC"]
 
 
 async def test_who_is_no_longer_let_in_is_led_to_the_door_and_back(browser: Browser, tmp_path: Path) -> None:

@@ -30,7 +30,11 @@ _USER_CAP = 256
 
 
 class Access:
-    """Judge requests to one listener by their Host and Origin."""
+    """Judge requests to one listener by their Host and Origin.
+
+    With `tunnels`, whoever reaches it by a loopback name, past the proxy of `base_url`, is at an
+    origin of its own, too.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,9 @@ class Access:
         base_url: str = "",
         allowed_hosts: Iterable[str] = (),
         allowed_origins: Iterable[str] = (),
+        tunnels: bool = False,
     ) -> None:
+        self._tunnels = tunnels
         self._base_url = base_url.rstrip("/")
         own = [urlsplit(base_url).netloc] if base_url else []
         self._hosts = _LOOPBACK | {host.lower() for host in (*own, *allowed_hosts)}
@@ -65,6 +71,12 @@ class Access:
         """Give the origin under which this listener was asked, without a path."""
         return self._base_url or f"http://{request.headers.get('Host', '').lower()}"
 
+    def is_own(self, request: web.BaseRequest) -> bool:
+        """Say whether a page of this listener's asks, as browsers tell it with every change and every form."""
+        origins = request.headers.getall("Origin", [])
+        own = [self.own_origin(request), *([_on_this_machine(request)] if self._tunnels else [])]
+        return len(origins) == 1 and origins[0] in own
+
     def _check_host(self, request: web.Request) -> None:
         # `request.host` would hide that a header is missing or there twice.
         hosts = request.headers.getall("Host", [])
@@ -87,7 +99,7 @@ class Access:
         origins = request.headers.getall("Origin", [])
         if not origins:
             return None
-        if len(origins) > 1 or not (origins[0] in self._origins or origins[0] == self.own_origin(request)):
+        if len(origins) > 1 or not (origins[0] in self._origins or self.is_own(request)):
             raise RequestError(
                 403,
                 "origin_not_allowed",
@@ -104,6 +116,12 @@ class Access:
         if len(origins) == 1 and origins[0] in self._origins:
             response.headers["Access-Control-Allow-Origin"] = origins[0]
             response.headers["Access-Control-Expose-Headers"] = "Location, X-Request-Id, Retry-After"
+
+
+def _on_this_machine(request: web.BaseRequest) -> str | None:
+    """Give the origin of who reaches us by a loopback name."""
+    host = request.headers.get("Host", "").lower()
+    return f"http://{host}" if _name_of(host) in _LOOPBACK else None
 
 
 def _name_of(host: str) -> str:

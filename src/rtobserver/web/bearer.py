@@ -65,14 +65,14 @@ class Bearer:
         clock: Clock,
         metrics: Metrics,
         cookies: Cookies | None = None,
-        own_origin: Callable[[web.BaseRequest], str] = lambda _: "",
+        is_own: Callable[[web.BaseRequest], bool] = lambda _: False,
     ) -> None:
         self._database = database
         self._audit = audit
         self._clock = clock
         self._metrics = metrics
         self._cookies = cookies
-        self._own_origin = own_origin
+        self._is_own = is_own
         self._knocks: dict[str, _Knocks] = {}
 
     async def admit(self, request: web.Request, scope: Scope) -> Key:
@@ -136,7 +136,7 @@ class Bearer:
         """Let a change by cookie pass only where a script of our own has asked for it."""
         if request.method in _HARMLESS:
             return
-        if not request.headers.get(CSRF_HEADER) or request.headers.getall("Origin", []) != [self._own_origin(request)]:
+        if not request.headers.get(CSRF_HEADER) or not self._is_own(request):
             raise RequestError(
                 403,
                 "csrf_header_missing",

@@ -79,7 +79,7 @@ def operator_app(
     rendering = Rendering(assets, clock)
     problems.install(app, page=refusals.telling(rendering))
     codings.install(app)
-    access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts)
+    access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts, tunnels=True)
     access.install(app)
     cookies = Cookies(login_key, base_url=section.base_url)
     bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics, cookies=cookies, is_own=access.is_own)

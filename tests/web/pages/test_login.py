@@ -76,6 +76,17 @@ async def test_behind_https_the_cookie_is_secure(tmp_path: Path) -> None:
         assert (await api.send("GET", "/api/v1/calls", Cookie=cookie)).status == 401
 
 
+async def test_who_comes_past_the_proxy_by_a_tunnel_can_sign_in_as_well(tmp_path: Path) -> None:
+    async with stage(tmp_path, section=Operator(base_url="https://calls.example")) as api:
+        cookie = await api.sign_in()
+        assert (await api.send("GET", "/api/v1/calls", Cookie=cookie)).status == 200
+        other = api.url.replace("127.0.0.1", "localhost")
+        answer = await post_login(api, api.key, Origin=other)
+        assert (answer.status, answer.headers.get("Set-Cookie")) == (403, None)
+        answer = await post_login(api, api.key, Host="calls.example", Origin=api.url)
+        assert (answer.status, answer.headers.get("Set-Cookie")) == (403, None)
+
+
 async def test_signing_out_takes_the_cookie_away(api: Stage) -> None:
     cookie = await api.sign_in()
     answer = await api.send("POST", "/logout", Cookie=cookie, Origin=api.url)

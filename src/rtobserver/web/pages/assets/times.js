@@ -1,8 +1,6 @@
 // Times in the viewer's zone, ages that go on counting. The server writes them in UTC.
 
-const moments = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
-});
+const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** Write a time, given as RFC 3339 or in milliseconds since 1970, in the viewer's zone. */
 export function local(time) {
