@@ -71,6 +71,7 @@ class Rendering:
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         self._environment.globals |= {"asset": assets.address, "navigation": NAVIGATION}
         self._environment.filters |= {
