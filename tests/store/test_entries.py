@@ -68,6 +68,27 @@ async def test_a_pattern_of_types_knows_star_and_question_mark_only(
     assert {entry.type for entry in await read(database, Filter(type=pattern))} == found
 
 
+async def test_several_types_are_read_at_once(path: Path, database: Database) -> None:
+    rows = [stored.entry("rtc_1", seq, type=type_) for seq, type_ in enumerate(TYPES, start=1)]
+    stored.insert(path, tables.entry, *rows)
+    found = await read(database, Filter(types={"response.done", "ab", "of.tomorrow"}))
+    assert [entry.type for entry in found] == ["response.done", "ab"]
+
+
+async def test_the_first_entry_and_the_last_are_found(path: Path, database: Database) -> None:
+    assert await entries.ends(database, CALL) is None
+    stored.insert(path, tables.entry, stored.entry("rtc_1", 7, epoch=1), stored.entry("rtc_2", 1))
+    first, last = await entries.ends(database, CALL) or (None, None)
+    assert first == last == (stored.START + 7000, (1, 7))
+    stored.insert(
+        path,
+        tables.entry,
+        *[stored.entry("rtc_1", seq, epoch=2) for seq in (1, 2)],
+        stored.entry("rtc_1", 3, epoch=2, flags=tables.FLAG_OVERLAP),
+    )
+    assert [end.position for end in await entries.ends(database, CALL) or ()] == [(1, 7), (2, 2)]
+
+
 async def test_kinds_are_told_apart(path: Path, database: Database) -> None:
     stored.insert(path, tables.entry, *[stored.entry("rtc_1", kind, kind=kind) for kind in (1, 2, 3)])
     assert [entry.seq for entry in await read(database, Filter(kind=tables.KIND_GAP))] == [3]

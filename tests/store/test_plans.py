@@ -36,12 +36,29 @@ def test_rows_of_a_call_are_found_by_the_call(path: Path, table: sa.Table, after
 
 
 @pytest.mark.parametrize(
-    "wanted", [entries.Filter(), entries.Filter(type="response.*", kind=1), entries.Filter(until_rowid=7)]
+    "wanted",
+    [
+        entries.Filter(),
+        entries.Filter(type="response.*", kind=1),
+        entries.Filter(types=("error", "response.done"), kind=1),
+        entries.Filter(until_rowid=7),
+    ],
 )
 @pytest.mark.parametrize("after", [None, Position(1, 7)])
 def test_entries_come_in_the_order_of_their_index(path: Path, wanted: entries.Filter, after: Position | None) -> None:
     [step] = steps(path, entries.chunk_statement(CALL, wanted, after, 500))
     assert step.startswith("SEARCH entry USING INDEX sqlite_autoindex_entry_1 (call_key=? AND day=?")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_ends_of_a_call_are_found_without_walking_through_it(path: Path, last: bool) -> None:
+    [step] = steps(path, entries.end_statement(CALL, last=last))
+    assert step.startswith("SEARCH entry USING INDEX sqlite_autoindex_entry_1 (call_key=? AND day=?")
+
+
+def test_the_checks_of_a_call_are_found_by_its_key(path: Path) -> None:
+    [step] = steps(path, calls.checks_statement(7))
+    assert step == "SEARCH call USING INDEX sqlite_autoindex_call_1 (call_key=?)"
 
 
 def test_a_call_is_found_by_its_id(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,6 +203,37 @@ async def test_lines_say_what_is_odd_about_them(api: Stage) -> None:
         "0:05.0 User deleted from the conversation line 5",
     ]
     assert "1 item of responses outside the conversation is not shown" in re.sub(r"\s+", " ", page)
+
+
+async def test_words_appear_while_they_are_said(api: Stage) -> None:
+    add(api, status="live", ended_at=None)
+    api.insert(
+        tables.item,
+        item(1, text=""),
+        item(2, text="", role="assistant", status="in_progress", ended_at=None),
+        item(3, text="", role="assistant", kind="text", status="in_progress", ended_at=None),
+    )
+    said = [
+        ("response.output_audio_transcript.delta", "item_2", "Once upon"),
+        ("conversation.item.input_audio_transcription.delta", "item_1", "Tell me"),
+        ("response.audio_transcript.delta", "item_2", " a <i>time"),
+        ("response.output_audio.delta", "item_2", "UklGRg=="),
+        ("response.output_text.delta", "item_9", "nobody's"),
+    ]
+    for seq, (type_, item_id, delta) in enumerate(said, start=4):
+        frame = json.dumps({"type": type_, "item_id": item_id, "delta": delta}).encode()
+        api.insert(tables.entry, entry("rtc_1", seq, frame, type=type_))
+    assert lines(await read(api, "/parts/transcript")) == [
+        "0:01.0 User Tell me",
+        "0:02.0 Assistant in progress Once upon a &lt;i&gt;time",
+        "0:03.0 Assistant in progress",
+    ]
+
+
+async def test_a_speech_that_may_still_be_understood_is_not_called_lost(api: Stage) -> None:
+    add(api, status="live", ended_at=None)
+    api.insert(tables.item, item(1, text=""))
+    assert lines(await read(api, "/parts/transcript")) == ["0:01.0 User no transcript yet"]
 
 
 async def test_a_long_transcript_is_shown_in_windows_beginning_with_the_newest(api: Stage) -> None:

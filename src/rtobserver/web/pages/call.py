@@ -6,7 +6,7 @@ parts is one row a minute for each key and call, since an open page asks for the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,11 +16,17 @@ from aiohttp import web
 
 from rtobserver.clock import Clock
 from rtobserver.errors import RequestError
+from rtobserver.realtime import events
+from rtobserver.realtime.item_events import GATHERED
+from rtobserver.realtime.names import BETA_NAMES, canonical
+from rtobserver.realtime.rows import ItemRow
 from rtobserver.realtime.transcript import order
 from rtobserver.realtime.turns import turns
 from rtobserver.store import commands, decisions, entries, feed, folds, gaps
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
+from rtobserver.store.positions import Position
+from rtobserver.store.tables import KIND_EVENT
 from rtobserver.web import conversation, shapes
 from rtobserver.web.api_calls import examined
 from rtobserver.web.api_conversations import apart
@@ -35,7 +41,14 @@ from rtobserver.web.routes import PARTS, Answer, Ask, Part, Route
 AUDITED_SECONDS = 60.0
 MOST_ROWS = 500
 """Decisions, commands and gaps that are shown; the API lists all of them."""
+MOST_GROWING, MOST_DELTAS = 8, 2_000
+"""Items that are shown while they are said, and deltas that are read for them."""
 GOING_ON = ("connecting", "live")
+DELTAS = (
+    *(name for name in (*GATHERED, *BETA_NAMES) if canonical(name) in GATHERED),
+    "conversation.item.input_audio_transcription.delta",
+)
+"""Types of the events that tell words before they are final."""
 
 Values = dict[str, Any]
 
@@ -138,11 +151,29 @@ class _Pages:
     async def _transcript(self, ask: Ask[ShowLines, None], call: Call) -> Values:
         items = await folds.items(self._database, call)
         within = [item for item in items if not item.out_of_band]
+        so_far = await self._so_far(call, within) if call.status in GOING_ON else None
 
         def lay_out() -> call_lines.Window:
-            return call_lines.window(order(within), call.started_at, first=ask.query.line)
+            return call_lines.window(order(within), call.started_at, first=ask.query.line, so_far=so_far)
 
         return {"window": await apart(len(items), lay_out), "out_of_band": len(items) - len(within)}
+
+    async def _so_far(self, call: Call, items: Iterable[ItemRow]) -> dict[str, str]:
+        """Read the words of those items that are being said just now: their rows have them at the end."""
+        growing = call_lines.unsaid(items)
+        recent = sorted((item.epoch, item.seq) for item in growing.values())[-MOST_GROWING:]
+        if not recent:
+            return {}
+        found: dict[str, list[str]] = {}
+        wanted = entries.Filter(types=DELTAS, kind=KIND_EVENT)
+        async with aclosing(
+            entries.read(self._database, call, wanted, after=Position(*recent[0]), limit=MOST_DELTAS)
+        ) as rows:
+            async for row in rows:
+                event, _ = events.read(row.payload)
+                if event.item_id in growing and event.delta:
+                    found.setdefault(event.item_id, []).append(event.delta)
+        return {item_id: "".join(parts) for item_id, parts in found.items()}
 
     async def _decisions(self, ask: Ask[ShowLines, None], call: Call) -> Values:
         decided = await decisions.page(self._database, call, after=None, limit=MOST_ROWS + 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -79,22 +79,41 @@ class Window:
         return behind if behind < self.count else None
 
 
-def window(items: Sequence[ItemRow], started_at: int, *, first: int | None) -> Window:
-    """Give the lines from a number on, or the newest ones; `items` are those of the conversation, in its order."""
+def window(
+    items: Sequence[ItemRow], started_at: int, *, first: int | None, so_far: Mapping[str, str] | None = None
+) -> Window:
+    """Give the lines from a number on, or the newest ones; `items` are those of the conversation, in its order.
+
+    `so_far` has the words of items that go on; None where the call is over.
+    """
     newest = max(0, len(items) - MOST_LINES)
     begin = newest if first is None else min(first, max(0, len(items) - 1))
     shown = items[begin : begin + MOST_LINES]
     tools = {item.tool_call_id: item.tool_name for item in items if item.kind == "tool_call" and item.tool_call_id}
     return Window(
-        lines=[line(item, started_at, tools) for item in shown],
+        lines=[line(item, started_at, tools, so_far) for item in shown],
         first=begin,
         count=len(items),
         is_newest=begin + len(shown) >= len(items),
     )
 
 
-def line(item: ItemRow, started_at: int, tools: Mapping[str, str | None]) -> Line:
+def unsaid(items: Iterable[ItemRow]) -> dict[str, ItemRow]:
+    """Name the items whose final text is still to come: what is said of them so far, only their deltas tell."""
+    return {
+        item.item_id: item
+        for item in items
+        if not item.text and (item.status == "in_progress" or (item.role == "user" and item.status == "completed"))
+    }
+
+
+def line(
+    item: ItemRow, started_at: int, tools: Mapping[str, str | None], so_far: Mapping[str, str] | None = None
+) -> Line:
     """Make the line of an item; `tools` names the tools by the ids of their calls."""
+    words = (so_far or {}).get(item.item_id)
+    if words and not item.text:
+        item = replace(item, text=words)
     is_code = item.kind in ("tool_call", "tool_output")
     text = laid_out(item.text) if is_code else item.text
     heard, unheard = text, ""
@@ -119,7 +138,7 @@ def line(item: ItemRow, started_at: int, tools: Mapping[str, str | None]) -> Lin
         is_code=is_code,
         output=output[:LONGEST_TEXT],
         left_out=len(heard) + len(unheard) - len(shown) - len(unheard[:room]) + max(0, len(output) - LONGEST_TEXT),
-        notes=_notes(item),
+        notes=_notes(item, is_live=so_far is not None),
     )
 
 
@@ -143,7 +162,7 @@ def laid_out(text: str) -> str:
         return text
 
 
-def _notes(item: ItemRow) -> list[Note]:
+def _notes(item: ItemRow, *, is_live: bool) -> list[Note]:
     found = []
     is_speech = item.kind == "speech"
     if item.status == "failed":
@@ -156,7 +175,7 @@ def _notes(item: ItemRow) -> list[Note]:
     elif item.status == "deleted":
         found.append(Note("deleted from the conversation", "warn"))
     if not item.text and item.status == "completed" and item.role == "user" and is_speech:
-        found.append(Note("no transcript"))
+        found.append(Note("no transcript yet" if is_live else "no transcript"))
     if item.heard_text is not None:
         found.append(Note("cut off, about here" if item.heard_confidence == "estimated" else "cut off", "warn"))
     elif item.interrupted:
