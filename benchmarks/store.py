@@ -248,6 +248,7 @@ def _questions(reads: Database, raw: sqlite3.Connection, count: int) -> list[Que
         ),
         Question("calls: in which a word is said", lambda _: called(common), lambda _: sql(text, common), 200),
         Question("sums: by day", lambda _: sums("day"), lambda _: sql(summed.format("day"))),
+        Question("sums: all", lambda _: sums("all"), lambda _: sql(summed.format("day * 0"))),
         Question("sums: by profile", lambda _: sums("profile"), lambda _: sql(summed.format("profile"))),
     ]
 

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, expect
 from rtobserver.policy.rules import Limit, On, Phrase, Policy, PolicySet, Say, Tag, Turns
 from tests.browser.chromium import until
 from tests.browser.dashboard import dashboard, screenshots
-from tests.browser.test_statistics_page import CHARTS
+from tests.browser.test_statistics_page import charts
 from tests.process.stage import run
 from tests.support.stage import Setting, Stage, staged
 from tests.test_policies_document import lay_out
@@ -78,9 +78,8 @@ async def test_policies_that_hit_are_shown_with_their_decisions_at_their_places(
 
             await table.get_by_role("link", name="no-goats").click()
             await expect(page.get_by_role("heading", level=1)).to_contain_text("no-goats")
-            [chart] = await page.evaluate(CHARTS)
-            assert (chart["drawn"], [each["label"] for each in chart["series"]]) == ([True], ["done (enforce)"])
-            assert (sum(chart["series"][0]["values"]), chart["series"][0]["values"][-1]) == (1, 1)
+            [series] = (await charts(shown))["Decisions by outcome and mode"]["series"]
+            assert (series["label"], sum(series["values"])) == ("done (enforce)", 1)
             await page.get_by_text("The whole rule, without its secrets").click()
             await expect(page.get_by_label("The rule")).to_contain_text("<b>sheep</b>")
             await screenshots(page, "policy")

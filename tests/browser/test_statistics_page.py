@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 from rtobserver.realtime.rows import ResponseRow
 from rtobserver.store import folds, tables
 from rtobserver.store.identity import day_of
-from tests.browser.chromium import Tab
+from tests.browser.chromium import Tab, until
 from tests.browser.dashboard import PHONE, dashboard, screenshots
 from tests.store import stored
 from tests.web.operator_stage import Stage, stage
@@ -75,8 +75,15 @@ def fill(api: Stage) -> None:
 
 
 async def charts(shown: Tab) -> dict[str, Any]:
-    found = await shown.page.evaluate(CHARTS)
-    return {each["name"].split(":")[0]: each for each in found}
+    """Give the charts once all their series are to be seen in the legend's colours."""
+
+    async def look() -> list[dict[str, Any]] | None:
+        if not await shown.page.evaluate("() => Boolean(document.querySelector('figure canvas'))"):
+            return None
+        found: list[dict[str, Any]] = await shown.page.evaluate(CHARTS)
+        return found if all(all(each["drawn"]) for each in found) else None
+
+    return {each["name"].split(":")[0]: each for each in await until(look)}
 
 
 async def test_the_charts_show_what_the_api_sums_up_in_both_themes_and_at_any_width(
@@ -88,7 +95,6 @@ async def test_the_charts_show_what_the_api_sums_up_in_both_themes_and_at_any_wi
         async with dashboard(browser, api.url, api.key, "/stats") as shown:
             found = await charts(shown)
             assert list(found) == ["Calls", "Minutes", "Cost", "First audio", "Generation", "Interruptions and errors"]
-            assert all(all(each["drawn"]) for each in found.values()), found
             [names, *_] = await shown.page.evaluate(
                 "() => [[...document.querySelectorAll('#by-time tbody th')].map((cell) => cell.textContent)]"
             )
@@ -103,10 +109,7 @@ async def test_the_charts_show_what_the_api_sums_up_in_both_themes_and_at_any_wi
             assert found["Cost"]["series"][0]["values"] == [float(sums[name]["cost_usd"]) for name in names]
 
             await shown.page.emulate_media(color_scheme="dark")
-            dark = await charts(shown)
-            assert dark["Calls"]["colours"] != found["Calls"]["colours"]
-            await shown.until("document.querySelector('figure canvas').clientWidth > 0")
-            assert all(all(each["drawn"]) for each in dark.values()), dark
+            assert (await charts(shown))["Calls"]["colours"] != found["Calls"]["colours"]
 
             await shown.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
             await shown.until("document.querySelector('figure canvas').clientWidth < 360")
