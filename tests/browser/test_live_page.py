@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from rtobserver.config.sections import FilePath, Public
 from rtobserver.demo import PAGE
 from rtobserver.simulator.scenario import Hold, Scenario, Spoken
-from rtobserver.store import tables
+from rtobserver.store import keys, tables
 from tests.browser.chromium import tab
 from tests.browser.dashboard import dashboard, lawful, screenshots
 from tests.store.stored import call, ref
@@ -139,6 +139,24 @@ async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_bu
             await expect(button(page, "Control…")).to_have_count(3)
             await button(page, "Control…").first.click()
             await screenshots(page, "live-control")
+
+
+async def test_the_page_says_when_it_is_cut_off_and_goes_on_by_itself(browser: Browser, tmp_path: Path) -> None:
+    async with stage(tmp_path) as api:
+        hostile_call(api)
+        key = api.make_key("read")
+        async with dashboard(browser, api.url, key) as shown:
+            page = shown.page
+            await page.route("**/live/stream", lambda route: route.abort())
+            await page.reload()
+            await expect(page.locator("#connection")).to_contain_text("Reconnecting")
+            await page.unroute("**/live/stream")
+            await expect(page.locator("#connection")).to_have_text("Live")
+            await expect(card(page)).to_have_count(3)
+            [key_id] = [each.key_id for each in keys.every(api.path) if each.name == "test"]
+            keys.revoke(api.path, key_id, now_us=api.clock.now_us())
+            await expect(page).to_have_url(f"{api.url}/login?next=%2F")
+            shown.complaints.clear()  # Chromium tells of what was cut off
 
 
 def hostile_call(api: Stage) -> None:

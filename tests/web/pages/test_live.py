@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from rtobserver.store import keys, ongoing, tables
 from rtobserver.store.feed import Mark
-from rtobserver.web.pages import board
+from rtobserver.web.pages import board, live
 from tests.store import stored
 from tests.store.stored import START, call, entry, ref
 from tests.store.test_plans import steps
@@ -248,6 +248,31 @@ async def test_a_stream_is_audited_once_and_the_page_needs_the_scope(api: Stage)
     assert (await api.get("/live/stream", key="")).status == 401
 
 
+async def test_viewers_are_told_when_the_store_cannot_be_read_and_when_it_can_again(api: Stage) -> None:
+    api.insert(tables.call, call("rtc_1"))
+    async with looking(api) as stream:
+        await whole(stream)
+        await api.writer.run(lambda work: work.execute(sa.text("ALTER TABLE gap RENAME TO away")))
+        assert (await stream.next()).name == "stale"
+        async with looking(api) as late:
+            assert [(await late.next()).name for _ in range(2)] == ["all", "stale"]
+        await api.writer.run(lambda work: work.execute(sa.text("ALTER TABLE away RENAME TO gap")))
+        assert (await stream.next()).name == "some"
+
+
+async def test_a_stream_ends_now_and_then_so_that_a_sign_in_is_looked_at_again(api: Stage) -> None:
+    async with looking(api) as stream:
+        await whole(stream)
+        api.clock.ahead += live.STREAM_SECONDS
+        await change_nothing(api)
+        await stream.rest()
+
+
+async def change_nothing(api: Stage) -> None:
+    """Begin a call, so that the stream has something to say and looks at the time."""
+    await api.writer.run(lambda work: work.execute(tables.call.insert().values(call("rtc_new"))))
+
+
 async def test_buttons_are_there_for_the_scope_control_alone_and_the_routes_refuse_others(api: Stage) -> None:
     api.insert(tables.call, call("rtc_1"))
     reader = (await api.get("/")).body.decode()
@@ -269,7 +294,7 @@ async def test_a_board_without_calls_says_what_to_do_next(api: Stage) -> None:
     assert 'href="/calls?status=live"' in page
     api.facts.front = "http://127.0.0.1:8080/"
     page = (await api.get("/")).body.decode()
-    assert '<a class="button primary" href="http://127.0.0.1:8080/"' in page
+    assert '<a class="button" href="http://127.0.0.1:8080/"' in page
 
 
 async def test_events_beyond_the_call_in_question_and_out_of_band_are_not_heard(api: Stage) -> None:

@@ -23,7 +23,7 @@ from rtobserver.store.signal import Signal
 from rtobserver.web import shapes, sse
 
 PAUSE_SECONDS = 0.5
-"""Between two looks, and so between two updates."""
+"""Between two looks, and so between two updates, at the least."""
 LOOK_SECONDS = 1.0
 """How long to wait for word of a commit."""
 LINGER_SECONDS = 8.0
@@ -169,7 +169,7 @@ class Board:
             if not self._some.is_set():
                 self._forget()
                 await self._some.wait()
-            seen = self._commits.count
+            seen, begun = self._commits.count, self._clock.mono()
             try:
                 await self._look()
             except StoreError as exc:
@@ -177,7 +177,8 @@ class Board:
                 self._grow_stale()
                 await self._clock.sleep(LOOK_SECONDS)
                 continue
-            await self._clock.sleep(PAUSE_SECONDS)
+            # where a look takes long, others need the machine more than viewers need to see at once
+            await self._clock.sleep(max(PAUSE_SECONDS, 2 * (self._clock.mono() - begun)))
             await self._commits.wait(seen, LOOK_SECONDS)
 
     # --- looking --------------------------------------------------------------------------------

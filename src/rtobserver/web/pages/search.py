@@ -28,12 +28,8 @@ from rtobserver.web.routes import Answer, Ask, Route
 class Found:
     """Be one line in which something was found."""
 
-    item_id: str
     position: str
     role: str
-    kind: str
-    tool_name: str | None
-    said_at: int | None
     pieces: list[Piece]
 
 
@@ -84,13 +80,4 @@ def by_call(hits: Sequence[Hit]) -> Iterator[tuple[Call, list[Found]]]:
 
 
 def _found(hit: Hit) -> Found:
-    item = hit.item
-    return Found(
-        item_id=item.item_id,
-        position=f"{item.epoch}:{item.seq}",
-        role=item.role,
-        kind=item.kind,
-        tool_name=item.tool_name,
-        said_at=item.started_at,
-        pieces=list(pieces(hit.snippet)),
-    )
+    return Found(f"{hit.item.epoch}:{hit.item.seq}", hit.item.role, list(pieces(hit.snippet)))
