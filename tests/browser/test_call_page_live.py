@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,15 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from rtobserver.clock import SystemClock
-from rtobserver.config.sections import FilePath, Public
+from rtobserver.config.sections import FilePath, Operator, Public
+from rtobserver.daemon import running
 from rtobserver.demo import PAGE
 from rtobserver.policy.rules import CancelResponse, Phrase, Policy, PolicySet, Say
 from rtobserver.simulator.scenario import BargeIn, Hold, Scenario, Spoken
 from rtobserver.store import keys
-from tests.browser.chromium import Tab, tab, until
+from tests.browser.chromium import Tab, tab
 from tests.browser.dashboard import dashboard, screenshots
-from tests.support.stage import SESSION, Entry, Setting, Stage, staged
+from tests.support.stage import SESSION, Entry, Setting, Stage, serving, simulating, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -55,7 +59,8 @@ _INK = """([x, y]) => {
     const canvas = document.querySelector("rto-timeline .tl-plot canvas");
     const {left, top} = canvas.getBoundingClientRect();
     const context = canvas.getContext("2d");
-    const colour = (x) => [...context.getImageData((x - left) * devicePixelRatio, (y - top) * devicePixelRatio, 1, 1).data];
+    const [scale, down] = [devicePixelRatio, (y - top) * devicePixelRatio];
+    const colour = (x) => [...context.getImageData((x - left) * scale, down, 1, 1).data];
     return [colour(x - 3), colour(x + 1.5)];
 }"""
 
@@ -139,7 +144,9 @@ async def watch_it_grow(shown: Tab) -> None:
     assert abs(going_on["x"] - begun) <= NEAR
     # it reaches as far as the call does by now, and goes on
     lasted = f"(() => {{ const box = {TIMELINE}.boxes().find(({{kind}}) => kind === 'heard'); return box.width / "
-    lasted += f"({TIMELINE}.view.right - {TIMELINE}.view.left) * ({TIMELINE}.view.to_ms - {TIMELINE}.view.from_ms); }})()"
+    lasted += (
+        f"({TIMELINE}.view.right - {TIMELINE}.view.left) * ({TIMELINE}.view.to_ms - {TIMELINE}.view.from_ms); }})()"
+    )
     once = await page.evaluate(lasted)
     await shown.until(f"{lasted} > {once} + 300")
 
@@ -167,7 +174,11 @@ async def tells_the_story(page: Page, call: Json, entries: list[Entry]) -> None:
     """Compare with when the entries themselves say that they came."""
     cut_in = since(call, first(entries, "input_audio_buffer.speech_started", 1))
     speech, generation, heard = await box(page, "speech"), await box(page, "generation"), await box(page, "heard")
-    interruption, barge_in, cleared = await box(page, "speech", 1), await box(page, "barge_in"), await box(page, "cleared")
+    interruption, barge_in, cleared = (
+        await box(page, "speech", 1),
+        await box(page, "barge_in"),
+        await box(page, "cleared"),
+    )
     assert speech["y"] < generation["y"] < heard["y"]
     assert speech["x"] < generation["x"] < heard["x"] < interruption["x"]
     assert abs(interruption["x"] - await place_of(page, cut_in)) <= NEAR
@@ -214,9 +225,7 @@ async def test_who_moves_the_window_of_a_live_call_is_left_alone_until_they_foll
             assert (await page.evaluate(f"{TIMELINE}.view"))["from_ms"] > moved["from_ms"]
 
 
-async def test_a_tail_that_ends_is_told_of_and_who_may_not_look_any_more_is_asked_to_sign_in(
-    browser: Browser, tmp_path: Path
-) -> None:
+async def test_who_may_not_look_any_more_is_asked_to_sign_in(browser: Browser, tmp_path: Path) -> None:
     async with staged(tmp_path, SETTING, pace=1.0, begin="attached", scenario=SCENARIO) as stage:
         call_id = await stage.call()
         await stage.until(call_id, status="live")
@@ -225,12 +234,35 @@ async def test_a_tail_that_ends_is_told_of_and_who_may_not_look_any_more_is_aske
         [brief] = [each for each in keys.every(stage.path) if each.name == "brief"]
         async with dashboard(browser, stage.daemon.operator_url, key, f"/calls/{call_id}") as shown:
             await expect(shown.page.locator(".tl-state")).to_have_text("Live")
-            keys.revoke(stage.path, brief.key_id, now_us=now)
-            await expect(shown.page.locator(".tl-state")).to_contain_text("Trying again")
-            await until(lambda: _is_at(shown.page, "/login"))
+            assert keys.revoke(stage.path, brief.key_id, now_us=now)
+            await expect(shown.page).to_have_url(re.compile(f"/login\\?next=%2Fcalls%2F{call_id}"))
             # Chromium tells of each refusal
             shown.complaints.clear()
 
 
-async def _is_at(page: Page, path: str) -> bool:
-    return path in page.url
+async def test_a_lost_connection_is_told_of_and_found_again(browser: Browser, tmp_path: Path) -> None:
+    async with (
+        simulating(pace=1.0, scenario=SCENARIO) as simulator,
+        AsyncExitStack() as first_run,
+        AsyncExitStack() as page_open,
+    ):
+        stage = await first_run.enter_async_context(serving(simulator, tmp_path / "calls.db", SETTING))
+        call_id = await stage.call()
+        await stage.until(call_id, status="live")
+        url = stage.daemon.operator_url
+        shown = await page_open.enter_async_context(dashboard(browser, url, stage.key, f"/calls/{call_id}"))
+        state = shown.page.locator(".tl-state")
+        await expect(state).to_have_text("Live")
+        await first_run.aclose()
+        await expect(state).to_have_text("The connection was lost. Trying again")
+        again = replace(stage.config, operator=Operator(port=int(url.rpartition(":")[2])))
+        async with running(again, SETTING.policies):
+            await expect(state).to_have_text("Live")
+            simulator.release(call_id)
+            await expect(shown.page.locator("#transcript")).to_contain_text(ASKED)
+            # of what could not be reached, Chromium tells on its console
+            assert [
+                each for each in shown.complaints if "ERR_CONNECTION" not in each and "ERR_INCOMPLETE" not in each
+            ] == []
+            shown.complaints.clear()
+            await page_open.aclose()

@@ -105,8 +105,12 @@ export class Entries extends HTMLElement {
     body.append(list, detail);
     this.replaceChildren(bar, empty, body);
 
+    let applied = " ";
     const filter = () => {
       clearTimeout(this.#typing);
+      // leaving the field says once more what was applied while somebody typed
+      if (applied === `${kind.value} ${type.value.trim()}`) return;
+      applied = `${kind.value} ${type.value.trim()}`;
       this.#chosen = -1;
       list.scrollTop = 0;
       this.#list.filter(type.value.trim(), kind.value);
@@ -201,8 +205,8 @@ export class Entries extends HTMLElement {
     empty.hidden = !isEmpty && !this.#list.problem;
     empty.textContent = this.#list.problem ?? (this.#list.isFiltered ? "No entry is like that. Change the filter." : "Nothing was recorded of this call.");
     body.hidden = isEmpty;
-    const words = `${this.#list.rows.length.toLocaleString("en")}${this.#list.isComplete ? "" : "+"} entries`;
-    const told = this.#list.isFiltered || this.#list.isComplete ? words : `${length.toLocaleString("en")} entries`;
+    const isAll = this.#list.isFiltered || this.#list.isComplete;
+    const told = counted(isAll ? this.#list.rows.length : length, isAll && !this.#list.isComplete);
     if (count.textContent !== told) count.textContent = told;
   }
 
@@ -241,6 +245,10 @@ function fill({ element, at, kind, type, line }, row) {
   kind.textContent = row && row.kind !== "event" ? row.kind : "";
   type.textContent = row?.type ?? "";
   line.textContent = row?.line ?? "";
+}
+
+function counted(number, hasMore) {
+  return `${number.toLocaleString("en")}${hasMore ? "+" : ""} ${number === 1 && !hasMore ? "entry" : "entries"}`;
 }
 
 function field(name, control) {

@@ -32,7 +32,7 @@ export class Card {
     return !this.element.hidden;
   }
 
-  /** Show an element beside its box, which is in the host's own pixels. */
+  /** Show an element below its box, or above where there is more room; the box is in the host's own pixels. */
   show(element, box, palette) {
     clearTimeout(this.#leaving);
     if (this.#shown === element.id && this.isShown) {

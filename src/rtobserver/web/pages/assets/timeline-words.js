@@ -42,7 +42,7 @@ export function describe(element) {
   if (!element.hasActed) parts.push("only observed");
   if (element.status) parts.push(element.status.replaceAll("_", " "));
   if (element.position) parts.push(`entry ${element.position}`);
-  return `${parts.join(". ")}.`;
+  return parts.join("; ");
 }
 
 /** Say what a timeline holds, as its name. */

@@ -166,7 +166,7 @@ export class Timeline extends HTMLElement {
     if (!isClick) this.#reveal(element.fromMs, element.toMs ?? this.nowMs);
     if (!isQuiet) {
       this.#parts.said.textContent = describe(element);
-      this.#showCard(element);
+      this.#showCard(element, { isApart: !isClick || matchMedia("(hover: none)").matches });
       const { itemId, responseId, position, fromMs, toMs } = element;
       this.dispatchEvent(new CustomEvent("rto-select", { detail: { id, itemId, responseId, position, fromMs, toMs } }));
     }
@@ -178,7 +178,7 @@ export class Timeline extends HTMLElement {
     this.#hovered = element;
     this.#parts.plot.classList.toggle("is-over", Boolean(element));
     if (element) this.#showCard(element);
-    else if (this.#current && this.#parts.plot.matches(":focus")) this.#showCard(this.#current);
+    else if (this.#current && this.#parts.plot.matches(":focus-visible")) this.#showCard(this.#current, { isApart: true });
     else this.#parts.card.hide(220);
     this.#paint();
   }
@@ -268,7 +268,7 @@ export class Timeline extends HTMLElement {
     listenToKeys(plot, this);
     listenToPointers(plot, this);
     plot.addEventListener("blur", () => this.#hovered || parts.card.hide(220));
-    plot.addEventListener("focus", () => this.#current && plot.matches(":focus-visible") && this.#showCard(this.#current));
+    plot.addEventListener("focus", () => this.#current && plot.matches(":focus-visible") && this.#showCard(this.#current, { isApart: true }));
     this.addEventListener("keydown", (event) => event.key === "Escape" && parts.card.hide());
     return Object.assign(parts, {
       card: new Card(this, this.api),
@@ -303,12 +303,14 @@ export class Timeline extends HTMLElement {
     this.#settle();
   }
 
-  #showCard(element) {
+  /** A card that no pointer has to reach stands apart, below all lanes: who goes on with the keys sees where. */
+  #showCard(element, { isApart = false } = {}) {
     const lane = this.lanes.find(({ name }) => name === element.lane);
     const box = place(element, lane, this.#scale, this.nowMs);
     const [host, plot] = [this.getBoundingClientRect(), this.#parts.plot.getBoundingClientRect()];
     const x = clamp(box.x, 0, this.#scale.width - 20) + plot.left - host.left;
-    this.#parts.card.show(element, { ...box, x, y: box.y + AXIS + plot.top - host.top }, this.#palette);
+    const y = plot.top - host.top + (isApart ? 0 : AXIS + box.y);
+    this.#parts.card.show(element, { x, y, height: isApart ? plot.height : box.height }, this.#palette);
   }
 
   #layOut() {
@@ -339,7 +341,10 @@ export class Timeline extends HTMLElement {
   }
 
   #resize() {
-    this.#scale = this.#scale.wide(this.#parts.plot.clientWidth);
+    const width = this.#parts.plot.clientWidth;
+    // it stood where there may be no room any more
+    if (width !== this.#scale.width) this.#parts.card.hide();
+    this.#scale = this.#scale.wide(width);
     this.#pixels = 0;
     this.#layOut();
     this.#settle();

@@ -14,6 +14,7 @@ export function bindTranscript(timeline, transcript) {
     if (!line) return;
     mark(line);
     bring(line);
+    place(line);
   });
 
   transcript.addEventListener("click", (event) => choose(event.target.closest(".line"), event));
@@ -28,8 +29,8 @@ export function bindTranscript(timeline, transcript) {
     // words that somebody marks to copy are no click
     if (!line || event?.target.closest("a, summary") || !getSelection().isCollapsed) return;
     mark(line);
-    const { itemId, responseId, position, fromMs } = line.dataset;
-    timeline.cursor = Number(fromMs);
+    place(line);
+    const { itemId, responseId, position } = line.dataset;
     const element = timeline.find({ itemId, responseId, position });
     if (element) timeline.select(element.id, { isQuiet: true });
   }
@@ -48,20 +49,29 @@ export function bindTranscript(timeline, transcript) {
     transcript.scrollTo({ top, behavior: isCalm ? "instant" : "smooth" });
   }
 
-  /** The first line in view is what is read. */
+  /** What is read is the chosen line, if it is in view, and else the first one there. */
   function follow() {
     frame = 0;
     const all = lines();
     if (!all.length) return;
-    const top = transcript.getBoundingClientRect().top;
+    const { top, bottom } = transcript.getBoundingClientRect();
+    const chosen = transcript.querySelector('.line[aria-current="true"]');
+    const box = chosen?.getBoundingClientRect();
+    if (box && box.bottom > top && box.top < bottom) {
+      place(chosen);
+      return;
+    }
     let [low, high] = [0, all.length - 1];
     while (low < high) {
       const middle = (low + high) >> 1;
       if (all[middle].getBoundingClientRect().bottom - 8 < top) low = middle + 1;
       else high = middle;
     }
-    const fromMs = all[low].dataset.fromMs;
-    if (fromMs !== undefined && fromMs !== "") timeline.cursor = Number(fromMs);
+    place(all[low]);
+  }
+
+  function place({ dataset }) {
+    if (dataset.fromMs) timeline.cursor = Number(dataset.fromMs);
   }
 }
 
