@@ -127,9 +127,10 @@ def _has_answered(call: Call) -> bool:
 
 
 async def _until_recorded(demo: Demo, call_id: str, http: aiohttp.ClientSession) -> None:
+    await demo.simulator.until(lambda: demo.simulator.calls[call_id].ended is not None, CALL_SECONDS)
     url, key = f"{demo.daemon.operator_url}/api/v1/calls/{call_id}", {"Authorization": f"Bearer {demo.key}"}
     while True:
         async with http.get(url, headers=key) as call:
             if call.status == 200 and (await call.json())["status"] == "ended":
                 return
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
