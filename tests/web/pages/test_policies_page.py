@@ -140,7 +140,7 @@ async def test_a_policys_own_page_shows_its_rule_without_secrets_and_its_decisio
     assert "https://***@tools.example.com/pay" in unescape(page)
     assert "hidden@" not in page
     assert 'href="/calls?policy=pay"' in page
-    assert 'data-series="c0:accent c1:user"' in page
+    assert 'data-series="c0:good c1:accent"' in page
     rows = rows_of(page, "Decisions by hour")
     assert [row.split()[-2:] for row in rows][-3:] == [["0", "2"], ["1", "0"], ["0", "0"]]
     assert len(rows_of(page, "Decisions")) == 3

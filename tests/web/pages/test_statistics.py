@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ async def test_one_profile_is_shown_alone_and_every_link_keeps_what_else_was_ask
     assert "/stats?range=30d" in links
     assert "/stats?profile=support&range=24h" in links
     assert "/stats?range=30d&profile=support&model=mini" in links
+
+
+async def test_each_day_leads_to_its_calls(api: Stage) -> None:
+    add(api, 1, profile="support")
+    add(api, 2, profile="support", ago=DAY)
+    add(api, 3)
+    page = await read(api, "?profile=support")
+    links = [unescape(each) for each in re.findall(r'href="(/calls\?[^"]*)"', page)]
+    found = [(await api.get(f"/api/v1{link}")).json["data"] for link in links]
+    assert [[each["call_id"] for each in calls] for calls in found] == [["rtc_2"], ["rtc_1"]]
 
 
 async def test_without_calls_the_page_says_what_to_do(api: Stage) -> None:

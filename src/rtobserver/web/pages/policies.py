@@ -35,7 +35,17 @@ RANGES: Mapping[str, tuple[str, Per, int]] = {
 }
 """What a range is called, and how many hours or days it has: the one that goes on now is the last."""
 
-_COLOURS = ("accent", "user", "tool", "policy", "warn", "bad", "good", "edge")
+_COLOURS: Mapping[str, str] = {
+    "done": "good",
+    "observed": "accent",
+    "not_in_canary": "user",
+    "no_response": "tool",
+    "fault": "policy",
+    "unknown": "warn",
+    "failed": "bad",
+    "": "edge",
+}
+"""By outcome; an outcome in a second mode takes one that is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,22 +162,28 @@ def _course(counted: DecisionCounts, since: int, until: int) -> Course:
     begins = [shapes.time(at) for at in range(since, until, step)]
     found: dict[tuple[str, str], dict[str, int]] = {}
     for each in counted.data:
-        found.setdefault((each.outcome or "not known yet", each.mode), {})[each.begins_at] = each.decisions
-    columns = [
-        Column(
-            key=f"c{place}",
-            label=f"{outcome} ({mode})",
-            colour=_COLOURS[place % len(_COLOURS)],
-            values=[many.get(at, 0) for at in begins],
+        found.setdefault((each.outcome or "", each.mode), {})[each.begins_at] = each.decisions
+    columns: list[Column] = []
+    for place, ((outcome, mode), many) in enumerate(sorted(found.items())):
+        columns.append(
+            Column(
+                key=f"c{place}",
+                label=f"{outcome or 'not known yet'} ({mode})",
+                colour=_colour(outcome, {column.colour for column in columns}),
+                values=[many.get(at, 0) for at in begins],
+            )
         )
-        for place, ((outcome, mode), many) in enumerate(sorted(found.items()))
-    ]
     return Course(
         per=counted.per,
         begins=[at // 1_000_000 for at in range(since, until, step)],
         names=[at[:10] if counted.per == "day" else at[:16].replace("T", " ") for at in begins],
         columns=columns,
     )
+
+
+def _colour(outcome: str, taken: set[str]) -> str:
+    own = _COLOURS[outcome]
+    return own if own not in taken else next((each for each in _COLOURS.values() if each not in taken), own)
 
 
 def _rule(policy: Policy) -> str:

@@ -102,6 +102,8 @@ class Row:
     name: str
     sums: conversation.Group | None
     """None where no call began in it."""
+    calls: str
+    """The address of the list of its calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,12 +183,16 @@ async def _read(database: Database, asked: Period) -> dict[str, Any]:
 
 def _rows(asked: Period, groups: list[conversation.Group]) -> list[Row]:
     by_name = {each.group: each for each in groups}
+    filters = {"profile": asked.wanted.profile, "model": asked.wanted.model}
     rows = []
     for begins in asked.begins():
         text = shapes.time(begins)
         # as the groups are called: a day is a date, an hour a time without its fraction
         name = text[:10] if asked.step == DAY_US else f"{text[:19]}Z"
-        rows.append(Row(at=begins // 1_000_000, name=name, sums=by_name.get(name)))
+        since, until = max(begins, asked.wanted.since), min(begins + asked.step, asked.wanted.until)
+        those = {"since": shapes.time(since), "until": shapes.time(until), **filters}
+        calls = "/calls?" + urlencode({key: value for key, value in those.items() if value})
+        rows.append(Row(at=begins // 1_000_000, name=name, sums=by_name.get(name), calls=calls))
     return rows
 
 
