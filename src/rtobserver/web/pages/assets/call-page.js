@@ -54,20 +54,26 @@ function follow(tail) {
   function plan(draws) {
     isDue = true;
     drawsDue ||= draws;
+    later();
+  }
+
+  function later() {
     if (!waiting) waiting = setTimeout(() => void refresh(), Math.max(0, wasLast + PAUSE_MS - performance.now()));
   }
 
   async function refresh() {
-    const draws = drawsDue;
+    const [isNew, draws] = [isDue, drawsDue];
     [isDue, drawsDue, wasLast] = [false, false, performance.now()];
     try {
-      const [words] = await Promise.all([parts.refresh(), draws && timeline.live ? timeline.load() : null]);
+      const [words] = await Promise.all([parts.refresh({ isNew }), draws && timeline.live ? timeline.load() : null]);
       if (words) tell(words);
     } catch (error) {
       tell(error.message);
     }
+    if (waiting < 0) return;
     waiting = 0;
-    if (isDue) plan(drawsDue);
+    // a part that is fetched seldom is not up to date yet, even if nothing more comes
+    if (isDue || parts.isBehind) later();
   }
 
   async function finish() {

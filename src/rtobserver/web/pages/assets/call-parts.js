@@ -8,18 +8,32 @@ const END = 32;
 export class Parts {
   #fetched = new Map();
   #busy = new Set();
+  /** Parts that were passed over when there was something new: they have to be fetched once it is their time. */
+  #behind = new Set();
 
-  /** Fetch what is due; all of it if `isLast`. Gives words of what went wrong, or "". */
-  async refresh({ isLast = false } = {}) {
-    const told = [...document.querySelectorAll("[data-part]")].map((part) => this.#fetch(part, isLast));
-    return (await Promise.all(told)).find(Boolean) ?? "";
+  get isBehind() {
+    return this.#behind.size > 0;
+  }
+
+  /**
+   * Fetch what is due: of all parts if something is new (`isNew`), else of those that were passed over; everything if
+   * `isLast`. Gives words of what went wrong, or "".
+   */
+  async refresh({ isNew = true, isLast = false } = {}) {
+    const parts = [...document.querySelectorAll("[data-part]")];
+    const wanted = parts.filter(({ dataset }) => isNew || isLast || this.#behind.has(dataset.part));
+    return (await Promise.all(wanted.map((part) => this.#fetch(part, isLast)))).find(Boolean) ?? "";
   }
 
   async #fetch(part, isLast) {
     const url = part.dataset.part;
     const everyMs = Number(part.dataset.partEvery ?? 1) * 1000;
     const isDue = performance.now() - (this.#fetched.get(url) ?? -Infinity) >= everyMs - 50;
-    if (!isLast && (!isDue || this.#busy.has(url))) return "";
+    if (!isLast && (!isDue || this.#busy.has(url))) {
+      this.#behind.add(url);
+      return "";
+    }
+    this.#behind.delete(url);
     this.#fetched.set(url, performance.now());
     this.#busy.add(url);
     try {
