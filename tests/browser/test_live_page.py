@@ -107,7 +107,9 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await lawful(page)
         await page.keyboard.press("Escape")
         await button(dialog, "End call…").click()
+        await page.get_by_label("Goodbye, if you like").fill("Good night.")
         await button(page.locator("dialog.ask[open]"), "End call").click()
+        await expect(caller.page.locator("#transcript")).to_contain_text("Good night.")
         await expect(outcome).to_have_text("The call was ended.")
         await expect(caller.page.get_by_role("status")).to_have_text("Call ended")
         await expect(card(page).locator('[data-shows="state"]')).to_have_text("ended: hung up")
@@ -125,7 +127,7 @@ async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_bu
             page = shown.page
             await expect(card(page)).to_have_count(3)
             await expect(card(page).first).to_contain_text("[RLO]gnorw[PDF]")
-            assert await page.locator("main img, main script").count() == 0
+            assert await page.locator("#calls img, #calls script").count() == 0
             assert await page.title() == "Live · rtobserver"
             assert await page.get_by_role("button", name="Control…").count() == 0
             assert await page.locator("[data-controls]").count() == 0

@@ -16,6 +16,8 @@ from rtobserver.store.database import Database
 from rtobserver.store.feed import Mark
 
 STATUSES = ("connecting", "live")
+GIVEN_UP = ("unobserved", "lost")
+"""Calls that nobody observes may go on all the same, and cost."""
 LOOK_BACK = 300
 """How many of a call's entries are searched for the last one that tells who speaks."""
 
@@ -74,19 +76,46 @@ class Sounds(NamedTuple):
     assistant: str | None
 
 
-async def calls(database: Database, *, limit: int, keys: Collection[int] | None = None) -> list[Ongoing]:
-    """Read the calls that go on, newest first; or those of some keys, in whatever state they are.
+async def calls(database: Database, *, limit: int, given_up_since: int) -> list[Ongoing]:
+    """Read the calls that go on, newest first; of those that nobody observes, what began since a time.
 
     Raises:
         StoreUnavailable: the database cannot be read now.
 
     """
     async with database.reading() as connection:
-        return [Ongoing(*row) for row in await connection.execute(calls_statement(keys, limit))]
+        return [Ongoing(*row) for row in await connection.execute(calls_statement(given_up_since, limit))]
 
 
-def calls_statement(keys: Collection[int] | None, limit: int) -> sa.Select[Any]:
-    """Write the statement that reads calls."""
+async def calls_of(database: Database, keys: Collection[int]) -> list[Ongoing]:
+    """Read some calls, in whatever state they are.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        return [Ongoing(*row) for row in await connection.execute(calls_of_statement(keys))]
+
+
+def calls_statement(given_up_since: int, limit: int) -> sa.Select[Any]:
+    """Write the statement that reads calls that go on."""
+    given_up = sa.and_(
+        _call.c.status.in_(GIVEN_UP),
+        _call.c.started_at >= given_up_since,
+        _call.c.ended_at.is_(None),
+        # one without an id of upstream's never began, or nobody can know of it
+        _call.c.call_id.startswith("rtc_", autoescape=True),
+    )
+    return _glance().where(sa.or_(_call.c.status.in_(STATUSES), given_up)).limit(limit)
+
+
+def calls_of_statement(keys: Collection[int]) -> sa.Select[Any]:
+    """Write the statement that reads some calls."""
+    return _glance().where(_call.c.call_key.in_(sorted(keys)))
+
+
+def _glance() -> sa.Select[Any]:
     of_call = sa.and_(_decision.c.call_key == _call.c.call_key, _decision.c.day == _call.c.day)
     latest = (_decision.c.epoch.desc(), _decision.c.seq.desc(), _decision.c.policy.desc())
     is_paused = sa.exists().where(
@@ -102,8 +131,7 @@ def calls_statement(keys: Collection[int] | None, limit: int) -> sa.Select[Any]:
         sa.select(_decision.c.policy).where(of_call).order_by(*latest).limit(1).correlate(_call).scalar_subquery(),
         is_paused,
     )
-    wanted = _call.c.status.in_(STATUSES) if keys is None else _call.c.call_key.in_(sorted(keys))
-    return statement.where(wanted).order_by(_call.c.started_at.desc(), _call.c.call_key.desc()).limit(limit)
+    return statement.order_by(_call.c.started_at.desc(), _call.c.call_key.desc())
 
 
 async def talk(database: Database, mark: Mark, *, until: Mark, types: Sequence[str], limit: int) -> list[Talked]:

@@ -205,6 +205,21 @@ DECISION: Json = {
 }
 
 
+async def test_calls_that_nobody_observes_are_there_as_long_as_they_may_go_on(api: Stage) -> None:
+    now = api.clock.now_us()
+    gone = {"status": "unobserved", "outcome": "attach_failed"}
+    api.insert(
+        tables.call,
+        call("rtc_1", started_at=now - 3_590_000_000, **gone),
+        call("rtc_2", started_at=now - 3_610_000_000, **gone),
+        call("rtc_3", started_at=now - 5_000_000, ended_at=now, **gone),
+        call("neg_4", started_at=now, status="unobserved", outcome="no_location"),
+        call("rtc_5", started_at=now, status="lost", outcome="lost"),
+    )
+    async with looking(api) as stream:
+        assert [each["call_id"] for each in await whole(stream)] == ["rtc_5", "rtc_1"]
+
+
 async def test_who_reads_too_slowly_gets_the_whole_board_again(api: Stage) -> None:
     watcher = board.Watcher()
     watcher.wants_all = False
@@ -314,8 +329,8 @@ def test_every_question_of_the_board_uses_an_index(tmp_path: Path) -> None:
     path = stored.fresh(tmp_path)
     mark = Mark(1, 1, 1)
     for statement in (
-        ongoing.calls_statement(None, 100),
-        ongoing.calls_statement([1, 2], 100),
+        ongoing.calls_statement(5, 100),
+        ongoing.calls_of_statement([1, 2]),
         ongoing.talk_statement(mark, mark, ["a"], 10),
         ongoing.lines_statement(100),
         ongoing.sounds_statement(["a"], ["b"]),

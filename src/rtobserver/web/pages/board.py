@@ -29,6 +29,8 @@ LOOK_SECONDS = 1.0
 LINGER_SECONDS = 8.0
 """How long a call that has ended stays on the board."""
 MOST_CALLS = 2_000
+LONGEST_US = 3_600_000_000
+"""Upstream lets no call last longer than an hour: of one that nobody observes, that is all that is known."""
 CHUNK_ROWS, MOST_ROWS = 500, 10_000
 """Events that are read at once, and at most between two updates; the final text of a line makes up for more."""
 STEP = 100
@@ -210,7 +212,10 @@ class Board:
             await self._begin()
         await self._listen()
         # rows behind events: the call of an event that was committed is among them, unless it is over
-        rows = {row.call_key: row for row in await ongoing.calls(self._database, limit=MOST_CALLS)}
+        since = self._clock.now_us() - LONGEST_US
+        rows = {
+            row.call_key: row for row in await ongoing.calls(self._database, limit=MOST_CALLS, given_up_since=since)
+        }
         is_cut = len(rows) == MOST_CALLS
         rows |= await self._read_over(set(self._rows) - set(rows))
         shown = await self._show(rows)
@@ -262,7 +267,7 @@ class Board:
         left = [key for key, since in self._over.items() if now - since < LINGER_SECONDS]
         if not left:
             return {}
-        return {row.call_key: row for row in await ongoing.calls(self._database, limit=len(left), keys=left)}
+        return {row.call_key: row for row in await ongoing.calls_of(self._database, left)}
 
     # --- showing --------------------------------------------------------------------------------
 
@@ -295,7 +300,7 @@ def _change(before: LiveCall | None, after: LiveCall) -> dict[str, object]:
 
 
 def _live_call(row: Ongoing, talk: Talk) -> LiveCall:
-    is_on = row.ended_at is None and row.status in ongoing.STATUSES
+    is_on = row.status in ongoing.STATUSES
     return LiveCall(
         call_id=row.call_id,
         status=row.status,

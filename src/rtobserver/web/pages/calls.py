@@ -16,32 +16,15 @@ from rtobserver.store import calls, search, spread
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
 from rtobserver.store.search import Hit
-from rtobserver.web import cursors, shapes
+from rtobserver.web import cursors
 from rtobserver.web.api_calls import CallFilter, ListCalls
-from rtobserver.web.pages import filters
+from rtobserver.web.pages import filters, wording
 from rtobserver.web.pages.filters import Asked
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.pages.texts import pieces
 from rtobserver.web.queries import Anything
 from rtobserver.web.routes import Answer, Ask, Route
 
-OUTCOMES: Mapping[str, str] = {
-    "browser_left": "the caller left",
-    "hung_up": "hung up",
-    "expired": "expired",
-    "max_duration": "longest duration",
-    "policy": "ended by a policy",
-    "undelivered": "answer not delivered",
-    "refused": "refused",
-    "upstream_error": "upstream failed",
-    "timeout": "timed out",
-    "no_location": "no id given",
-    "attach_failed": "not attached",
-    "lost": "lost",
-}
-"""Outcomes in words."""
-TONES: Mapping[str, str] = {"live": "good", "connecting": "warn", "unobserved": "bad", "lost": "bad", "failed": "bad"}
-"""How the badges of statuses look; that of `ended` has no tone."""
 SUMS_DAYS = 30
 """How far sums reach back where no filter says otherwise."""
 MOST_SLICES = 60
@@ -130,8 +113,8 @@ def tidied(values: MultiMapping[str], path: str) -> None:
 
 
 def vocabulary() -> dict[str, Any]:
-    """Give what the form of filters chooses from."""
-    return {"statuses": [(name, name) for name in shapes.STATUSES], "outcomes": OUTCOMES, "tones": TONES}
+    """Give the words of the form of filters and of the rows."""
+    return {"statuses": wording.STATUSES, "outcomes": wording.OUTCOMES, "completeness": wording.COMPLETENESS}
 
 
 class _Pages:

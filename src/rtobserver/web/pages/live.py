@@ -18,6 +18,7 @@ from rtobserver.store.database import Database
 from rtobserver.store.signal import Signal
 from rtobserver.web import queries, sse
 from rtobserver.web.listener import CLOSING
+from rtobserver.web.pages import wording
 from rtobserver.web.pages.board import Board, Whole
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Route
@@ -26,6 +27,9 @@ from rtobserver.web.vigil import Vigil
 COMMENT_SECONDS = 15.0
 STREAM_SECONDS = 900.0
 """A sign-in that expired meanwhile is noticed after so long; a revoked key is within a second."""
+
+WORDS = {"statuses": wording.STATUSES, "outcomes": wording.OUTCOMES}
+"""For the script, which writes what the stream tells."""
 
 _HEADERS = {"Content-Type": sse.MEDIA, "X-Accel-Buffering": "no", **PRIVATE}
 
@@ -85,7 +89,7 @@ class Live:
         ]
 
     async def _page(self, ask: Ask[queries.Nothing, None]) -> web.Response:
-        return self._rendering.page(ask, "live.html", front=self._front())
+        return self._rendering.page(ask, "live.html", front=self._front(), words=WORDS)
 
     async def _stream(self, ask: Ask[queries.Nothing, None]) -> web.StreamResponse:
         await ask.record("")

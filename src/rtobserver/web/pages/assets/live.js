@@ -7,23 +7,8 @@ import { lasted, local, setAhead } from "./times.js";
 const RETRY_MS = [500, 1000, 2000, 5000];
 // the server says something every 15 s
 const SILENCE_MS = 40000;
-const STATES = {
-  connecting: "connecting",
-  live: "live",
-  ended: "ended",
-  unobserved: "not observed",
-  lost: "lost",
-  failed: "failed",
-};
-const OUTCOMES = {
-  browser_left: "the caller left",
-  hung_up: "hung up",
-  expired: "expired",
-  max_duration: "longest duration reached",
-  policy: "ended by a policy",
-};
-
 const $ = (id) => document.getElementById(id);
+const { statuses, outcomes } = JSON.parse($("words").textContent);
 const list = $("calls");
 /** Of each call by its id: what is known of it, and the element that shows it. */
 const calls = new Map();
@@ -139,10 +124,11 @@ function forget(id) {
 function show(known, change) {
   const call = Object.assign(known.call, change);
   const { element, parts } = known;
-  const isOver = call.ended_at !== null || !["connecting", "live"].includes(call.status);
-  const state = call.paused ? "paused" : STATES[call.status];
-  write(parts.state, isOver && call.outcome ? `${state}: ${OUTCOMES[call.outcome] ?? call.outcome.replaceAll("_", " ")}` : state);
-  parts.state.className = `badge ${isOver ? "" : call.paused || call.status === "connecting" ? "warn" : "good"}`;
+  const isOver = call.ended_at !== null || ["ended", "failed"].includes(call.status);
+  const [words, tone] = call.paused ? ["paused", "warn"] : statuses[call.status];
+  const state = call.outcome && call.outcome !== call.status ? `${words}: ${outcomes[call.outcome] ?? call.outcome}` : words;
+  write(parts.state, state);
+  parts.state.className = `badge ${tone}`;
   element.classList.toggle("over", isOver);
   if (isOver || !parts.age.textContent) write(parts.age, lasted((Date.parse(call.ended_at) || now) - known.began));
   // while it has this class, times.js lets it count on
