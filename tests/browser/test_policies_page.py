@@ -170,15 +170,27 @@ async def test_a_file_is_shown_as_text_by_pieces_and_what_is_none_gets_plain_wor
         await expect(rows).to_have_count(1)
 
 
-async def test_a_file_can_be_dropped_anywhere_on_the_page(browser: Browser, tmp_path: Path) -> None:
+async def drop(page: Page, content: str | int) -> None:
+    """Drop a file that holds a text, or so many bytes."""
+    carried = await page.evaluate_handle(
+        """(content) => {
+            const carried = new DataTransfer();
+            const parts = typeof content === "number" ? [new ArrayBuffer(content)] : [content];
+            carried.items.add(new File(parts, "dropped.ndjson"));
+            return carried;
+        }""",
+        content,
+    )
+    await page.dispatch_event("h1", "drop", {"dataTransfer": carried})
+
+
+async def test_a_file_can_be_dropped_anywhere_and_one_that_is_too_large_is_not_read(
+    browser: Browser, tmp_path: Path
+) -> None:
     async with stage(tmp_path) as api, dashboard(browser, api.url, api.key, "/policies/replay") as shown:
-        dropped = await shown.page.evaluate_handle(
-            """(text) => {
-                const carried = new DataTransfer();
-                carried.items.add(new File([text], "dropped.ndjson"));
-                return carried;
-            }""",
-            line(7),
-        )
-        await shown.page.dispatch_event("h1", "drop", {"dataTransfer": dropped})
-        await expect(shown.page.locator("#changes a")).to_have_attribute("href", "/calls/rtc_7#1:7")
+        page = shown.page
+        await drop(page, line(7))
+        await expect(page.locator("#changes a")).to_have_attribute("href", "/calls/rtc_7#1:7")
+        await drop(page, 64 * 2**20 + 1)
+        await expect(page.get_by_role("alert")).to_contain_text("too large: at most 64 MiB")
+        await expect(page.locator("#result")).to_be_hidden()

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtobserver.store.calls import Before
+from rtobserver.store.decided import Spot
 from rtobserver.store.positions import Position
 from rtobserver.web import cursors
 
@@ -22,14 +23,26 @@ def test_a_place_in_a_call_survives_its_cursor(epoch: int, seq: int) -> None:
     assert cursors.to_positions(cursor) == (epoch, seq)
 
 
+NUMBERS = st.integers(0, (1 << 63) - 1)
+SMALL = st.integers(0, 999_999_999)
+
+
+@given(spot=st.builds(Spot, NUMBERS, NUMBERS, SMALL, SMALL, st.text("abc:-_", min_size=1, max_size=160)))
+def test_a_place_among_all_decisions_survives_its_cursor(spot: Spot) -> None:
+    cursor = cursors.of_all_decisions(spot)
+    assert cursor is not None
+    assert cursors.to_all_decisions(cursor) == spot
+
+
 def test_the_end_has_no_cursor() -> None:
+    assert cursors.of_all_decisions(None) is None
     assert cursors.of_calls(None) is None
     assert cursors.of_positions(None) is None
 
 
 @given(text=st.text())
 def test_any_other_text_is_refused(text: str) -> None:
-    for read in (cursors.to_calls, cursors.to_positions):
+    for read in (cursors.to_calls, cursors.to_positions, cursors.to_all_decisions):
         assert read(text) is None
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ async def test_the_set_in_force_is_told_policy_by_policy(api: Stage) -> None:
     }
     assert (long["id"], long["mode"], long["canary_percent"], long["profiles"]) == ("long", "enforce", None, [])
     assert (long["trigger"], long["when"], long["actions"]) == ("turns", None, ["tag"])
+
+
+async def test_files_are_told_as_seen_from_the_main_one(api: Stage) -> None:
+    assert (await read(api))["files"] == []
+    files = (Path("/a/config.toml"), Path("/a/policies/refund.toml"), Path("/b/more.toml"))
+    api.reloads.settings = replace(api.reloads.settings, files=files)
+    assert (await read(api))["files"] == ["config.toml", "policies/refund.toml", "/b/more.toml"]
 
 
 async def test_decisions_are_counted_from_the_store(api: Stage) -> None:
