@@ -145,9 +145,12 @@ def _capture(microphone: Path | Literal["beep", "none", "refused"]) -> list[str]
 
 @asynccontextmanager
 async def tab(
-    browser: Browser, url: str, *, before: Callable[[BrowserContext], Awaitable[object]] | None = None, **context: Any
+    browser: Browser, url: str, before: Callable[[BrowserContext], Awaitable[object]] | None = None, /, **context: Any
 ) -> AsyncIterator[Tab]:
-    """Open an address; `context` are Playwright's settings, such as `viewport` or `color_scheme`."""
+    """Open an address; `context` are Playwright's settings, such as `viewport` or `color_scheme`.
+
+    `before` is done to the browser's context, before there is a page.
+    """
     made = await browser.new_context(**context)
     try:
         if before is not None:

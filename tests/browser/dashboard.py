@@ -39,7 +39,7 @@ async def dashboard(browser: Browser, url: str, key: str, path: str = "/", **con
         )
         assert answer.status == 303, await answer.text()
 
-    async with tab(browser, f"{url}{path}", before=sign_in, **({"viewport": DESKTOP} | context)) as shown:
+    async with tab(browser, f"{url}{path}", sign_in, **({"viewport": DESKTOP} | context)) as shown:
         yield shown
         assert shown.complaints == [], "\n".join(shown.complaints)
 

@@ -94,7 +94,7 @@ def scope_of(method: str, path: str) -> str:
             return "control"
         case "delete":
             return "erase"
-    own = {"/api/v1/export": "export", "/metrics": "metrics", "/api/v1/audit": "admin"}
+    own = {"/api/v1/export": "export", "/metrics": "metrics", "/api/v1/audit": "admin", "/api/v1/keys": "admin"}
     return own.get(path, "read")
 
 

@@ -227,6 +227,7 @@ async def test_only_our_own_form_signs_people_in(api: Stage, origin: str | None)
         ("key=ü".encode(), FORM, 400),
         (b"&".join(b"key=a" for _ in range(20)), FORM, 400),
         (b"next=%2F", FORM, 401),
+        (b"key=&next=", FORM, 401),
     ],
 )
 async def test_what_is_not_our_form_is_refused_by_a_page(api: Stage, body: bytes, media: str, status: int) -> None:

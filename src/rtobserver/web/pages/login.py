@@ -145,7 +145,9 @@ async def _read_form(request: web.Request) -> dict[str, str]:
         raise RequestError(413, "too_large", "The body is larger than this form can be.")
     raw = await request.read()
     try:
-        fields = parse_qs(raw.decode("ascii"), strict_parsing=True, max_num_fields=10, errors="strict")
+        fields = parse_qs(
+            raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=10, errors="strict"
+        )
     except ValueError as exc:
         raise RequestError(400, "invalid_body", "The body is not what a form sends.") from exc
     return {name: values[0] for name, values in fields.items()}
