@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from rtobserver.realtime.rows import ResponseRow
 from rtobserver.store import folds, tables
@@ -107,6 +108,14 @@ async def test_the_charts_show_what_the_api_sums_up_in_both_themes_and_at_any_wi
                 for label in ("p50", "p95")
             ]
             assert found["Cost"]["series"][0]["values"] == [float(sums[name]["cost_usd"]) for name in names]
+
+            figure = shown.page.locator("figure", has_text="First audio")
+            await figure.locator(".u-over").hover()
+            middle = sums[names[3]]["latency"]["first_audio_ms"]
+            day = datetime.date.fromisoformat(names[3])
+            await expect(figure.locator(".legend li")).to_have_text(
+                [f"p50 {middle['p50']:,} ms", f"p95 {middle['p95']:,} ms", f"{day:%b} {day.day}, {day.year} UTC"]
+            )
 
             await shown.page.emulate_media(color_scheme="dark")
             assert (await charts(shown))["Calls"]["colours"] != found["Calls"]["colours"]

@@ -206,12 +206,13 @@ function said(seconds, time, how) {
 }
 
 function momentOf(seconds, time) {
-  const text = said(seconds, time, time === "day" ? DAY : { ...DAY, ...CLOCK });
+  const text = said(seconds, time, time === "day" ? { ...DAY, year: "numeric" } : { ...DAY, ...CLOCK });
   return time === "local" ? text : `${text} UTC`;
 }
 
 // a mark of the axis: the clock where marks are closer than a day, with the date where a day begins
 function nameOf(seconds, place, step, time) {
+  if (step >= 28 * 86_400) return said(seconds, time, { month: "short", year: "numeric" });
   if (step >= 86_400) return said(seconds, time, DAY);
   const clock = said(seconds, time, step < 60 ? { ...CLOCK, second: "2-digit" } : CLOCK);
   return place === 0 || clock.startsWith("00:00") ? `${clock}\n${said(seconds, time, DAY)}` : clock;
