@@ -13,7 +13,7 @@ from playwright.async_api import Browser, expect
 
 from rtobserver.store import keys, tables
 from rtobserver.web.listener import listening
-from tests.browser.chromium import tab
+from tests.browser.chromium import browsing, tab
 from tests.browser.dashboard import DESKTOP, PHONE, dashboard, lawful, screenshots
 from tests.store.stored import call
 from tests.web.operator_stage import Stage, stage
@@ -121,6 +121,27 @@ async def test_what_htmx_swaps_in_runs_no_script(browser: Browser, tmp_path: Pat
             """() => { try { document.body.innerHTML = "<b></b>" } catch (error) { return error.message } }"""
         )
         assert "TrustedHTML" in words
+        shown.complaints.clear()
+
+
+async def test_a_link_in_somebodys_chat_leads_in_who_is_signed_in(tmp_path: Path) -> None:
+    async with (
+        stage(tmp_path) as api,
+        foreign() as chat,
+        browsing(hosts={"chat.example": "127.0.0.1"}) as chromium,
+        dashboard(chromium, api.url, api.key, "/stats") as shown,
+    ):
+        page = shown.page
+        await page.goto(chat.replace("127.0.0.1", "chat.example"))
+        await page.evaluate("(own) => { location.href = own + '/stats?since=1d' }", api.url)
+        await expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+        await expect(page).to_have_url(f"{api.url}/stats?since=1d")
+        # who is not signed in is asked for a key all the same
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page).to_have_url(f"{api.url}/login")
+        await page.goto(chat.replace("127.0.0.1", "chat.example"))
+        await page.evaluate("(own) => { location.href = own + '/stats' }", api.url)
+        await expect(page).to_have_url(f"{api.url}/login?next=%2Fstats")
         shown.complaints.clear()
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import sqlalchemy as sa
+from aiohttp import web
 from yarl import URL
 
 from rtobserver.clock import SystemClock
@@ -106,6 +107,7 @@ class Stage:
     active: Active
     reloads: Reloading
     files: Files
+    app: web.Application
 
     def make_key(self, *scopes: keys.Scope, expires_at: int | None = None) -> str:
         return keys.create(self.path, name="test", scopes=scopes, expires_at=expires_at, now_us=self.clock.now_us())
@@ -220,6 +222,7 @@ async def stage(
                     active,
                     reloads,
                     files,
+                    app,
                 )
     finally:
         if not writer.done.done():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +64,39 @@ async def test_who_has_not_signed_in_is_led_to_where_one_does_and_back(api: Stag
     assert (answer.status, answer.headers["Location"]) == (303, "/login?next=%2Fcalls%2Frtc_1%3Fa%3Db%2520c")
     answer = await api.send("GET", "/?" + "a=b&" * 200, Accept=HTML)
     assert answer.headers["Location"] == "/login?next=%2F"
+
+
+async def test_a_link_on_another_site_is_followed_once_more_from_here(api: Stage) -> None:
+    linked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    answer = await api.send("GET", "/calls/rtc_1?a=%22%3E%3Cb%3E&b='", Accept=HTML, **linked)
+    assert answer.status == 200
+    assert is_page(answer)
+    [address] = re.findall(r'<meta http-equiv="refresh" content="0; url=([^"]*)">', answer.body.decode())
+    assert html.unescape(address) == "/calls/rtc_1?a=%22%3E%3Cb%3E&b='"
+    answer = await api.send("GET", "/calls/rtc_1", Accept=HTML, **(linked | {"Sec_Fetch_Site": "same-origin"}))
+    assert (answer.status, answer.headers["Location"]) == (303, "/login?next=%2Fcalls%2Frtc_1")
+
+
+async def test_nothing_is_open_to_who_has_not_signed_in_but_the_door(api: Stage) -> None:
+    api.insert(tables.call, call("rtc_1"))
+    opened = set()
+    for route in api.app.router.routes():
+        assert route.resource is not None
+        path = re.sub(r"{\w+(:[^}]*})?}?", "rtc_1", route.resource.canonical)
+        answer = await api.send(route.method, path, Accept=HTML, Origin=api.url)
+        if answer.status not in (401, 303):
+            opened.add(f"{route.method} {route.resource.canonical}")
+        assert b"rtc_1" not in answer.body
+    assert opened == {
+        "GET /api/docs",
+        "GET /api/docs.css",
+        "GET /api/v1/openapi.json",
+        "GET /assets/{version}/{name}",
+        "GET /livez",
+        "GET /login",
+        "GET /readyz",
+        "POST /login",
+    }
 
 
 async def test_a_script_that_asks_for_a_page_is_told_that_nobody_is_signed_in(api: Stage) -> None:

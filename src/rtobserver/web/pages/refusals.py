@@ -9,6 +9,7 @@ from aiohttp import web
 
 from rtobserver.web import problems
 from rtobserver.web.bearer import KEY, PAGE
+from rtobserver.web.pages.login import own_path
 from rtobserver.web.pages.rendering import HEADERS, Rendering
 from rtobserver.web.parameters import TEXT_CAP
 from rtobserver.web.problems import Problem
@@ -39,7 +40,7 @@ def telling(rendering: Rendering) -> Callable[[web.Request, Problem], web.Respon
         if not _is_for_people(request):
             return None
         if problem.status == 401 and request.get(PAGE):
-            return _to_login(request)
+            return _again(rendering, request) or _to_login(request)
         lacks = problem.code == _SCOPE
         response = rendering.document(
             request,
@@ -64,6 +65,20 @@ def _is_for_people(request: web.Request) -> bool:
     if request.get(PAGE):
         return True
     return not request.path.startswith(_FOR_PROGRAMS) and "text/html" in request.headers.get("Accept", "")
+
+
+def _again(rendering: Rendering, request: web.Request) -> web.Response | None:
+    """Have a page of ours ask again, where a link on another site has led here.
+
+    Browsers keep a `SameSite=Strict` cookie back then, so that who has signed in looks as if not.
+    """
+    if (
+        request.method != "GET"
+        or request.headers.get("Sec-Fetch-Site") != "cross-site"
+        or "HX-Request" in request.headers
+    ):
+        return None
+    return rendering.document(request, None, "again.html", address=own_path(request.raw_path))
 
 
 def _to_login(request: web.Request) -> web.Response:
