@@ -173,7 +173,7 @@ async def serving(folder: Path, path: Path) -> AsyncIterator[str]:
     config.write_text(f"""
 [upstream]
 provider = "azure"
-base_url = "http://127.0.0.1:9"
+base_url = "http://127.0.0.1:9/openai/v1"
 auth = "api-key"
 api_key = "bench-key"
 [public]
@@ -192,14 +192,16 @@ session = {{ type = "realtime", model = "gpt-realtime" }}
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
+    said = ""
     try:
         async with asyncio.timeout(PATIENCE):
             while line := await process.stderr.readline():
-                said = json.loads(line)
-                if said.get("event") == "listening":
-                    yield said["operator"]
-                    return
-        raise click.ClickException("the daemon did not start")
+                if b'"listening"' in line:
+                    break
+                said += line.decode()
+        if not line:
+            raise click.ClickException(f"the daemon did not start:\n{said}")
+        yield str(json.loads(line)["operator"])
     finally:
         if process.returncode is None:
             process.terminate()

@@ -7,7 +7,8 @@ import { clamp, clock } from "./timeline-scale.js";
 
 const ROW = 28;
 const AROUND = 8;
-const AHEAD = 400;
+// fewer than a first page has: nothing competes with what is seen first
+const AHEAD = 150;
 const TYPING_MS = 300;
 const RESTING_MS = 90;
 const KINDS = [["", "All kinds"], ["event", "Events"], ["command", "Commands"], ["gap", "Gaps"]];

@@ -9,6 +9,8 @@ import { drawSign } from "./timeline-signs.js";
 export const AXIS = 42;
 const TIMES = 15;
 const TURNS = 30;
+const TINY = 4;
+const SMALL = 14;
 const ALARMS = new Set(["barge_in", "cleared", "error", "transcription_failed", "truncated"]);
 
 /**
@@ -87,23 +89,29 @@ export class Painter {
     for (const gap of layout.gaps) {
       const [left, right] = [scale.x(gap.fromMs), Math.max(scale.x(gap.toMs ?? nowMs), scale.x(gap.fromMs) + 1)];
       if (right < 0 || left > scale.width) continue;
+      const [from, to] = [Math.max(left, 0), Math.min(right, scale.width)];
       context.save();
-      context.beginPath();
-      context.rect(Math.max(left, -10), 0, Math.min(right, scale.width + 10) - Math.max(left, -10), layout.height);
-      context.clip();
       context.globalAlpha = 0.35;
-      context.strokeStyle = palette.warn;
-      context.lineWidth = 1;
-      context.beginPath();
-      // stripes that stand still in time, not in the window
-      const shift = ((left % 9) + 9) % 9;
-      for (let x = shift - layout.height; x < scale.width + 9; x += 9) {
-        context.moveTo(x, layout.height);
-        context.lineTo(x + layout.height, 0);
-      }
-      context.stroke();
+      context.fillStyle = context.strokeStyle = palette.warn;
+      if (to - from < 6) context.fillRect(from, 0, to - from, layout.height);
+      else this.#stripes(left, from, to, layout.height);
       context.restore();
     }
+  }
+
+  /** Stripes that stand still in time, not in the window. */
+  #stripes(left, from, to, height) {
+    const { context } = this;
+    context.beginPath();
+    context.rect(from, 0, to - from, height);
+    context.clip();
+    context.lineWidth = 1;
+    context.beginPath();
+    for (let x = from - height - ((((from - height - left) % 9) + 9) % 9); x < to; x += 9) {
+      context.moveTo(x, height);
+      context.lineTo(x + height, 0);
+    }
+    context.stroke();
   }
 
   #lane(lane, scene, palette) {
@@ -139,10 +147,16 @@ export class Painter {
     // a span that is far longer than the window is still no longer than what a canvas can do
     const left = Math.max(box.x, -20);
     const width = Math.min(box.x + box.width, scene.scale.width + 20) - left;
-    const isBold = element.lane === "playback" || element.lane === "user";
-    if (width < 4) {
-      context.fillStyle = ink;
+    // small ones are many, and plain rectangles cost a tenth
+    if (width < SMALL) {
+      context.fillStyle = width < TINY ? ink : ground;
       context.fillRect(left, box.y, width, box.height);
+      if (width < TINY) return;
+      context.fillStyle = ink;
+      context.fillRect(left, box.y, 2, box.height);
+      context.fillRect(left, box.y, width, 1);
+      context.fillRect(left, box.y + box.height - 1, width, 1);
+      if (element.isInterrupted) this.#torn(box, palette);
       return;
     }
     const isRelative = scene.current && scene.current !== element && isRelated(scene.current, element);
@@ -150,21 +164,15 @@ export class Painter {
     context.roundRect(left, box.y, width, box.height, 4);
     context.fillStyle = ground;
     context.fill();
-    if (isBold) {
-      context.globalAlpha = 0.2;
-      context.fillStyle = ink;
-      context.fill();
-      context.globalAlpha = 1;
-    }
     context.strokeStyle = ink;
     context.lineWidth = isRelative ? 2.5 : 1;
     if (element.toMs === null) context.setLineDash([4, 3]);
     context.stroke();
-    context.setLineDash([]);
+    if (element.toMs === null) context.setLineDash([]);
     context.fillStyle = ink;
     if (box.x > -4) context.fillRect(left, box.y + 3, 3, box.height - 6);
     if (element.isInterrupted) this.#torn(box, palette);
-    this.#words(element.label, Math.max(left, 0) + 8, left + width, box.y + box.height / 2, palette);
+    this.#words(element.line, Math.max(left, 0) + 8, left + width, box.y + box.height / 2, palette);
   }
 
   /** The end of what was cut off: torn, in the colour of what went wrong. */
@@ -184,9 +192,9 @@ export class Painter {
     if (room < 14 || !label) return;
     const { context } = this;
     this.#font(palette, size);
-    const text = this.#fitted(plain(label), room);
+    const text = this.#fitted(label, room);
     context.fillStyle = palette.ink;
-    context.fillText(text, from, y + 0.5);
+    context.fillText(text, from, y + 0.5, room);
   }
 
   #mark(element, box, ink, ground, palette) {
@@ -198,7 +206,7 @@ export class Painter {
   /** Write beside a mark of a policy or an error what it was, if that fits before the next one. */
   #name({ element, box }, until, palette) {
     if (element.lane !== "policies" && element.lane !== "errors") return;
-    const words = element.kind === "decision" ? element.policy : element.label;
+    const words = element.kind === "decision" ? element.policy : element.line;
     const from = box.x + box.width + 5;
     this.#words(words ?? "", from, Math.min(until, from + 170), box.y + 7, palette, 11);
   }
@@ -289,16 +297,12 @@ export class Painter {
     this.#fontSize = size;
   }
 
-  /** A text, or as much of it as there is room for. */
+  /** A text, or about as much of it as there is room for: to measure each beginning would cost more than to draw it. */
   #fitted(text, room) {
     const width = this.#widthOf(text);
     if (width <= room) return text;
-    const letters = [...text];
-    for (let kept = Math.ceil((letters.length * room) / width); kept >= 2; kept -= 1) {
-      const shorter = `${letters.slice(0, kept).join("").trimEnd()}…`;
-      if (this.#widthOf(shorter) <= room) return shorter;
-    }
-    return "";
+    const kept = Math.floor((text.length * (room - 8)) / width);
+    return kept < 2 ? "" : `${text.slice(0, kept).replace(/[\ud800-\udbff\s]$/, "")}…`;
   }
 
   #widthOf(text) {
@@ -311,11 +315,6 @@ export class Painter {
     }
     return width;
   }
-}
-
-/** What may stand in one line: its beginning, without what would turn the direction of the rest. */
-function plain(label) {
-  return label.slice(0, 300).replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+/gu, " ").trim();
 }
 
 function line(context, x, y, toX, toY) {

@@ -107,6 +107,7 @@ function element(source, lane, fromMs, toMs) {
     fromMs,
     toMs,
     label: source.label ?? "",
+    line: plain(source.label ?? ""),
     position: source.position,
     itemId: source.item_id,
     responseId: source.response_id,
@@ -132,6 +133,11 @@ function rowsByKind(elements) {
     rows[each.row].add(each);
   }
   return rows;
+}
+
+/** What may stand in one line: its beginning, without what would turn the direction of the rest. */
+function plain(label) {
+  return label.slice(0, 200).replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+/gu, " ").trim();
 }
 
 /** What overlaps goes below; marks go to the row of what they are about. */

@@ -1,8 +1,9 @@
 // The style sheet's colours for a canvas, which knows nothing of custom properties.
 
+const WHO = ["user", "assistant", "tool", "policy"];
 const NAMES = [
   ...["paper", "panel", "ink", "muted", "line", "edge", "accent", "good", "warn", "bad"],
-  ...["user", "assistant", "tool", "policy"].flatMap((name) => [name, `${name}-ground`]),
+  ...WHO.flatMap((name) => [name, `${name}-ground`]),
   ...["warn-ground", "bad-ground"],
 ];
 
@@ -16,6 +17,7 @@ export function readPalette(host) {
     probe.style.color = `var(--${name})`;
     palette[name] = getComputedStyle(probe).color;
   }
+  for (const name of WHO) palette[`${name}-strong`] = mixed(palette[name], palette[`${name}-ground`], 0.2);
   palette.font = getComputedStyle(host).fontFamily;
   probe.remove();
   return palette;
@@ -25,9 +27,10 @@ export function readPalette(host) {
 export function inks(lane, palette) {
   switch (lane) {
     case "user":
-      return [palette.user, palette["user-ground"]];
-    case "assistant":
+      return [palette.user, palette["user-strong"]];
     case "playback":
+      return [palette.assistant, palette["assistant-strong"]];
+    case "assistant":
       return [palette.assistant, palette["assistant-ground"]];
     case "tools":
       return [palette.tool, palette["tool-ground"]];
@@ -38,4 +41,9 @@ export function inks(lane, palette) {
     default:
       return [palette.warn, palette["warn-ground"]];
   }
+}
+
+function mixed(one, other, share) {
+  const [numbers, others] = [one, other].map((colour) => colour.match(/[\d.]+/g).map(Number));
+  return `rgb(${numbers.slice(0, 3).map((number, index) => Math.round(number * share + others[index] * (1 - share))).join(" ")})`;
 }

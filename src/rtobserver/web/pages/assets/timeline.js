@@ -331,12 +331,13 @@ export class Timeline extends HTMLElement {
       this.#scale = new Scale(extent.toMs - this.#scale.spanMs, extent.toMs, this.#scale.width).within(extent);
     } else this.#scale = this.#scale.within(extent);
     const { buttons, range } = this.#parts;
-    buttons.follow.hidden = !this.live;
-    buttons.follow.setAttribute("aria-pressed", String(this.#mode === "follow"));
-    buttons.fit.setAttribute("aria-pressed", String(this.#mode === "fit"));
+    if (buttons.follow.hidden === this.live) buttons.follow.hidden = !this.live;
+    press(buttons.follow, this.#mode === "follow");
+    press(buttons.fit, this.#mode === "fit");
     const decimals = this.#scale.spanMs < 20_000 ? 1 : 0;
     const shown = [Math.max(0, this.#scale.fromMs), Math.min(this.nowMs, this.#scale.toMs)];
-    range.textContent = `${shown.map((ms) => clock(ms, decimals)).join(" – ")} of ${clock(this.nowMs, decimals)}`;
+    const words = `${shown.map((ms) => clock(ms, decimals)).join(" – ")} of ${clock(this.nowMs, decimals)}`;
+    if (range.textContent !== words) range.textContent = words;
     this.#paint();
   }
 
@@ -390,6 +391,10 @@ export class Timeline extends HTMLElement {
     painter.paint(scene, this.#palette, pixels);
     strip.paint(scene, this.scales(this.#scale.width), this.#palette, pixels);
   }
+}
+
+function press(button, isPressed) {
+  if (button.ariaPressed !== String(isPressed)) button.ariaPressed = String(isPressed);
 }
 
 /** Give a canvas as many pixels as the screen has there. */
