@@ -115,6 +115,15 @@ def test_speech_whose_end_was_lost_ends_where_the_next_begins() -> None:
     assert (ms(second.from_at), second.item_id) == (900, "U2")
 
 
+def test_what_the_user_types_takes_no_time() -> None:
+    scene = Scene()
+    scene.at(400).types("U1", "Where is my order?")
+    scene.at(500).types("S1", "Be kind.", "U1", role="system")
+    [typed] = scene.drawn().spans
+    assert times([typed]) == [("typed", 400, 400, "completed")]
+    assert (typed.lane, typed.label, typed.position, typed.item_id) == ("user", "Where is my order?", "1:1", "U1")
+
+
 def test_speech_over_playback_is_a_barge_in_and_cuts_the_response() -> None:
     scene = Scene()
     scene.at(0).creates("R1")

@@ -140,9 +140,9 @@ def test_events_of_tomorrow_change_nothing_but_where_the_call_is(call: list[Any]
     [
         ("azure_spoken_turn_with_tool", {"user": 1, "assistant": 2, "tools": 1}, ["remember_name"]),
         ("openai_three_spoken_turns", {"user": 3, "assistant": 3}, []),
-        ("azure_history_seeding", {"assistant": 1}, []),
-        ("azure_sideband_text_turn", {"assistant": 1}, []),
-        ("openai_sideband_audio_turn", {"assistant": 1, "playback": 1}, []),
+        ("azure_history_seeding", {"user": 2, "assistant": 1}, []),
+        ("azure_sideband_text_turn", {"user": 1, "assistant": 1}, []),
+        ("openai_sideband_audio_turn", {"user": 1, "assistant": 1, "playback": 1}, []),
     ],
 )
 def test_what_the_real_service_said_is_drawn_as_the_api_tells_it(
@@ -162,7 +162,7 @@ def test_what_the_real_service_said_is_drawn_as_the_api_tells_it(
         assert (
             begin
             in {
-                "user": {"input_audio_buffer.speech_started"},
+                "user": {"input_audio_buffer.speech_started", "conversation.item.added", "conversation.item.created"},
                 "assistant": {"response.created"},
                 "playback": {"output_audio_buffer.started"},
                 "tools": {"response.function_call_arguments.done"},

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from rtobserver.realtime.call import CallState
+from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.events import read
+from rtobserver.realtime.rows import ItemRow, ResponseRow
 from rtobserver.store import folds, tables
 from tests.store.stored import START, call, entry, ref
 from tests.web.operator_stage import Stage, stage
@@ -23,16 +24,25 @@ SECOND = 1_000_000
 def record(api: Stage, events: list[dict[str, Any]], *, step_us: int = 1000) -> None:
     """Store events as the recorder would, with the rows that follow from them."""
     state, rows = CallState(), []
+    items: dict[str, ItemRow] = {}
+    responses: dict[str, ResponseRow] = {}
+
+    def keep(changes: Changes | None) -> None:
+        # a long call's state forgets what it gave out
+        if changes is not None:
+            items.update((row.item_id, row) for row in changes.items)
+            responses.update((row.response_id, row) for row in changes.responses)
+
     for seq, event in enumerate(events, start=1):
         frame = json.dumps(event).encode()
         at = START + seq * step_us
-        state.apply(read(frame)[0], frame, at, 1, seq)
+        keep(state.apply(read(frame)[0], frame, at, 1, seq))
         rows.append(entry("rtc_1", seq, frame, type=event["type"], at=at))
+    keep(state.finish())
     api.insert(tables.entry, *rows)
-    items, responses = state.items(), state.responses()
     if items:
-        api.insert(tables.item, *[OWN | folds.item_values(row) for row in items])
-    for response in responses:
+        api.insert(tables.item, *[OWN | folds.item_values(row) for row in items.values()])
+    for response in responses.values():
         api.insert(tables.response, OWN | folds.response_values(response))
 
 

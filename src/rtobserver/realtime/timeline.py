@@ -32,7 +32,7 @@ class Span:
     id: str
     """Stays the same while the call grows."""
     lane: SpanLane
-    kind: Literal["speech", "generation", "out_of_band", "heard", "function_call", "mcp", "gap"]
+    kind: Literal["speech", "typed", "generation", "out_of_band", "heard", "function_call", "mcp", "gap"]
     from_at: int
     to_at: int | None
     """None while it goes on."""
@@ -105,7 +105,8 @@ def draw(
     decided, sent, lost = list(decisions), list(commands), list(gaps)
     until = _until(subject, moments, decided, sent)
     drawer = _Drawer(subject, moments, until, items, responses)
-    spans = [*drawer.speech(), *drawer.generation(), *drawer.playback(), *drawer.tools(), *drawer.gaps(lost)]
+    spans = [*drawer.speech(), *drawer.typed(), *drawer.generation(), *drawer.playback()]
+    spans += [*drawer.tools(), *drawer.gaps(lost)]
     marks = [*drawer.of_call(), *drawer.of_sound(), *drawer.errors(), *_decisions(decided), *_commands(sent)]
     drawn = sorted(map(drawer.within, spans), key=lambda span: (span.from_at, span.id))
     return Drawing(
@@ -170,6 +171,23 @@ class _Drawer:
                 item_id=stretch.id,
                 status=status,
             )
+
+    def typed(self) -> Iterable[Span]:
+        for item in self._items.values():
+            if item.role == "user" and item.kind == "text" and item.started_at is not None and not item.out_of_band:
+                position = f"{item.epoch}:{item.seq}"
+                yield Span(
+                    id=f"typed:{item.item_id}",
+                    lane="user",
+                    kind="typed",
+                    from_at=item.started_at,
+                    to_at=item.started_at,
+                    label=excerpt(item.text),
+                    position=position,
+                    to_position=position,
+                    item_id=item.item_id,
+                    status=item.status,
+                )
 
     def generation(self) -> Iterable[Span]:
         open_until = self._superseded()

@@ -27,7 +27,9 @@ class Span(Struct, frozen=True):
 
     id: Annotated[str, Meta(description="Stays the same while the call grows.")]
     lane: Annotated[str, _one_of("user", "assistant", "playback", "tools", "gaps")]
-    kind: Annotated[str, _one_of("speech", "generation", "out_of_band", "heard", "function_call", "mcp", "gap")]
+    kind: Annotated[
+        str, _one_of("speech", "typed", "generation", "out_of_band", "heard", "function_call", "mcp", "gap")
+    ]
     from_ms: Annotated[float, _Milliseconds]
     to_ms: Annotated[float | None, Meta(description="Null while it goes on.")]
     label: Annotated[str, Meta(description="The beginning of its text, a tool's name, or a gap's reason.")]

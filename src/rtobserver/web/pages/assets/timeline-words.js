@@ -4,6 +4,7 @@ import { clock, length } from "./timeline-scale.js";
 
 const KINDS = {
   speech: "User speaks",
+  typed: "User types",
   generation: "Assistant generates",
   out_of_band: "Assistant generates out of band",
   heard: "Playback",
