@@ -59,3 +59,21 @@ async def test_it_reloads_itself_and_leaves_the_reader_where_he_is(browser: Brow
             await expect(began).to_have_text(in_zone or "")
             await expect(config.locator("table")).to_be_visible()
             await screenshots(page, "system-degraded")
+
+
+async def test_a_daemon_that_does_not_answer_is_told_and_its_return_too(browser: Browser, tmp_path: Path) -> None:
+    async with (
+        stage(tmp_path) as api,
+        dashboard(browser, api.url, api.key, "/system", reduced_motion="reduce") as shown,
+    ):
+        page = shown.page
+        stale = page.get_by_role("alert").filter(has_text="The daemon does not answer.")
+        await expect(page.get_by_role("region", name="Verdict")).to_be_visible()
+        await page.context.set_offline(True)
+        await expect(stale).to_be_visible(timeout=30_000)
+        assert "T" not in (await stale.locator("time").text_content() or "T")
+        await page.context.set_offline(False)
+        await expect(stale).to_be_hidden(timeout=15_000)
+        # what Chromium and htmx say of requests that reach nobody
+        said = ("ERR_INTERNET_DISCONNECTED", "Failed to fetch")
+        shown.complaints[:] = [each for each in shown.complaints if not any(words in each for words in said)]

@@ -79,6 +79,11 @@ async def test_a_database_that_somebody_holds_costs_no_frame_and_no_sideband(pla
                 while b"degraded" not in (await stage.get("/readyz"))[1]:
                     pass
             assert (await stage.get("/readyz"))[0] == 200
+            # who looks is told at once, though nothing can be written into the audit
+            status, page = await stage.get("/system")
+            assert status == 200
+            assert b"another program holds the database, since <time" in page
+            assert b"refuses to write" in page
             holder.execute("ROLLBACK")
         for call_id in call_ids:
             row = await stage.ended(call_id)
