@@ -229,8 +229,12 @@ def _is_within(at: float, gap: Json) -> bool:
 def _unexplained(
     missing: Sequence[Sent], placed: dict[int, int], entries: Sequence[Entry], gaps: Sequence[Json]
 ) -> int:
-    """Count what is missing outside of every gap: one that counts explains so many, others a place in the order."""
+    """Count what is missing outside of every gap.
+
+    One that counts explains so many of its time or at its place, the others what lies at their place.
+    """
     declared = [index for index, entry in enumerate(entries) if entry.kind == "gap"]
+    places = {_name(json.loads(entries[index].payload or "{}")): index for index in declared}
     ordinals = sorted(placed)
     outages = [gap for gap in gaps if gap["lost"] is None]
     left = {index: gap["lost"] for index, gap in enumerate(gaps) if gap["lost"] is not None}
@@ -240,12 +244,26 @@ def _unexplained(
         behind = _neighbour(ordinals, placed, sent.ordinal, earlier=False, default=len(entries))
         if any(before < index < behind for index in declared) and any(_is_within(sent.at, gap) for gap in outages):
             continue
-        counted = next((index for index in left if left[index] and _is_within(sent.at, gaps[index])), None)
+        counted = next(
+            (
+                index
+                for index in left
+                if left[index]
+                # what waited in buffers for long was sent before its gap began, and lies around its entry
+                and (_is_within(sent.at, gaps[index]) or before < places.get(_name(gaps[index]), -2) < behind)
+            ),
+            None,
+        )
         if counted is None:
             unexplained += 1
         else:
             left[counted] -= 1
     return unexplained
+
+
+def _name(gap: Json) -> tuple[str | None, float]:
+    """Tell a gap from the others of its call, by what its entry says too."""
+    return gap.get("reason"), seconds(gap["from"]) if "from" in gap else 0.0
 
 
 def _neighbour(ordinals: list[int], placed: dict[int, int], ordinal: int, *, earlier: bool, default: int) -> int:

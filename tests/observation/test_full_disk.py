@@ -29,7 +29,7 @@ def test_another_reason_is_another_gap_and_each_counts_its_own() -> None:
     for reason in ("shed", "shed", "disk", "disk", "disk", "shed"):
         ledger.seq += 1
         told += ledger.shed("rate_limits.updated", NOW, 0.1, reason)
-    told += ledger.end_shedding(NOW + 1)
+    told += ledger.end_shedding()
     gaps = {id(row): row for row in told if isinstance(row, GapRow)}
     assert [(gap.reason, gap.lost, gap.state) for gap in gaps.values()] == [
         ("shed", 2, "bounded"),
@@ -52,3 +52,14 @@ def test_what_is_lost_before_the_first_entry_begins_with_the_call() -> None:
     _, gap = _ledger().damaged(Loss(2, None, NOW + 6, None), NOW, NOW + 9, 0.1)
     assert isinstance(gap, GapRow)
     assert (gap.from_at, gap.to_at, gap.after) == (NOW, NOW + 6, None)
+
+
+def test_a_gap_of_what_was_shed_ends_with_the_last_of_it_however_late_that_is_known() -> None:
+    ledger = _ledger()
+    for at in (NOW + 5, NOW + 7):
+        ledger.seq += 1
+        ledger.shed("response.output_text.delta", at, 0.1, "shed")
+    [gap] = ledger.end_shedding()
+    assert isinstance(gap, GapRow)
+    assert (gap.from_at, gap.to_at, gap.lost, gap.state) == (NOW + 5, NOW + 7, 2, "bounded")
+    assert ledger.end_shedding() == []

@@ -41,6 +41,8 @@ class Ledger:
         self._mono0, self._offset0 = mono, max(0, at - started_at)
         self._last_position = last_position
         self._shed: GapRow | None = None
+        self._shed_at = 0
+        """When the last frame came that was given up."""
 
     def age(self, mono: float) -> float:
         """Give the call's age in seconds."""
@@ -91,21 +93,22 @@ class Ledger:
         effects: list[Recordable] = []
         gap = self._shed
         if gap is not None and gap.reason != reason:
-            effects, gap = self.end_shedding(at), None
+            effects, gap = self.end_shedding(), None
         if gap is None:
             # the frame's own number stays a hole, which stands before the gap's entry
             record, gap = self.open_gap(reason, at, at, mono, before=self.seq)
             self._shed = gap
             effects += [record, gap]
         _count(gap, type_)
+        self._shed_at = at
         return effects
 
-    def end_shedding(self, at: int) -> list[Recordable]:
-        """End the gap of what was shed, if one is open."""
+    def end_shedding(self) -> list[Recordable]:
+        """End the gap of what was shed, if one is open, with the last of it."""
         gap, self._shed = self._shed, None
         if gap is None:
             return []
-        self.gaps.bound(gap, at)
+        self.gaps.bound(gap, self._shed_at)
         return [gap]
 
     @property

@@ -212,7 +212,7 @@ class Machine:
         self._detached_at, self._detached_mono = at - int(silent * 1e6), mono
         self._was_silent = silent > 0
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
-        effects: list[Effect] = [*self.ledger.end_shedding(at)]
+        effects: list[Effect] = [*self.ledger.end_shedding()]
         self.phase = Phase.REATTACHING
         self._healing.detached(oversize=oversize)
         effects += self.control.detached(at, mono)
@@ -284,7 +284,7 @@ class Machine:
             effects.append(ledger.event(type_, event.event_id, frame, flags, at, mono))
             changes = self.state.apply(event, frame, at, ledger.epoch, seq)
             if ledger.shedding and not pressure:
-                effects += ledger.end_shedding(at)
+                effects += ledger.end_shedding()
             if type_ == "error" and verdict.is_expiry(seen):
                 self._expired = True
             if changes is not None:
@@ -427,7 +427,7 @@ class Machine:
         """Leave the call as it is: the next start, or another replica, takes over."""
         if self.phase in _GONE:
             return []
-        effects: list[Effect] = [*self.ledger.end_shedding(at), *self.control.drained(at, mono)]
+        effects: list[Effect] = [*self.ledger.end_shedding(), *self.control.drained(at, mono)]
         if self.is_unaccounted:
             effects += self._declare(at, mono)
         self.enforcement.drained()
@@ -448,7 +448,7 @@ class Machine:
         ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
         outcome = verdict.outcome(self._hung_up_by if ours else None, expired=self._expired)
         ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
-        effects: list[Effect] = [*self.ledger.end_shedding(at), *settled]
+        effects: list[Effect] = [*self.ledger.end_shedding(), *settled]
         if self._absence is not None:
             effects += self._be_present(at)
         effects += self._settle("ended", outcome, mono, ended_at)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -183,6 +184,23 @@ class Call:
             variants={},
             channel=reached,
         )
+
+    def emit_all(self, frames: Sequence[tuple[bytes, str]]) -> None:
+        """Send many frames with their event ids to all sidebands: written down together, then sent together."""
+        targets, at = self.open_sidebands, time.time()
+        names, first = sorted(each.name for each in targets), self.produced_count + 1
+        self.produced_count += len(frames)
+        if self._remember:
+            known = frozenset(names)
+            for ordinal, (frame, event_id) in enumerate(frames, first):
+                self.produced.append(Produced(ordinal, frame, at, known, True, event_id))
+        self._ledger.write_events(self.id, frames, first=first, at=at, sidebands=names)
+        if targets:
+            data = b"".join(framed(frame, text=True) for frame, _ in frames)
+            now = asyncio.get_running_loop().time()
+            for sideband in targets:
+                sideband.send(data, now, count=len(frames))
+        self._changes.notify()
 
     async def end(self, cause: str, close: Close | None = None, reason: str = "") -> None:
         """End the call and show its sidebands as much of that as `close` says; a second end does nothing."""

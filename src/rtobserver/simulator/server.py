@@ -143,6 +143,10 @@ class Simulator:
         """Send a frame as it stands; bytes go as a binary message unless `text` is true."""
         self.calls[call_id].emit(frame, text=isinstance(frame, str) if text is None else text)
 
+    def emit_all(self, call_id: str, frames: Sequence[tuple[bytes, str]]) -> None:
+        """Send many frames with their event ids at once."""
+        self.calls[call_id].emit_all(frames)
+
     def produce(self, call_id: str, event: Json) -> None:
         """Send an event, written down as compact JSON; an `event_id` is added if it has none."""
         kind, rest = event["type"], {key: value for key, value in event.items() if key != "type"}

@@ -64,14 +64,14 @@ class Sideband:
         """Say whether frames can be sent."""
         return not self.end and not self.transport.is_closing() and not self.socket.closed
 
-    def send(self, frame: bytes, now_mono: float) -> None:
-        """Write a frame that `framed` has made; never waits."""
+    def send(self, frame: bytes, now_mono: float, count: int = 1) -> None:
+        """Write a frame that `framed` has made, or several on end; never waits."""
         if not self.is_open:
             return
-        if self.transport.get_write_buffer_size() + self._pending_bytes > self.buffer_limit:
+        if self.unsent_bytes > self.buffer_limit:
             self.abort()
             return
-        self.sent_count += 1
+        self.sent_count += count
         self.last_frame_mono = now_mono
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -84,6 +84,11 @@ class Sideband:
             self._pending_bytes = 0
             if not self.transport.is_closing():
                 self.transport.write(b"".join(pending))
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Count what waits for a peer that reads slowly."""
+        return self.transport.get_write_buffer_size() + self._pending_bytes
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close with a code and wait a little for the peer's own close."""
