@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rtobserver.simulator.scenario import Hold, Scenario, Spoken
 from rtobserver.store import keys, tables
 from tests.browser.chromium import tab
 from tests.browser.dashboard import dashboard, lawful, screenshots
-from tests.store.stored import call, ref
+from tests.store.stored import call, entry, ref
 from tests.support.stage import SESSION, Setting, staged
 from tests.web.operator_stage import Stage, stage
 
@@ -43,6 +44,10 @@ def button(within: Page | Locator, name: str) -> Locator:
     return within.get_by_role("button", name=name, exact=True)
 
 
+def controls(page: Page) -> Locator:
+    return page.get_by_role("button", name="Control…")
+
+
 @pytest.mark.timeout(120)
 async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
     browser: Browser, tmp_path: Path
@@ -56,13 +61,14 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await expect(page.locator("#connection")).to_have_text("Live")
         await expect(page.get_by_text("Nobody is on a call.")).to_be_visible()
         await button(caller.page, "Start a call").click()
-        await expect(caller.page.get_by_role("status")).to_have_text("Connected")
+        await running.wait(lambda: bool(running.simulator.calls))
         begun = time.monotonic()
         [call_id] = running.simulator.calls
         await expect(page.get_by_role("link", name=call_id)).to_be_visible()
         assert time.monotonic() - begun < 1.0
+        await expect(caller.page.get_by_role("status")).to_have_text("Connected")
         await expect(card(page).locator('[data-shows="state"]')).to_have_text("live")
-        await expect(card(page).locator("time")).to_have_text("0:01")
+        await expect(card(page).locator("time")).to_have_text(re.compile(r"^0:0\d$"))
 
         running.simulator.release(call_id, "go")
         user, assistant = (card(page).locator(f'[data-side="{side}"]') for side in ("user", "assistant"))
@@ -71,7 +77,8 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await expect(assistant).to_have_text(f"Model speaks {ANSWERED}")
         await expect(assistant).to_have_text(f"Model {ANSWERED}")
 
-        await button(page, "Control…").click()
+        await expect(controls(page)).to_have_accessible_name(f"Control… the call of {call_id}")
+        await controls(page).click()
         dialog = page.locator("#control")
         outcome = dialog.locator(".outcome")
         await lawful(page)
@@ -114,7 +121,6 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await expect(caller.page.get_by_role("status")).to_have_text("Call ended")
         await expect(card(page).locator('[data-shows="state"]')).to_have_text("ended: hung up")
         await button(dialog, "Close").click()
-        await expect(page.get_by_text("Nobody is on a call.")).to_be_visible()
         assert [each["type"] for each in await running.commands(call_id)].count("output_audio_buffer.clear") == 0
 
 
@@ -129,7 +135,7 @@ async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_bu
             await expect(card(page).first).to_contain_text("[RLO]gnorw[PDF]")
             assert await page.locator("#calls img, #calls script").count() == 0
             assert await page.title() == "Live · rtobserver"
-            assert await page.get_by_role("button", name="Control…").count() == 0
+            assert await controls(page).count() == 0
             assert await page.locator("[data-controls]").count() == 0
             await page.get_by_label("Show only calls with").fill("bob refund-check")
             await expect(page.locator("#tally")).to_have_text("1 of 3 calls")
@@ -138,8 +144,8 @@ async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_bu
             await screenshots(page, "live")
         async with dashboard(browser, api.url, api.make_key("read", "control")) as shown:
             page = shown.page
-            await expect(button(page, "Control…")).to_have_count(3)
-            await button(page, "Control…").first.click()
+            await expect(controls(page)).to_have_count(3)
+            await controls(page).first.click()
             await screenshots(page, "live-control")
 
 
@@ -184,6 +190,8 @@ def hostile_call(api: Stage) -> None:
         words = HOSTILE if call_id == "rtc_1" else "I would like to know when the shop opens tomorrow."
         for role in ("user", "assistant"):
             api.insert(tables.item, key | item | {"item_id": f"item_{role}", "role": role, "text": words})
+    for seq, type_ in ((1, "output_audio_buffer.started"), (2, "input_audio_buffer.speech_started")):
+        api.insert(tables.entry, entry("rtc_2", seq, type=type_) | own)
     decided = {"seq": 1, "policy": "refund-check", "policy_set": "abc", "trigger": "on", "mode": "observe"}
     times = {"received_at": now, "matched_at": now, "acted": False, "actions": "[]"}
     api.insert(tables.decision, {"call_key": ref("rtc_2").key} | own | decided | times)

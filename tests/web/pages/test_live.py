@@ -239,6 +239,28 @@ async def test_what_several_look_at_is_read_once(api: Stage) -> None:
         assert told[0].data == told[1].data
 
 
+async def test_however_many_calls_there_are_a_look_is_a_handful_of_questions(api: Stage) -> None:
+    api.insert(tables.call, *[call(f"rtc_{number}", started_at=START + number) for number in range(200)])
+    asked: list[str] = []
+    engine = api.database._engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", lambda _1, _2, statement, *_: asked.append(statement))
+    async with looking(api) as stream:
+        assert len(await whole(stream)) == 200
+        first = [statement for statement in asked if "call_key" in statement]
+        assert len(first) <= 7
+        asked.clear()
+        for number in range(200):
+            record(api, f"rtc_{number}", 1, "response.output_text.delta", item_id="item_1", delta="Good day.")
+        told = 0
+        looks = 0
+        while told < 200:
+            told += len((await stream.next("some")).json["calls"])
+            looks += 1
+        # a look that finds nothing new may be under way
+        assert len([statement for statement in asked if "FROM entry" in statement]) <= 3 * (looks + 1)
+        assert len([statement for statement in asked if "decision" in statement]) <= looks + 1
+
+
 async def test_a_stream_ends_within_a_second_of_its_key(api: Stage) -> None:
     key = api.make_key("read")
     async with looking(api, key) as stream:

@@ -138,6 +138,7 @@ function show(known, change) {
   parts.link.title = call.call_id;
   parts.link.href = `/calls/${encodeURIComponent(call.call_id)}`;
   write(parts.who, visible(call.user ?? call.call_id));
+  parts.control?.setAttribute("aria-label", `Control… the call of ${visible(call.user ?? call.call_id)}`);
   write(parts.profile, visible(call.profile));
   write(parts.model, visible(call.model));
   write(parts.cost, call.cost_usd === null ? "–" : `$${Number(call.cost_usd).toFixed(4)}`);
