@@ -329,7 +329,7 @@ async def test_a_command_that_upstream_refuses_has_failed_and_is_not_sent_again(
         given = await order(daemon, call_id, "commands", {"type": "response.cancel"})
         failed = await settled(daemon, given, "failed")
         assert failed["error"] == "response_cancel_not_active"
-        await still(1.0, daemon)
+        await still(1.0, here)
         [command] = (await daemon.get(f"/calls/{call_id}/commands"))["data"]
         sent = len(here.simulator.calls[call_id].client_events)
         await here.end(daemon, [call_id])
@@ -341,7 +341,7 @@ async def test_a_command_that_upstream_refuses_has_failed_and_is_not_sent_again(
 async def silent_for(seconds: float, case: Case, here: Site, daemon: Daemon) -> None:
     [call_id] = await place(daemon, here, events=0)
     here.simulator.produce(call_id, {"type": "before"})
-    await still(seconds, daemon)
+    await still(seconds, here)
     assert (await daemon.get(f"/calls/{call_id}"))["status"] == "live"
     here.simulator.produce(call_id, {"type": "after"})
     await here.end(daemon, [call_id])
