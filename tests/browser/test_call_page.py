@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from playwright.async_api import Browser, Page, expect
 
 from rtobserver.simulator.scenario import BargeIn, Scenario, ToolCall
 from rtobserver.store import tables
+from tests.browser.chromium import Tab
 from tests.browser.dashboard import dashboard, lawful, screenshots
 from tests.store.stored import START, call, entry
 from tests.support.stage import SESSION, Setting, Stage, staged
@@ -249,14 +249,67 @@ async def test_thousands_of_entries_are_scrolled_filtered_and_linked_to(browser:
             await lawful(page)
 
 
+async def imported(shown: Tab, name: str, script: str) -> Any:
+    """Run a function on what a module of the pages exports."""
+    style = await shown.page.locator('link[href$="/style.css"]').get_attribute("href")
+    assert style is not None
+    return await shown.page.evaluate(
+        f"async (address) => ({script})(await import(address))", style.replace("style.css", name)
+    )
+
+
+async def test_what_a_viewer_opened_chose_and_reads_outlasts_a_fresh_part(browser: Browser, tmp_path: Path) -> None:
+    async with operator(tmp_path) as api, dashboard(browser, api.url, api.key, "/calls") as shown:
+        found = await imported(
+            shown,
+            "reconcile.js",
+            """({ reconcile }) => {
+                const list = (words, open) => {
+                    const root = document.createElement("div");
+                    for (const [key, text] of words) {
+                        const row = document.createElement("details");
+                        row.dataset.key = key;
+                        row.append(document.createElement("summary"), document.createElement("p"));
+                        row.lastChild.textContent = text;
+                        row.toggleAttribute("open", open);
+                        root.append("\\n", row);
+                    }
+                    return root;
+                };
+                const shown = list([["a", "one"], ["b", "two"], ["c", "three"]], false);
+                document.querySelector("main").append(shown);
+                const [a, b, c] = shown.children;
+                b.open = true;
+                b.setAttribute("aria-current", "true");
+                b.firstChild.focus();
+                getSelection().selectAllChildren(b.lastChild);
+                reconcile(shown, list([["new", "zero"], ["b", "two"], ["d", "four"]], false));
+                const selected = getSelection().toString();
+                reconcile(shown, list([["b", "two"], ["e", "five"], ["new", "zero, more"]], false));
+                return {
+                    selected,
+                    texts: [...shown.children].map((row) => row.textContent),
+                    same: shown.children[0] === b && !a.isConnected && !c.isConnected,
+                    kept: b.open && b.getAttribute("aria-current"),
+                    focused: document.activeElement === b.firstChild,
+                };
+            }""",
+        )
+    assert found == {
+        "selected": "two",
+        "texts": ["two", "five", "zero, more"],
+        "same": True,
+        "kept": "true",
+        "focused": True,
+    }
+
+
 async def test_a_scale_gives_pixels_for_times_and_round_ticks(browser: Browser, tmp_path: Path) -> None:
     async with operator(tmp_path) as api, dashboard(browser, api.url, api.key, "/calls") as shown:
-        style = await shown.page.locator('link[href$="/style.css"]').get_attribute("href")
-        assert style is not None
-        module = json.dumps(style.replace("style.css", "timeline-scale.js"))
-        found: Any = await shown.page.evaluate(
-            """async (module) => {
-                const { Scale, clock } = await import(module);
+        found = await imported(
+            shown,
+            "timeline-scale.js",
+            """({ Scale, clock }) => {
                 const [scale, extent] = [new Scale(1000, 11_000, 500), {fromMs: 0, toMs: 60_000}];
                 const zoomed = scale.zoomed(2, 250, extent);
                 return {
@@ -269,7 +322,6 @@ async def test_a_scale_gives_pixels_for_times_and_round_ticks(browser: Browser, 
                     revealed: scale.revealing(30_000, 31_000, extent).toMs,
                 };
             }""",
-            json.loads(module),
         )
     assert (found["x"], found["ms"], found["around"]) == (250, 6000, [3500, 8500])
     assert (found["stopped"], found["whole"]) == ([0, 60_000], 60_000)

@@ -19,14 +19,13 @@ export class CallApi {
     this.callId = callId;
   }
 
-  timeline(signal) {
-    return ask(address(this.callId, "/timeline"), { signal });
+  timeline() {
+    return ask(address(this.callId, "/timeline"));
   }
 
   /** A page of entries: {data, next_cursor}; `query` as the API has it. */
-  async page(query, signal) {
-    const page = await ask(address(this.callId, `/entries?${new URLSearchParams(query)}`), { signal });
-    return page;
+  page(query, signal) {
+    return ask(address(this.callId, `/entries?${new URLSearchParams(query)}`), { signal });
   }
 
   /** The entry at a position, as the API gives it, and `raw`, its payload as it was recorded; null if there is none. */

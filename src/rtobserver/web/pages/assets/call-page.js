@@ -8,6 +8,8 @@ import "./timeline.js";
 import { bindTranscript } from "./transcript-sync.js";
 
 const PAUSE_MS = 1000;
+/** What took long to fetch is fetched more seldom: a viewer has no more than a quarter of the server's time. */
+const SHARE = 4;
 
 const timeline = document.querySelector("rto-timeline");
 const entries = document.querySelector("rto-entries");
@@ -35,7 +37,7 @@ async function begin() {
 /** Grow with the call: what is new is fetched at most once a second, however much comes. */
 function follow(tail) {
   const parts = new Parts();
-  let [isDue, drawsDue, waiting, wasLast] = [false, false, 0, -Infinity];
+  let [isDue, drawsDue, waiting, nextMs] = [false, false, 0, -Infinity];
 
   tail.addEventListener("words", ({ detail }) => { timeline.state = detail; });
   tail.addEventListener("entry", ({ detail }) => {
@@ -54,26 +56,27 @@ function follow(tail) {
   function plan(draws) {
     isDue = true;
     drawsDue ||= draws;
-    later();
-  }
-
-  function later() {
-    if (!waiting) waiting = setTimeout(() => void refresh(), Math.max(0, wasLast + PAUSE_MS - performance.now()));
+    if (!waiting) waiting = setTimeout(() => void refresh(), Math.max(0, nextMs - performance.now()));
   }
 
   async function refresh() {
-    const [isNew, draws] = [isDue, drawsDue];
-    [isDue, drawsDue, wasLast] = [false, false, performance.now()];
+    await inSight();
+    // the call may have ended since
+    if (waiting < 0) return;
+    const draws = drawsDue;
+    const began = performance.now();
+    [isDue, drawsDue] = [false, false];
     try {
-      const [words] = await Promise.all([parts.refresh({ isNew }), draws && timeline.live ? timeline.load() : null]);
+      const [words] = await Promise.all([parts.refresh(), draws ? timeline.load() : null]);
       if (words) tell(words);
     } catch (error) {
       tell(error.message);
     }
+    const ended = performance.now();
+    nextMs = Math.max(began + PAUSE_MS, ended + SHARE * (ended - began));
     if (waiting < 0) return;
     waiting = 0;
-    // a part that is fetched seldom is not up to date yet, even if nothing more comes
-    if (isDue || parts.isBehind) later();
+    if (isDue) plan(drawsDue);
   }
 
   async function finish() {
@@ -89,4 +92,10 @@ function follow(tail) {
       timeline.state = error.message;
     }
   }
+}
+
+/** Wait until somebody can see the page. */
+function inSight() {
+  if (!document.hidden) return null;
+  return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
 }

@@ -34,11 +34,13 @@ export class Parts {
       return "";
     }
     this.#behind.delete(url);
-    this.#fetched.set(url, performance.now());
+    const askedMs = performance.now();
+    this.#fetched.set(url, askedMs);
     this.#busy.add(url);
     try {
       const fragment = await load(url);
-      if (fragment && part.isConnected) keepAtEnd(part, () => reconcile(part, fragment));
+      const isNewest = this.#fetched.get(url) === askedMs;
+      if (fragment && isNewest && part.isConnected) keepAtEnd(part, () => reconcile(part, fragment));
       return "";
     } catch (error) {
       return error.message;

@@ -61,12 +61,6 @@ export class EntryList extends EventTarget {
     void this.#load();
   }
 
-  /** Try again after a problem. */
-  retry() {
-    this.problem = null;
-    this.want(this.rows.length + 1);
-  }
-
   /** Load up to a position; gives its index, or -1 if it is not in the list. */
   async reach(position) {
     while (!this.isComplete && !this.problem && (!this.rows.length || isBefore(this.rows.at(-1).position, position))) {

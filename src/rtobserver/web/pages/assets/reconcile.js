@@ -6,8 +6,14 @@ const OURS = new Set(["open", "aria-current", "data-turned", "tabindex"]);
 
 /** Give `shown` the children of `wanted`. Elements of the same tag and `data-key` or `id` stay the same elements. */
 export function reconcile(shown, wanted) {
+  const staying = new Set([...wanted.children].map(keyOf));
   const known = new Map();
-  for (const child of shown.children) if (keyOf(child)) known.set(keyOf(child), child);
+  for (const child of [...shown.children]) {
+    const key = keyOf(child);
+    // what goes, goes first: so that what stays behind it need not be moved
+    if (key && !staying.has(key)) child.remove();
+    else if (key) known.set(key, child);
+  }
   let place = shown.firstChild;
   for (const child of [...wanted.childNodes]) {
     const key = child.nodeType === Node.ELEMENT_NODE ? keyOf(child) : "";
@@ -18,15 +24,22 @@ export function reconcile(shown, wanted) {
       shown.insertBefore(match, place);
       continue;
     }
+    // spaces that stood between others
+    while (key && place !== match && place?.nodeType === Node.TEXT_NODE) place = dropped(place);
     if (match === place) place = place.nextSibling;
+    // who moves it as it is keeps the keyboard's place in it, where the browser can
+    else if (shown.moveBefore) shown.moveBefore(match, place);
     else shown.insertBefore(match, place);
     update(match, child);
   }
-  while (place) {
-    const next = place.nextSibling;
-    place.remove();
-    place = next;
-  }
+  while (place) place = dropped(place);
+}
+
+/** Remove a node; gives the one behind it. */
+function dropped(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
 }
 
 function update(shown, wanted) {

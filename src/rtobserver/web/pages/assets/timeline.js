@@ -29,6 +29,8 @@ export class Timeline extends HTMLElement {
   #scale = new Scale(0, 1000, 1);
   /** What the window does by itself: shows the whole call, follows its end, or stays where it was put. */
   #mode = "fit";
+  /** Whether nobody has moved the window yet. */
+  #isUntouched = true;
   #parts = null;
   #palette = null;
   #pixels = 0;
@@ -36,6 +38,7 @@ export class Timeline extends HTMLElement {
   #current = null;
   #hovered = null;
   #cursorMs = null;
+  #asked = 0;
   #frame = 0;
   #ticking = 0;
   #disconnected = new AbortController();
@@ -77,7 +80,7 @@ export class Timeline extends HTMLElement {
     this.#origin = Math.max(this.#origin, told.duration_ms - performance.now());
     if (!told.live) this.toggleAttribute("live", false);
     this.#layOut();
-    if (this.live && this.#mode === "fit" && told.duration_ms > LIVE_MS) this.follow();
+    if (this.live && this.#isUntouched && told.duration_ms > LIVE_MS) this.follow();
     this.#current &&= this.#layout.byId.get(this.#current.id) ?? null;
     this.#hovered &&= this.#layout.byId.get(this.#hovered.id) ?? null;
     this.#parts.empty.hidden = told.spans.length + told.marks.length > 0;
@@ -87,8 +90,11 @@ export class Timeline extends HTMLElement {
   }
 
   /** Fetch the call's timeline, and show it. */
-  async load(signal) {
-    this.document = await this.api.timeline(signal);
+  async load() {
+    const asked = (this.#asked += 1);
+    const told = await this.api.timeline();
+    // of two answers that overtook each other the later question's is newer
+    if (asked === this.#asked) this.document = told;
   }
 
   /** Say something beside the buttons, to those who listen too. */
@@ -213,6 +219,7 @@ export class Timeline extends HTMLElement {
   }
 
   zoom(factor, x = this.#scale.width / 2) {
+    this.#isUntouched = false;
     const extent = this.#extent();
     const isFollowing = this.#mode === "follow" || (this.live && this.#mode === "fit");
     this.#scale = this.#scale.zoomed(factor, isFollowing ? this.#scale.width : x, extent);
@@ -223,6 +230,7 @@ export class Timeline extends HTMLElement {
 
   /** Move the window by a part of its width. */
   pan(share) {
+    this.#isUntouched = false;
     this.#scale = this.#scale.panned(share * this.#scale.width, this.#extent());
     if (this.#mode === "fit") return;
     const isAtEnd = this.live && this.#scale.toMs >= this.#extent().toMs - this.#scale.spanMs * 0.01;
@@ -231,17 +239,20 @@ export class Timeline extends HTMLElement {
   }
 
   show(fromMs, toMs) {
+    this.#isUntouched = false;
     this.#scale = new Scale(fromMs, toMs, this.#scale.width).within(this.#extent());
     this.#mode = "free";
     this.#settle();
   }
 
   fit() {
+    this.#isUntouched = false;
     this.#mode = "fit";
     this.#settle();
   }
 
   follow() {
+    this.#isUntouched = false;
     const spanMs = Math.min(this.#mode === "fit" ? LIVE_MS : this.#scale.spanMs, LIVE_MS);
     this.#scale = new Scale(this.nowMs - spanMs, this.nowMs, this.#scale.width);
     this.#mode = "follow";

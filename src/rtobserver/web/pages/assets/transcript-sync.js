@@ -79,5 +79,5 @@ export function bindTranscript(timeline, transcript) {
 function lineOf(lines, { itemId, responseId, fromMs }) {
   const same = (name, id) => id && lines.find(({ dataset }) => dataset[name] === id);
   const began = lines.filter(({ dataset }) => dataset.fromMs && Number(dataset.fromMs) <= fromMs + 1);
-  return same("itemId", itemId) || same("responseId", responseId) || began.at(-1) || lines[0];
+  return same("itemId", itemId) || same("responseId", responseId) || began.at(-1);
 }
