@@ -347,6 +347,14 @@ async def test_gaps_are_listed_with_their_reasons(api: Stage) -> None:
     assert rows[1][5] == "not known"
 
 
+async def test_a_gap_in_which_nothing_is_known_to_have_happened_says_so(api: Stage) -> None:
+    add(api, completeness="complete")
+    api.insert(tables.gap, gap(1, "before_attach", counted=False))
+    page = await read(api, "/parts/gaps")
+    [row] = [texts(row, "t[dh]") for row in re.findall(r"<tr data-key=.*?</tr>", page, re.DOTALL)]
+    assert row[1] == "before the observer was connected nothing is known to have happened"
+
+
 async def test_the_page_has_every_part_and_holds_no_entries(api: Stage) -> None:
     add(api)
     api.insert(tables.item, item(1))

@@ -95,6 +95,8 @@ class Gap:
     tone: str
     lost: int | None
     types: list[tuple[str, int]]
+    counts: bool
+    """False where nothing is known to have happened meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,7 @@ def gap(row: gaps.Gap, started_at: int) -> Gap:
         state=row.state,
         tone=tones.get(row.state, ""),
         lost=row.lost,
+        counts=row.counted or row.state == "open",
         types=sorted(row.lost_by_type.items(), key=lambda each: (-each[1], each[0])),
     )
 
