@@ -13,6 +13,7 @@ from rtobserver.config.sections import FilePath, Public
 from rtobserver.demo import PAGE
 from rtobserver.simulator.scenario import Hold, Scenario, Spoken
 from rtobserver.store import keys, tables
+from rtobserver.web.pages.texts import visible
 from tests.browser.chromium import tab
 from tests.browser.dashboard import dashboard, lawful, screenshots
 from tests.store.stored import call, entry, ref
@@ -34,6 +35,12 @@ HOSTILE = (
     + "x" * 10_000
     + " 👩‍👩‍👧‍👦"
 )
+
+
+VISIBLE = """async (text) => {
+    const beside = document.querySelector('script[src$="live.js"]').src;
+    return (await import(beside.replace("live.js", "hostile.js"))).visible(text);
+}"""
 
 
 def card(page: Page) -> Locator:
@@ -142,6 +149,8 @@ async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_bu
             await expect(card(page).locator("visible=true")).to_have_count(1)
             await page.get_by_label("Show only calls with").fill("")
             await screenshots(page, "live")
+            text = "".join(map(chr, [*range(0x300), *range(0x2000, 0x2100), 0xFEFF, 0x1F600]))
+            assert await page.evaluate(VISIBLE, text) == visible(text)
         async with dashboard(browser, api.url, api.make_key("read", "control")) as shown:
             page = shown.page
             await expect(controls(page)).to_have_count(3)

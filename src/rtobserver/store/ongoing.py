@@ -88,7 +88,7 @@ async def calls(database: Database, *, limit: int, given_up_since: int) -> list[
 
 
 async def calls_of(database: Database, keys: Collection[int]) -> list[Ongoing]:
-    """Read some calls, in whatever state they are.
+    """Read some calls, in whatever state they are, but for those that were erased.
 
     Raises:
         StoreUnavailable: the database cannot be read now.
@@ -112,7 +112,8 @@ def calls_statement(given_up_since: int, limit: int) -> sa.Select[Any]:
 
 def calls_of_statement(keys: Collection[int]) -> sa.Select[Any]:
     """Write the statement that reads some calls."""
-    return _glance().where(_call.c.call_key.in_(sorted(keys)))
+    is_erased = sa.exists().where(tables.tombstone.c.call_key == _call.c.call_key)
+    return _glance().where(_call.c.call_key.in_(sorted(keys)), ~is_erased)
 
 
 def _glance() -> sa.Select[Any]:

@@ -297,6 +297,37 @@ async def test_viewers_are_told_when_the_store_cannot_be_read_and_when_it_can_ag
         assert (await stream.next()).name == "some"
 
 
+async def test_who_begins_to_look_while_the_store_cannot_be_read_is_told_too(api: Stage) -> None:
+    await api.writer.run(lambda work: work.execute(sa.text("ALTER TABLE gap RENAME TO away")))
+    async with looking(api) as stream:
+        assert (await stream.next()).name == "stale"
+        await api.writer.run(lambda work: work.execute(sa.text("ALTER TABLE away RENAME TO gap")))
+        assert await whole(stream) == []
+
+
+async def test_of_too_many_calls_the_newest_are_shown_and_that_there_are_more(
+    api: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "MOST_CALLS", 2)
+    api.insert(tables.call, *[call(f"rtc_{number}", started_at=START + number) for number in range(3)])
+    async with looking(api) as stream:
+        told = (await stream.next("all")).json
+        assert ([each["call_id"] for each in told["calls"]], told["is_cut"]) == (["rtc_2", "rtc_1"], True)
+        await change(api, "rtc_2", status="ended", outcome="hung_up", ended_at=START + 9)
+        shown = await until(stream, "rtc_0", status="live")
+        assert shown["started_at"].startswith("2026")
+
+
+async def test_a_call_that_is_erased_leaves_at_once(api: Stage) -> None:
+    api.insert(tables.call, call("rtc_1", user="ann"))
+    async with looking(api) as stream:
+        await whole(stream)
+        await change(api, "rtc_1", status="ended", outcome="hung_up", ended_at=START + 9)
+        await until(stream, "rtc_1", status="ended")
+        assert (await api.delete("/api/v1/calls/rtc_1", key=api.make_key("erase"))).status == 204
+        assert (await stream.next("some")).json["gone"] == ["rtc_1"]
+
+
 async def test_a_stream_ends_now_and_then_so_that_a_sign_in_is_looked_at_again(api: Stage) -> None:
     async with looking(api) as stream:
         await whole(stream)

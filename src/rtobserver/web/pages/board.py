@@ -40,6 +40,7 @@ _USER = tuple(name for name in SOUNDS if name.startswith("input_"))
 _ASSISTANT = tuple(name for name in SOUNDS if name.startswith("output_"))
 
 _SILENCE = Talk()
+_STALE = sse.event(b"stale", b"{}")
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -159,6 +160,8 @@ class Board:
     def take(self, watcher: Watcher) -> bytes | None:
         """Take what waits for a viewer: an update, the whole board, or nothing."""
         watcher.rest()
+        if self._is_stale and not self._is_known:
+            return _STALE
         if watcher.wants_all and self._is_known:
             watcher.wants_all, watcher.block = False, None
             return self._whole()
@@ -201,7 +204,7 @@ class Board:
         """Tell viewers, once, that what they see cannot be kept up to date."""
         if not self._is_stale:
             self._is_stale = True
-            self._give(sse.event(b"stale", b"{}"))
+            self._give(_STALE)
 
     def _give(self, block: bytes) -> None:
         for watcher in self._watchers:
@@ -285,7 +288,7 @@ class Board:
         if self._all is None:
             whole = Whole(self._now(), list(self._shown.values()), self._is_cut)
             self._all = sse.event(b"all", shapes.encode(whole))
-        return self._all + sse.event(b"stale", b"{}") * self._is_stale
+        return self._all + _STALE * self._is_stale
 
     def _now(self) -> str:
         return shapes.time(self._clock.now_us())
