@@ -181,6 +181,11 @@ class Bearer:
             _log.warning("refusal_not_audited", count=count)
 
 
+def is_link(request: web.BaseRequest) -> bool:
+    """Say whether somebody goes to an address with the whole tab, as a browser tells it."""
+    return request.headers.get("Sec-Fetch-Mode") == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
+
+
 def _is_embedded(request: web.Request) -> bool:
     """Say whether a page of another origin asks, other than by a link to one of our pages.
 
@@ -188,10 +193,7 @@ def _is_embedded(request: web.Request) -> bool:
     """
     if request.headers.get("Sec-Fetch-Site", "none") in _OWN_SITES:
         return False
-    is_link = (
-        request.headers.get("Sec-Fetch-Mode") == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
-    )
-    return not (is_link and request.get(PAGE))
+    return not (is_link(request) and request.get(PAGE))
 
 
 def _network(remote: str | None) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from rtobserver.web import problems
-from rtobserver.web.bearer import KEY, PAGE
+from rtobserver.web.bearer import KEY, PAGE, is_link
 from rtobserver.web.pages.login import own_path
 from rtobserver.web.pages.rendering import HEADERS, Rendering
 from rtobserver.web.parameters import TEXT_CAP
@@ -72,11 +72,7 @@ def _again(rendering: Rendering, request: web.Request) -> web.Response | None:
 
     Browsers keep a `SameSite=Strict` cookie back then, so that who has signed in looks as if not.
     """
-    if (
-        request.method != "GET"
-        or request.headers.get("Sec-Fetch-Site") != "cross-site"
-        or "HX-Request" in request.headers
-    ):
+    if request.method != "GET" or request.headers.get("Sec-Fetch-Site") != "cross-site" or not is_link(request):
         return None
     return rendering.document(request, None, "again.html", address=own_path(request.raw_path))
 
