@@ -36,7 +36,7 @@ async def page(api: Stage, query: str = "", **options: Any) -> str:
 
 def listed(html: str) -> list[str]:
     """Give the ids of the calls in a page's table."""
-    return re.findall(r'<th scope="row"><a href="/calls/([^"]+)"', html)
+    return re.findall(r'<th scope="row" role="rowheader"><a href="/calls/([^"]+)"', html)
 
 
 def links(html: str, words: str) -> list[str]:
