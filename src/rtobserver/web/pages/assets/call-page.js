@@ -56,6 +56,10 @@ function follow(tail) {
   function plan(draws) {
     isDue = true;
     drawsDue ||= draws;
+    later();
+  }
+
+  function later() {
     if (!waiting) waiting = setTimeout(() => void refresh(), Math.max(0, nextMs - performance.now()));
   }
 
@@ -63,11 +67,11 @@ function follow(tail) {
     await inSight();
     // the call may have ended since
     if (waiting < 0) return;
-    const draws = drawsDue;
+    const [isNew, draws] = [isDue, drawsDue];
     const began = performance.now();
     [isDue, drawsDue] = [false, false];
     try {
-      const [words] = await Promise.all([parts.refresh(), draws ? timeline.load() : null]);
+      const [words] = await Promise.all([parts.refresh({ isNew }), draws ? timeline.load() : null]);
       if (words) tell(words);
     } catch (error) {
       tell(error.message);
@@ -76,7 +80,8 @@ function follow(tail) {
     nextMs = Math.max(began + PAUSE_MS, ended + SHARE * (ended - began));
     if (waiting < 0) return;
     waiting = 0;
-    if (isDue) plan(drawsDue);
+    // a part that is fetched seldom is not up to date yet, even if nothing more comes
+    if (isDue || parts.isBehind) later();
   }
 
   async function finish() {
