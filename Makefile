@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients demo fmt lint types layers test check faults soak build bench-quick bench-reaction bench-store lock clean
+.PHONY: setup browser clients demo fmt lint types layers test check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -86,6 +86,9 @@ bench-reaction: setup  ## trigger received to command on the wire beside a loop 
 
 bench-store: setup  ## queries on a million entries beside raw SQL, about two minutes
 	$(BIN)/python benchmarks/store.py --entries 1000000
+
+bench-pages: setup browser  ## how soon the page of a long call answers and how smoothly it moves, a minute
+	$(BIN)/python benchmarks/pages.py
 
 lock: setup  ## resolve the locked requirement files anew
 	$(BIN)/uv pip compile pyproject.toml --extra demo --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/run.lock

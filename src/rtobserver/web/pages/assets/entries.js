@@ -220,13 +220,15 @@ export class Entries extends HTMLElement {
       shown.element.id = `entry-${index}`;
       shown.element.dataset.index = index;
       shown.element.style.transform = `translateY(${index * ROW}px)`;
+      shown.element.ariaPosInSet = String(index + 1);
       shown.row = undefined;
     }
     if (shown.row !== row) fill(shown, row);
     shown.row = row ?? null;
-    shown.element.setAttribute("aria-posinset", index + 1);
-    shown.element.setAttribute("aria-setsize", this.#list.isComplete ? this.#list.rows.length : -1);
-    shown.element.setAttribute("aria-selected", String(index === this.#chosen));
+    const size = String(this.#list.isComplete ? this.#list.rows.length : -1);
+    if (shown.element.ariaSetSize !== size) shown.element.ariaSetSize = size;
+    const isSelected = String(index === this.#chosen);
+    if (shown.element.ariaSelected !== isSelected) shown.element.ariaSelected = isSelected;
   }
 
   #made() {

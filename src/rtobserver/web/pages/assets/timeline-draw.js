@@ -154,6 +154,7 @@ export class Painter {
       if (width < TINY) return;
       context.fillStyle = ink;
       context.fillRect(left, box.y, 2, box.height);
+      context.fillRect(left + width - 1, box.y, 1, box.height);
       context.fillRect(left, box.y, width, 1);
       context.fillRect(left, box.y + box.height - 1, width, 1);
       if (element.isInterrupted) this.#torn(box, palette);

@@ -49,7 +49,7 @@ export function bindTranscript(timeline, transcript) {
     transcript.scrollTo({ top, behavior: isCalm ? "instant" : "smooth" });
   }
 
-  /** What is read is the chosen line, if it is in view, and else the first one there. */
+  /** What is read is the chosen line, if it is in view, and else the first one there; who has not scrolled reads all. */
   function follow() {
     frame = 0;
     const all = lines();
@@ -59,6 +59,11 @@ export function bindTranscript(timeline, transcript) {
     const box = chosen?.getBoundingClientRect();
     if (box && box.bottom > top && box.top < bottom) {
       place(chosen);
+      return;
+    }
+    const isAtEnd = transcript.scrollTop + transcript.clientHeight >= transcript.scrollHeight - 2;
+    if (transcript.scrollTop < 2 || (timeline.live && isAtEnd)) {
+      timeline.cursor = null;
       return;
     }
     let [low, high] = [0, all.length - 1];
