@@ -80,7 +80,7 @@ def sentences(call: calls.Call, checks: Checks, lost: Iterable[gaps.Gap]) -> Ite
     counted: dict[str, list[gaps.Gap]] = {}
     for gap in lost:
         # what was missed before the connection counts only where something was
-        if gap.counted or gap.state == "open":
+        if (gap.counted or gap.state == "open") and gap.reason != "erased":
             counted.setdefault(gap.reason, []).append(gap)
     for reason, found in counted.items():
         yield _of_gaps(reason, found)
@@ -106,7 +106,7 @@ def _of_gaps(reason: str, found: list[gaps.Gap]) -> str:
     if all(gap.state == "recovered" for gap in found):
         words += "; all that is known to be missing was asked for"
     known = sum(each for each in frames if each is not None)
-    if known and reason != "erased":
+    if known:
         words += f" ({_many(known, 'frame', 'frames')}{' at least' if None in frames else ''})"
     return f"{words[0].upper()}{words[1:]}."
 

@@ -128,20 +128,22 @@ async def test_the_verdict_says_why_a_record_is_not_whole(api: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "words", "rest"),
     [
-        ("unobserved", "nobody could observe it"),
-        ("failed", "The call never began"),
-        ("lost", "The observer lost the call"),
+        ("unobserved", "nobody could observe it", "No entry was recorded of this call."),
+        ("failed", "The call never began", "There is nothing else to show."),
+        ("lost", "The observer lost the call", "No entry was recorded of this call."),
     ],
 )
-async def test_a_call_that_was_not_recorded_says_why_there_is_nothing_else(api: Stage, status: str, words: str) -> None:
+async def test_a_call_that_was_not_recorded_says_why_there_is_nothing_else(
+    api: Stage, status: str, words: str, rest: str
+) -> None:
     api.insert(tables.call, call("rtc_1", status=status, outcome="refused", ended_at=START, completeness="incomplete"))
     page = await read(api)
     assert words in page
-    assert "No entry was recorded of this call." in page
-    assert "rto-timeline" not in page
-    assert "rto-entries" not in page
+    assert rest in page
+    for other in ("rto-timeline", "rto-entries", "Usage and cost", "Take it along"):
+        assert other not in page
 
 
 async def test_the_transcript_has_what_was_heard_and_marks_what_was_not(api: Stage) -> None:
@@ -447,7 +449,11 @@ async def test_a_purged_call_says_so_and_keeps_its_figures(api: Stage) -> None:
     add(api, purged_at=START + 80 * SECOND, completeness="complete_with_gaps")
     api.insert(tables.response, response(1, usage=Usage(input_tokens=30)))
     api.insert(tables.decision, decision(match=None, detail=None))
+    api.insert(tables.gap, gap(2, "erased", lost=812))
     page = await read(api)
+    assert texts(page.partition("verdict")[2].partition("</ul>")[0], "li") == [
+        "Retention took its entries and its transcript away; sums and figures stay."
+    ]
     assert "Retention took the entries and the transcript of this call away." in page
     assert "rto-timeline" not in page
     assert "no-refunds" in page
