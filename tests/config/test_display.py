@@ -61,4 +61,10 @@ def test_what_is_not_at_its_default_is_named(loads: Loads) -> None:
     found = changed(shown)
     assert {"public.port", "operator.auth.user_claim", "profile.0.max_duration"} <= set(found)
     # an idle_probe that is written as it would be anyway is at its default
-    assert not {"observer.idle_probe", "public.host", "store.durability", "profile.0.webrtcfilter"} & set(found)
+    assert not {
+        "store.journal_dir",
+        "observer.idle_probe",
+        "public.host",
+        "store.durability",
+        "profile.0.webrtcfilter",
+    } & set(found)

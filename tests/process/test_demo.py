@@ -113,6 +113,9 @@ async def has_three_examples(operator: str, key: str) -> None:
     decisions = json.loads(await run_as_printed(f"{asked}/{claims['call_id']}/decisions"))["data"]
     assert {each["policy"] for each in decisions if each["acted"]} == {"no-promises", "escalation", "goodbye"}
     assert (order["gap_count"], order["completeness"]) == (1, "complete_with_gaps")
+    system = json.loads(await run_as_printed(asked.replace("/calls", "/system")))
+    assert system["since_start"]["gaps"] == {"before_attach": 3, "reattach": 1}
+    assert [gap["call_id"] for gap in system["recent_gaps"]] == [order["call_id"]]
     assert "on its way" in await run_as_printed(f"{asked}/{order['call_id']}/transcript")
 
 

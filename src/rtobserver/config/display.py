@@ -42,8 +42,14 @@ def _changed(table: type[Any], shown: Mapping[str, Any], path: str) -> Iterator[
         elif key.kind is Kind.TABLES and key.table is not None:
             for index, element in enumerate(value):
                 yield from _changed(key.table, element, f"{where}.{index}.")
-        elif key.required or value != _value(table, key, _default(defaults[key.field])):
+        elif key.required or not _is_at(_value(table, key, _default(defaults[key.field])), key, value):
             yield where
+
+
+def _is_at(default: Any, key: Key, value: Any) -> bool:
+    # the loader has made a relative path absolute
+    is_resolved = key.kind is Kind.PATH and default and str(value).endswith(f"/{default}")
+    return bool(is_resolved) or value == default
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -94,6 +94,8 @@ class Observer:
         """Tools that are being asked; nobody needs their answers when the call is over or left."""
         self._unsent = 0
         """Commands that wait for the socket; none overtakes them."""
+        self._declared: set[int] = set()
+        """Numbers of this epoch's gaps that the figures have."""
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
@@ -327,9 +329,11 @@ class Observer:
             self._metrics.reaction_seconds.observe((decision.sent_at - decision.received_at) / 1e6)
 
     def _count(self, gap: GapRow) -> None:
-        if gap.state == "open":
+        # the row of a gap may come again with what became of it, and one that ends as it begins comes ended
+        if gap.epoch == self.machine.ledger.epoch and gap.seq not in self._declared:
+            self._declared.add(gap.seq)
             self._metrics.gaps.labels(gap.reason).inc()
-        elif gap.reason in ("shed", "disk") and gap.state == "bounded":
+        if gap.reason in ("shed", "disk") and gap.state == "bounded":
             for type_, count in gap.lost_by_type.items():
                 self._metrics.frames_shed.labels(shedding.NAMES[shedding.shed_class(type_)]).inc(count)
 
