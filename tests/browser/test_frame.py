@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,6 +80,22 @@ async def test_times_are_the_viewers_and_utc_is_one_look_away(browser: Browser, 
             return new Promise((done) => requestAnimationFrame(() => done([time.textContent, time.title])));
         }""")
         assert time == ["02.01.2026, 05:30:00", "2026-01-01 20:30:00 UTC"]
+
+
+async def test_ages_count_by_the_servers_clock(browser: Browser, tmp_path: Path) -> None:
+    async with stage(tmp_path) as api:
+        api.clock.ahead = 3600.0
+        async with dashboard(browser, api.url, api.key, "/stats") as shown:
+            await shown.page.evaluate(
+                """(at) => {
+                    const age = document.createElement("time");
+                    age.className = "age";
+                    age.dateTime = new Date(at).toISOString();
+                    document.querySelector("main").append(age);
+                }""",
+                api.clock.now_us() / 1000 - 65_000,
+            )
+            await expect(shown.page.locator("main > time.age")).to_have_text(re.compile("^1:0[5-9]$"))
 
 
 async def test_who_is_no_longer_let_in_is_led_to_the_door_and_back(browser: Browser, tmp_path: Path) -> None:

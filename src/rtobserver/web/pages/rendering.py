@@ -99,7 +99,12 @@ class Rendering:
     ) -> web.Response:
         """Answer somebody who was perhaps not let in."""
         text = self._environment.get_template(template).render(
-            **values, status=status, may=granted(key), who=key, here="/" + request.path.split("/")[1]
+            **values,
+            now=self._clock.now_us() // 1000,
+            status=status,
+            may=granted(key),
+            who=key,
+            here="/" + request.path.split("/")[1],
         )
         return web.Response(status=status, text=text, content_type="text/html", charset="utf-8", headers=HEADERS)
 

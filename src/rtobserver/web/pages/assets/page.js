@@ -1,8 +1,9 @@
 // What every page needs: htmx under our policy, times, words for those who do not see a change.
 
-import { keepTime } from "./times.js";
+import { keepTime, setAhead } from "./times.js";
 
 const TOLD_FOR = 6000;
+const LONGEST_WAY = 256;
 
 /** Refuse what would need `eval`: such attributes are not used here. */
 function refuse() {
@@ -36,7 +37,8 @@ htmx.registerExtension("rtobserver", {
 
 /** Go to the sign-in page, and come back after it. */
 export function signIn() {
-  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+  const here = location.pathname + location.search;
+  location.assign(`/login?next=${encodeURIComponent(here.length > LONGEST_WAY ? location.pathname : here)}`);
 }
 
 let fading = 0;
@@ -63,4 +65,6 @@ export async function ask(path, { body, method = body === undefined ? "GET" : "P
   return answer.status === 204 ? null : answer.json();
 }
 
+const [came] = performance.getEntriesByType("navigation");
+setAhead(performance.timeOrigin + (came?.responseStart ?? 0) - Number(document.documentElement.dataset.now));
 keepTime();
