@@ -119,8 +119,8 @@ async def test_the_chart_shows_what_the_table_of_latencies_says(browser: Browser
             }
             assert await shown.page.locator("[data-controls]").count() == 0
             await shown.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-            wide = await shown.page.evaluate("() => document.documentElement.scrollWidth")
-            assert wide <= PHONE["width"]
+            # charts and timeline follow their room when the browser tells of it
+            await shown.until(f"document.documentElement.scrollWidth <= {PHONE['width']}")
 
 
 async def test_a_call_that_was_erased_or_never_was_is_told_of_in_words(browser: Browser, tmp_path: Path) -> None:
