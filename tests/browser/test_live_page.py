@@ -106,6 +106,10 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await button(dialog, "Send event…").click()
         await expect(page.locator("dialog[open] code")).to_contain_text(["output_audio_buffer.clear"])
         await button(page.locator("dialog.ask[open]"), "Do not send").click()
+        await dialog.get_by_label("Event, as JSON").fill('{"type": "conversation.item.delete", "item_id": "nothing"}')
+        await button(dialog, "Send event…").click()
+        await button(page.locator("dialog.ask[open]"), "Send event").click()
+        await expect(outcome).to_contain_text("Failed: ")
 
         await expect(button(dialog, "Resume recording")).to_be_hidden()
         await button(dialog, "Pause recording…").click()

@@ -221,9 +221,8 @@ class Board:
         }
         is_cut = len(rows) == MOST_CALLS
         rows |= await self._read_over(set(self._rows) - set(rows))
-        shown = await self._show(rows)
+        shown, changed = await self._show(rows)
         # from here on nobody else has a turn: viewers see the board before or behind this look
-        changed = [change for key, call in shown.items() if (change := _change(self._shown.get(key), call))]
         gone = [self._rows[key].call_id for key in self._rows.keys() - rows.keys()]
         is_fresh = not self._is_known or self._is_stale or is_cut != self._is_cut
         self._shown = {key: shown.get(key) or self._shown[key] for key in rows}
@@ -274,15 +273,18 @@ class Board:
 
     # --- showing --------------------------------------------------------------------------------
 
-    async def _show(self, rows: dict[int, Ongoing]) -> dict[int, LiveCall]:
-        """Make those calls anew of which something may have changed."""
+    async def _show(self, rows: dict[int, Ongoing]) -> tuple[dict[int, LiveCall], list[dict[str, object]]]:
+        """Make those calls anew of which something may have changed; gives them, and what did."""
         shown: dict[int, LiveCall] = {}
+        changed: list[dict[str, object]] = []
         for key, row in rows.items():
             if key in self._touched or row != self._rows.get(key):
-                shown[key] = _live_call(row, self._talk.get(key) or _SILENCE)
+                call = shown[key] = _live_call(row, self._talk.get(key) or _SILENCE)
+                if change := _change(self._shown.get(key), call):
+                    changed.append(change)
                 if len(shown) % STEP == 0:
                     await asyncio.sleep(0)
-        return shown
+        return shown, changed
 
     def _whole(self) -> bytes:
         if self._all is None:
@@ -298,8 +300,9 @@ def _change(before: LiveCall | None, after: LiveCall) -> dict[str, object]:
     """Give what changed of a call; of a new one everything."""
     if before is None:
         return msgspec.structs.asdict(after)
-    names = [name for name in LiveCall.__struct_fields__ if getattr(after, name) != getattr(before, name)]
-    return {"call_id": after.call_id} | {name: getattr(after, name) for name in names} if names else {}
+    both = zip(LiveCall.__struct_fields__, msgspec.structs.astuple(before), msgspec.structs.astuple(after), strict=True)
+    changes: dict[str, object] = {name: new for name, old, new in both if new != old}
+    return {"call_id": after.call_id} | changes if changes else {}
 
 
 def _live_call(row: Ongoing, talk: Talk) -> LiveCall:
