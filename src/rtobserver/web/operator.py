@@ -7,7 +7,8 @@ through the one writer, everything recorded before the request is then there to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
@@ -122,12 +123,18 @@ def operator_app(
     ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)
 
+    async def prepare(_app: web.Application) -> AsyncIterator[None]:
+        compiling = asyncio.get_running_loop().run_in_executor(None, rendering.prepare)
+        yield
+        await compiling
+
     async def close(_app: web.Application) -> None:
         await bearer.close()
 
     async def close_streams(_app: web.Application) -> None:
         await streams.__aexit__()
 
+    app.cleanup_ctx.append(prepare)
     app.on_shutdown.append(close)
     app.on_cleanup.append(close_streams)
     return app

@@ -122,6 +122,12 @@ def test_a_name_that_a_template_does_not_get_is_an_error_and_no_blank() -> None:
         made._environment.from_string("{{ forgotten }}").render()
 
 
+def test_templates_are_compiled_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    Rendering(Assets(), Clock()).prepare()
+    monkeypatch.setattr(jinja2.Environment, "compile", lambda *_, **__: pytest.fail("compiled again"))
+    Rendering(Assets(), Clock()).prepare()
+
+
 @pytest.mark.parametrize("path", ["/login", "/nothing", *[address for address, _ in NAVIGATION]])
 async def test_each_page_goes_with_the_whole_policy(api: Stage, path: str) -> None:
     answer = await api.get(path, Accept="text/html")

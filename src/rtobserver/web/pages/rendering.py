@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import msgspec
 from aiohttp import web
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from rtobserver.clock import Clock
@@ -60,6 +61,23 @@ DASH = "–"  # noqa: RUF001 - it is meant
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
+class _Compiled(jinja2.BytecodeCache):
+    """Keep what templates were compiled to for as long as the process lasts."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._held:
+            bucket.bytecode_from_string(self._held[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._held[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
 class Rendering:
     """Answer with HTML."""
 
@@ -72,6 +90,7 @@ class Rendering:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            bytecode_cache=_COMPILED,
         )
         self._environment.globals |= {"asset": assets.address, "navigation": NAVIGATION}
         self._environment.filters |= {
@@ -85,6 +104,11 @@ class Rendering:
             "utc": utc,
             "visible": texts.visible,
         }
+
+    def prepare(self) -> None:
+        """Compile all templates, for a thread: some take longer than the event loop may stand still."""
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
 
     def page(self, ask: Ask[Any, Any], template: str, *, status: int = 200, **values: Any) -> web.Response:
         """Answer with a whole document, made of a template that extends `base.html`."""
