@@ -245,8 +245,20 @@ async def test_thousands_of_entries_are_scrolled_filtered_and_linked_to(browser:
             await expect(page.locator(".en-count")).to_have_text("4 entries")
             await expect(rows).to_have_count(4)
             await page.get_by_label("Kind").select_option("Gaps")
-            await expect(page.locator("rto-entries .empty").first).to_contain_text("No entry is like that")
+            empty = page.locator("rto-entries .empty").first
+            await expect(empty).to_contain_text("No entry is like that")
             await lawful(page)
+
+            refused = {"status": 503, "content_type": "application/problem+json", "body": '{"detail": "Not now."}'}
+            await page.route("**/entries?*", lambda route: route.fulfill(**refused))
+            await page.get_by_label("Kind").select_option("All kinds")
+            await expect(empty).to_contain_text("Not now.")
+            await page.unroute("**/entries?*")
+            await empty.get_by_role("button", name="Try again").click()
+            await expect(page.locator(".en-count")).to_have_text("4 entries")
+            await expect(empty).to_be_hidden()
+            # Chromium tells of each refusal
+            shown.complaints.clear()
 
 
 async def imported(shown: Tab, name: str, script: str) -> Any:

@@ -45,10 +45,13 @@ function follow(tail) {
     // a word more or less changes nothing on the timeline, but in the transcript
     plan(!detail.type?.endsWith(".delta"));
   });
-  tail.addEventListener("missed", () => {
-    entries?.lookAgain();
-    plan(true);
-  });
+  // what was asked for while there was no connection was not answered
+  for (const name of ["open", "missed"]) {
+    tail.addEventListener(name, () => {
+      entries?.lookAgain();
+      plan(true);
+    });
+  }
   tail.addEventListener("call", () => plan(true));
   tail.addEventListener("over", () => void finish());
   tail.open();

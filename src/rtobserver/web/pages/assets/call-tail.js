@@ -6,7 +6,7 @@ import { signIn } from "./page.js";
 const LIVE = new Set(["connecting", "live"]);
 const AGAIN_MS = [1000, 2000, 5000, 10_000];
 
-/** Events: `entry` (detail: the entry), `call` (detail: the call), `missed`, `over`, `words` (detail: what to say). */
+/** Events: `open`, `entry` (detail: the entry), `call` (detail: the call), `missed`, `over`, `words` (detail: what to say). */
 export class CallTail extends EventTarget {
   #callId;
   #after;
@@ -27,6 +27,7 @@ export class CallTail extends EventTarget {
     source.addEventListener("open", () => {
       this.#tries = 0;
       this.#say("Live");
+      this.#tell("open");
     });
     source.addEventListener("entry", ({ data, lastEventId }) => {
       this.#after = lastEventId || this.#after;

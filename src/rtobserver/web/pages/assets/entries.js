@@ -49,7 +49,7 @@ export class Entries extends HTMLElement {
     this.#list.add(entry);
   }
 
-  /** Look for entries that the tail did not bring. */
+  /** Look for entries that the tail did not bring, or that could not be loaded. */
   lookAgain() {
     this.#list.lookAgain();
   }
@@ -96,8 +96,13 @@ export class Entries extends HTMLElement {
     const space = make("div", "en-space");
     space.setAttribute("role", "presentation");
     list.append(space);
-    const empty = make("p", "empty");
+    const empty = make("div", "empty");
     empty.hidden = true;
+    const words = make("p");
+    const again = make("button", "", "Try again");
+    again.type = "button";
+    again.addEventListener("click", () => this.lookAgain());
+    empty.append(words, again);
     const detail = make("div", "en-detail");
     detail.tabIndex = -1;
     detail.setAttribute("role", "group");
@@ -129,7 +134,7 @@ export class Entries extends HTMLElement {
       if (index >= 0) this.#choose(index);
     });
     detail.addEventListener("keydown", (event) => event.key === "Escape" && list.focus());
-    return { list, space, empty, detail, count, body, type };
+    return { list, space, empty, words, again, detail, count, body };
   }
 
   #press(event) {
@@ -179,7 +184,7 @@ export class Entries extends HTMLElement {
   }
 
   #paintNow() {
-    const { list, space, count, empty, body } = this.#parts;
+    const { list, space, count, empty, words, again, body } = this.#parts;
     const length = this.#list.length;
     const height = length * ROW;
     const wasAtEnd = list.scrollTop > 0 && list.scrollTop + list.clientHeight >= space.offsetHeight - ROW;
@@ -202,9 +207,11 @@ export class Entries extends HTMLElement {
     else list.removeAttribute("aria-activedescendant");
     this.#list.want(last + AHEAD);
 
+    const { problem } = this.#list;
     const isEmpty = this.#list.isComplete && length === 0;
-    empty.hidden = !isEmpty && !this.#list.problem;
-    empty.textContent = this.#list.problem ?? (this.#list.isFiltered ? "No entry is like that. Change the filter." : "Nothing was recorded of this call.");
+    empty.hidden = !isEmpty && !problem;
+    again.hidden = !problem;
+    words.textContent = problem ?? (this.#list.isFiltered ? "No entry is like that. Change the filter." : "Nothing was recorded of this call.");
     body.hidden = isEmpty;
     const isAll = this.#list.isFiltered || this.#list.isComplete;
     const told = counted(isAll ? this.#list.rows.length : length, isAll && !this.#list.isComplete);

@@ -93,8 +93,9 @@ export class EntryList extends EventTarget {
     this.#tell();
   }
 
-  /** Entries were recorded that nobody told of: look for them. */
+  /** Look for entries that nobody told of, or that could not be loaded before. */
   lookAgain() {
+    this.problem = null;
     this.isComplete = false;
     this.want(this.rows.length + 1);
   }
