@@ -72,6 +72,16 @@ def test_percentiles_are_made_of_forgotten_responses_too() -> None:
     assert (totals.first_audio_p50_ms, totals.first_audio_p95_ms) == (1_090, 1_180)
 
 
+def test_a_call_that_is_over_holds_nothing_but_its_sums() -> None:
+    call = Script()
+    converse(call, 20)
+    totals = call.state.totals()
+    call.state.release()
+    assert (call.state.items(), call.state.responses()) == ([], [])
+    assert call.state.totals() == totals
+    assert totals.turn_count == 20
+
+
 @pytest.mark.usefixtures("small")
 def test_every_row_was_given_out_before_it_was_forgotten() -> None:
     call = Script()

@@ -437,8 +437,10 @@ class Machine:
         return [*effects, CloseSideband()]
 
     def left(self, mono: float) -> list[Effect]:
-        """Take note that no frame will come any more to a call that was left; some came after `drained`."""
-        return [self._sums(mono)] if self.phase is Phase.DETACHED and self._given_up is None else []
+        """Take note that no frame will come any more; to a call that was left, some came after `drained`."""
+        sums = [self._sums(mono)] if self.phase is Phase.DETACHED and self._given_up is None else []
+        self.state.release()
+        return [*sums]
 
     def _end(self, at: int, mono: float) -> list[Effect]:
         settled = [*self.control.ended(at, mono), *self.enforcement.ended("the call ended before the tool answered")]

@@ -7,6 +7,7 @@ that observer, is logged with its traceback, and the call is taken up again as a
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -46,6 +47,8 @@ PROOF_SECONDS = 0.9
 """A sideband of which nothing was heard for so long is asked for a sign of life: the mark cannot be later than that."""
 DOUBT_SECONDS = 2.0
 """One of which nothing was heard for so long may be dead; it has a mark of its own, and the others' goes on."""
+TIDY_AFTER = 200
+"""Sidebands, or as many as there are calls if these are more, after which what is left of ended ones is collected."""
 ADOPTIONS = 20
 """Calls that are taken up at a time at a start."""
 RETRIES = 3
@@ -120,6 +123,7 @@ class Supervisor:
         self._leaving = asyncio.Event()
         self._undeclared: set[str] = set()
         """Calls that nobody observes and whose loss no gap declares yet: the mark must not pass over it."""
+        self._tidied = 0
         self._some, self._none = asyncio.Event(), asyncio.Event()
         self._none.set()
 
@@ -423,7 +427,20 @@ class Supervisor:
                     await self._writer.post(work, last=True)
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
+            self._tidy()
             await self._clock.sleep(BEAT_SECONDS)
+
+    def _tidy(self) -> None:
+        """Collect what ended calls and connections have left: they refer to themselves.
+
+        The collector is told to look seldom (`daemon.py`), and after minutes they are old to it: by itself it
+        would look at them after millions of new objects. What a look costs grows with the calls that go on, so
+        it is taken the more seldom the more they are.
+        """
+        opened = self._attach.opened
+        if opened - self._tidied >= max(TIDY_AFTER, len(self._kept)):
+            self._tidied = opened
+            gc.collect()
 
     def _mark(self, now: int) -> Mark:
         """Say up to when all that upstream sent has been received, or will be found missing by its own mark."""

@@ -45,13 +45,14 @@ class CallState:
     no cost.
     """
 
-    __slots__ = ("_fold", "_items", "_model", "_prices")
+    __slots__ = ("_final", "_fold", "_items", "_model", "_prices")
 
     def __init__(
         self, *, model: str | None = None, transcription_model: str | None = None, prices: Prices | None = None
     ) -> None:
         self._fold = Fold(transcriber=transcription_model)
         self._items = self._fold.talk.items
+        self._final: Totals | None = None
         self._model = model
         self._prices = prices
 
@@ -88,6 +89,11 @@ class CallState:
         changes = talk.changes(talk.items.values(), talk.responses.values(), settled=True)
         return changes or Changes((), (), settled=True)
 
+    def release(self) -> None:
+        """Let go of all items and responses, when nothing will come any more; the sums stay as they are."""
+        self._final = self.totals()
+        self._fold.talk.release()
+
     def items(self) -> list[ItemRow]:
         """Give the rows of all items that are held, in the order of the conversation."""
         talk = self._fold.talk
@@ -100,6 +106,8 @@ class CallState:
 
     def totals(self) -> Totals:
         """Sum up the call so far."""
+        if self._final is not None:
+            return self._final
         fold = self._fold
         meters, sound, talk = fold.meters, fold.sound, fold.talk
         responses = talk.responses.values()

@@ -313,6 +313,14 @@ class Conversation:
         if self.active_id == response.id:
             self.active_id = None
 
+    def release(self) -> None:
+        """Let go of all that is held."""
+        for held in (self.items, self.responses, self._opened, self._absent):
+            held.clear()
+        self._gone = array("q")
+        self._late_items, self._late_responses = [], []
+        self._text_held = 0
+
     def _drop(self, item: Item) -> None:
         row = self._changed_item(item)
         if row is not None:

@@ -204,6 +204,8 @@ class Attach:
         self._credentials = credentials
         self._proxy = section.proxy or None
         self._max_frame = max_frame
+        self.opened = 0
+        """Sidebands so far."""
 
     async def open(self, call_id: str) -> Sideband:
         """Attach to a call, once.
@@ -214,6 +216,7 @@ class Attach:
             CredentialError: No credential could be had.
         """
         headers = await self._credentials.headers()
+        self.opened += 1
         return await attach(self._endpoints.attach(call_id), headers, max_frame=self._max_frame, proxy=self._proxy)
 
     async def refresh_credential(self) -> None:
