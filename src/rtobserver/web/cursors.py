@@ -91,7 +91,8 @@ def to_all_decisions(cursor: str) -> Spot | None:
     match = _ALL_DECISIONS.fullmatch(_read(cursor))
     if match is None or any(int(match[number]) >= 1 << 63 for number in (1, 2)):
         return None
-    return Spot(*(int(match[number]) for number in (1, 2, 3, 4)), match[5])
+    received_at, call_key, epoch, seq = (int(match[number]) for number in (1, 2, 3, 4))
+    return Spot(received_at, call_key, epoch, seq, match[5])
 
 
 def of_line(item_id: str | None) -> str | None:

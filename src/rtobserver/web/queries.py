@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
 from multidict import MultiMapping
 
@@ -210,7 +210,7 @@ class Reader(Generic[Q]):
 
         """
         if self._query is Anything:
-            return self._query(values=values)
+            return cast("Q", Anything(values=values))
         given = Parameters(values, self._known, families=self._families)
         taken = {each.field: each.form.take(given, each.name, now_us) for each in self._parameters}
         for each in self._parameters:
