@@ -52,7 +52,7 @@ async def test_the_frame_is_for_everybody(browser: Browser, tmp_path: Path) -> N
     async with stage(tmp_path) as api, dashboard(browser, api.url, api.key) as shown:
         page = shown.page
         await lawful(page)
-        await screenshots(page, "start")
+        await screenshots(page, "frame")
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         await page.keyboard.press("Enter")
