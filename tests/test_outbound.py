@@ -521,7 +521,8 @@ async def test_a_failing_webhook_is_logged_once_and_its_recovery_too(endpoint: P
         async with made(*hooks(endpoint), metrics=metrics, **QUICK) as out:
             out.notify("hook-0", {"a": 1})
             await until(lambda: metrics.became("delivered") == 1)
-    assert [line["event"] for line in logs] == ["webhook_failing", "webhook_recovered"]
+    said = [line["event"] for line in logs if line["event"] != "webhooks_draining"]
+    assert said == ["webhook_failing", "webhook_recovered"]
 
 
 async def test_a_reading_of_the_answer_is_not_waited_for(endpoint: Peer) -> None:

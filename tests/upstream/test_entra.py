@@ -174,7 +174,7 @@ async def test_a_token_that_ends_is_replaced() -> None:
 
 
 async def test_a_refused_token_is_kept_while_there_is_no_other() -> None:
-    async with endpoint() as found, probe(1.5, environment=app_service(found)) as entra:
+    async with endpoint() as found, probe(3, environment=app_service(found)) as entra:
         assert await entra.ask("headers") == "Bearer token-1"
         found.stalls = True
         await entra.ask("refresh")
@@ -187,7 +187,7 @@ async def test_a_refused_token_is_kept_while_there_is_no_other() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
 async def test_a_token_endpoint_that_fails_is_an_error_until_it_recovers(status: int) -> None:
-    async with endpoint() as found, probe(1.5, environment=app_service(found)) as entra:
+    async with endpoint() as found, probe(3, environment=app_service(found)) as entra:
         body = json.dumps({"error": "unauthorized", "error_description": CANARY})
         found.instead = [web.Response(status=status, text=body, content_type="application/json") for _ in range(30)]
 
@@ -212,11 +212,11 @@ async def test_an_answer_that_is_no_token_is_an_error(body: str) -> None:
 
 
 async def test_a_slow_token_endpoint_is_given_up() -> None:
-    async with endpoint() as found, probe(1.5, environment=app_service(found)) as entra:
+    async with endpoint() as found, probe(3, environment=app_service(found)) as entra:
         found.stalls = True
 
         assert await entra.ask("headers") == (
-            "CredentialError: no token for https://cognitiveservices.azure.com/.default within 1.5 s"
+            "CredentialError: no token for https://cognitiveservices.azure.com/.default within 3 s"
         )
 
 
