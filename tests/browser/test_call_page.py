@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, expect
 from rtobserver.simulator.scenario import BargeIn, Scenario, ToolCall
 from rtobserver.store import tables
 from tests.browser.chromium import Tab
-from tests.browser.dashboard import dashboard, lawful, screenshots
+from tests.browser.dashboard import PHONE, dashboard, lawful, screenshots
 from tests.store.stored import START, call, entry
 from tests.support.stage import SESSION, Setting, Stage, staged
 from tests.web.operator_stage import stage as operator
@@ -149,6 +149,46 @@ async def test_transcript_and_timeline_show_each_other_what_is_chosen(browser: B
             moved = await page.evaluate(f"{TIMELINE}.view")
             per_pixel = (zoomed["to_ms"] - zoomed["from_ms"]) / (zoomed["right"] - zoomed["left"])
             assert moved["from_ms"] == pytest.approx(zoomed["from_ms"] + 100 * per_pixel, abs=2 * per_pixel)
+
+
+async def test_on_a_phone_a_finger_moves_the_window_and_two_zoom_it(browser: Browser, tmp_path: Path) -> None:
+    async with staged(tmp_path, SETTING, pace=0.2, scenario=SCENARIO) as stage:
+        call_id = await recorded(stage)
+        phone: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
+        async with dashboard(browser, stage.daemon.operator_url, stage.key, f"/calls/{call_id}", **phone) as shown:
+            page = shown.page
+            await shown.until(f"{TIMELINE}.boxes?.().length > 0")
+            await page.locator("#timeline-title").evaluate("(title) => title.scrollIntoView()")
+            await page.get_by_role("button", name="Zoom in").tap()
+            session = await page.context.new_cdp_session(page)
+            view = await page.evaluate(f"{TIMELINE}.view")
+            middle = (view["left"] + view["right"]) / 2
+            top = await page.locator(".tl-plot").evaluate("(plot) => plot.getBoundingClientRect().top + 60")
+
+            async def touch(kind: str, *places: float) -> None:
+                points = [{"x": x, "y": top, "id": number} for number, x in enumerate(places)]
+                await session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+            await touch("touchStart", middle)
+            for shift in range(0, 41, 8):
+                await touch("touchMove", middle - shift)
+            await touch("touchEnd")
+            moved = await page.evaluate(f"{TIMELINE}.view")
+            per_pixel = (view["to_ms"] - view["from_ms"]) / (view["right"] - view["left"])
+            assert moved["from_ms"] == pytest.approx(view["from_ms"] + 40 * per_pixel, abs=2 * per_pixel)
+
+            await touch("touchStart", middle - 30)
+            await touch("touchStart", middle - 30, middle + 30)
+            for shift in range(0, 31, 6):
+                await touch("touchMove", middle - 30 - shift, middle + 30 + shift)
+            await touch("touchEnd")
+            zoomed = await page.evaluate(f"{TIMELINE}.view")
+            spans = [each["to_ms"] - each["from_ms"] for each in (moved, zoomed)]
+            assert spans[0] / spans[1] == pytest.approx(2, rel=0.05)
+            # as sharp as the screen is
+            assert await page.evaluate("document.querySelector('.tl-plot canvas').width") == round(
+                (view["right"] - view["left"]) * 3
+            )
 
 
 async def test_whatever_was_said_is_shown_as_text_and_breaks_nothing(browser: Browser, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ export function listenToPointers(plot, timeline) {
   const down = new Map();
   let isDragged = false;
 
-  const x = (event) => event.clientX - plot.getBoundingClientRect().left;
+  const x = (event) => event.clientX - plot.getBoundingClientRect().left - plot.clientLeft;
 
   plot.addEventListener("wheel", (event) => {
     const isSideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);

@@ -121,13 +121,14 @@ export class Timeline extends HTMLElement {
 
   /** The window: {from_ms, to_ms} stand at `left` and `right`, in the viewport's pixels. `follows` says what it does. */
   get view() {
-    const { left, width } = this.#parts.plot.getBoundingClientRect();
-    return { from_ms: this.#scale.fromMs, to_ms: this.#scale.toMs, left, right: left + width, follows: this.#mode };
+    const { left } = this.#parts.canvas.getBoundingClientRect();
+    const right = left + this.#scale.width;
+    return { from_ms: this.#scale.fromMs, to_ms: this.#scale.toMs, left, right, follows: this.#mode };
   }
 
   /** What is drawn in the window: {id, lane, kind, from_ms, to_ms, x, y, width, height}, in the viewport's pixels. */
   boxes() {
-    const { left, top } = this.#parts.plot.getBoundingClientRect();
+    const { left, top } = this.#parts.canvas.getBoundingClientRect();
     return [...this.#seen()].map(([{ id, lane, kind, fromMs, toMs }, { x, y, width, height }]) => ({
       ...{ id, lane, kind, from_ms: fromMs, to_ms: toMs },
       ...{ x: left + x, y: top + AXIS + y, width, height },
@@ -136,7 +137,7 @@ export class Timeline extends HTMLElement {
 
   /** The element at a point of the viewport, or next to it. */
   at(clientX, clientY) {
-    const { left, top } = this.#parts.plot.getBoundingClientRect();
+    const { left, top } = this.#parts.canvas.getBoundingClientRect();
     const [x, y] = [clientX - left, clientY - top - AXIS];
     let found = null;
     for (const [element, box] of this.#seen(x - 24, x + 24)) {
