@@ -12,7 +12,10 @@ const AHEAD = 150;
 const TYPING_MS = 300;
 const RESTING_MS = 90;
 const KINDS = [["", "All kinds"], ["event", "Events"], ["command", "Commands"], ["gap", "Gaps"]];
-const TYPES = ["response.*", "*.done", "input_audio_buffer.*", "output_audio_buffer.*", "conversation.item.*", "session.*", "error"];
+const TYPES = [
+  ...["response.*", "*.done", "input_audio_buffer.*", "output_audio_buffer.*"],
+  ...["conversation.item.*", "session.*", "error"],
+];
 
 export class Entries extends HTMLElement {
   #parts = null;
@@ -211,7 +214,8 @@ export class Entries extends HTMLElement {
     const isEmpty = this.#list.isComplete && length === 0;
     empty.hidden = !isEmpty && !problem;
     again.hidden = !problem;
-    words.textContent = problem ?? (this.#list.isFiltered ? "No entry is like that. Change the filter." : "Nothing was recorded of this call.");
+    const nothing = this.#list.isFiltered ? "No entry is like that. Change the filter." : "Nothing was recorded of this call.";
+    words.textContent = problem ?? nothing;
     body.hidden = isEmpty;
     const isAll = this.#list.isFiltered || this.#list.isComplete;
     const told = counted(isAll ? this.#list.rows.length : length, isAll && !this.#list.isComplete);
@@ -241,7 +245,7 @@ export class Entries extends HTMLElement {
   #made() {
     const element = make("div", "en-row");
     element.setAttribute("role", "option");
-    const [at, kind, type, line] = [make("span", "en-at"), make("span", "en-kind"), make("span", "en-type"), make("span", "en-line")];
+    const [at, kind, type, line] = ["at", "kind", "type", "line"].map((name) => make("span", `en-${name}`));
     element.append(at, kind, type, line);
     this.#parts.space.append(element);
     return { element, at, kind, type, line };

@@ -66,7 +66,8 @@ export class EntryDetail {
     payload.setAttribute("aria-label", "Payload");
     if (entry.raw === null) {
       const { count, text } = bytesView(entry.payload_base64);
-      notes.append(make("span", "muted", `These ${count} bytes are no JSON that could be shown as it was sent. They are shown as they were recorded.`));
+      const words = `These ${count} bytes are no JSON that could be shown as it was sent. They stand here as they were recorded.`;
+      notes.append(make("span", "muted", words));
       payload.textContent = text;
     } else payload.append(jsonView(entry.raw));
     const buttons = make("p", "en-buttons");

@@ -31,10 +31,6 @@ export class EntryList extends EventTarget {
     return Boolean(this.#filter.type || this.#filter.kind);
   }
 
-  get isLoading() {
-    return this.#loading !== null;
-  }
-
   /** How many rows there are to scroll through; of a filtered list nobody knows before its end. */
   get length() {
     if (this.isComplete) return this.rows.length;
@@ -137,15 +133,16 @@ export function isBefore(one, other) {
   return epoch < otherEpoch || (epoch === otherEpoch && seq < otherSeq);
 }
 
-function row({ position, offset_ms: offsetMs, kind, type, overlap, stripped, payload }) {
-  return { position, offsetMs, kind, overlap, stripped, type: visible((type ?? "").slice(0, LONGEST_TYPE)), line: line(payload) };
+function row({ position, offset_ms: offsetMs, kind, type, payload }) {
+  return { position, offsetMs, kind, type: visible((type ?? "").slice(0, LONGEST_TYPE)), line: line(payload) };
 }
 
 /** What says most in one line: words first, without what the row tells anyway. */
 function line(payload) {
   if (payload === undefined) return "(not JSON)";
   if (payload === null || typeof payload !== "object") return short(JSON.stringify(payload));
-  const words = payload.transcript ?? payload.delta ?? payload.text ?? payload.error?.message ?? payload.arguments ?? payload.reason;
+  const { transcript, delta, text, error, arguments: given, reason } = payload;
+  const words = transcript ?? delta ?? text ?? error?.message ?? given ?? reason;
   if (typeof words === "string" && words) return short(words);
   const { type: _type, event_id: _id, ...rest } = payload;
   return Object.keys(rest).length ? short(JSON.stringify(rest)) : "";

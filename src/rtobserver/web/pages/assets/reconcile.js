@@ -49,7 +49,9 @@ function update(shown, wanted) {
   }
   const isSameTime = shown.tagName === "TIME" && shown.dateTime === wanted.dateTime;
   for (const { name, value } of wanted.attributes) if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
-  for (const { name } of [...shown.attributes]) if (!wanted.hasAttribute(name) && !OURS.has(name)) shown.removeAttribute(name);
+  for (const { name } of [...shown.attributes]) {
+    if (!wanted.hasAttribute(name) && !OURS.has(name)) shown.removeAttribute(name);
+  }
   // a time was turned to the viewer's zone; an element of our own makes its content itself
   if (!isSameTime && !shown.tagName.includes("-")) reconcile(shown, wanted);
 }

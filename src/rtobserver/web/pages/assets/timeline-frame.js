@@ -81,7 +81,8 @@ function helped(host) {
     return { item, canvas, kind, lane };
   });
   const list = make("ul", "tl-signs");
-  list.append(...signs.map(({ item }) => item), make("li", "", "torn end: interrupted"), make("li", "", "dashed edge: goes on"));
+  const ends = ["torn end: interrupted", "dashed edge: goes on"].map((words) => make("li", "", words));
+  list.append(...signs.map(({ item }) => item), ...ends);
   const keys = make("dl", "tl-keys");
   keys.id = `${host.id || "timeline"}-keys`;
   for (const [key, words] of KEYS) {

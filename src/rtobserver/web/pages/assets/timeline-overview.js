@@ -49,14 +49,16 @@ export class Overview {
     context.globalAlpha = 1;
     context.strokeStyle = palette.accent;
     context.lineWidth = 2;
-    context.strokeRect(Math.max(1, left), 1, Math.max(4, Math.min(right, whole.width - 1) - Math.max(1, left)), OVERVIEW - 2);
+    const edge = Math.max(1, left);
+    context.strokeRect(edge, 1, Math.max(4, Math.min(right, whole.width - 1) - edge), OVERVIEW - 2);
   }
 
   /** The call without the window: drawn again only if it, its place or the colours changed. */
   #strip(layout, whole, nowMs, palette, pixels) {
     const grows = layout.isLive ? Math.floor(nowMs / 250) : 0;
+    const wanted = { layout, palette, grows, width: this.canvas.width };
     const last = this.#drawn;
-    if (last && last.layout === layout && last.palette === palette && last.grows === grows && last.width === this.canvas.width) return last.strip;
+    if (last && Object.entries(wanted).every(([name, value]) => last[name] === value)) return last.strip;
     const strip = last?.strip ?? document.createElement("canvas");
     [strip.width, strip.height] = [this.canvas.width, this.canvas.height];
     const context = strip.getContext("2d");
@@ -73,7 +75,7 @@ export class Overview {
         } else context.fillRect(x, ROWS[lane.name], width, 5);
       }
     }
-    this.#drawn = { strip, layout, palette, grows, width: this.canvas.width };
+    this.#drawn = { strip, ...wanted };
     return strip;
   }
 }

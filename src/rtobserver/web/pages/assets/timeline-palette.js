@@ -45,5 +45,6 @@ export function inks(lane, palette) {
 
 function mixed(one, other, share) {
   const [numbers, others] = [one, other].map((colour) => colour.match(/[\d.]+/g).map(Number));
-  return `rgb(${numbers.slice(0, 3).map((number, index) => Math.round(number * share + others[index] * (1 - share))).join(" ")})`;
+  const mix = numbers.slice(0, 3).map((number, index) => Math.round(number * share + others[index] * (1 - share)));
+  return `rgb(${mix.join(" ")})`;
 }

@@ -48,7 +48,8 @@ export function describe(element) {
 
 /** Say what a timeline holds, as its name. */
 export function summary({ lanes }, { live, duration_ms: durationMs, turns }) {
-  const counts = lanes.filter(({ elements }) => elements.length).map(({ title: name, elements }) => `${name} ${elements.length}`);
+  const used = lanes.filter(({ elements }) => elements.length);
+  const counts = used.map(({ title: name, elements }) => `${name} ${elements.length}`);
   return [
     `Timeline of ${live ? "a live call" : `a call of ${clock(durationMs)}`}`,
     `${turns.length} turns`,

@@ -141,9 +141,10 @@ export class Timeline extends HTMLElement {
     const [x, y] = [clientX - left, clientY - top - AXIS];
     let found = null;
     for (const [element, box] of this.#seen(x - 24, x + 24)) {
-      const inside = x >= box.x - NEAR && x <= box.x + box.width + NEAR && y >= box.y - NEAR && y <= box.y + box.height + NEAR;
+      const isBeside = x < box.x - NEAR || x > box.x + box.width + NEAR;
+      const isOff = y < box.y - NEAR || y > box.y + box.height + NEAR;
       // marks lie upon spans
-      if (inside && (element.isMark || !found?.isMark)) found = element;
+      if (!isBeside && !isOff && (element.isMark || !found?.isMark)) found = element;
     }
     return found;
   }
@@ -280,7 +281,9 @@ export class Timeline extends HTMLElement {
     listenToKeys(plot, this);
     listenToPointers(plot, this);
     plot.addEventListener("blur", () => this.#hovered || parts.card.hide(220));
-    plot.addEventListener("focus", () => this.#current && plot.matches(":focus-visible") && this.#showCard(this.#current, { isApart: true }));
+    plot.addEventListener("focus", () => {
+      if (this.#current && plot.matches(":focus-visible")) this.#showCard(this.#current, { isApart: true });
+    });
     this.addEventListener("keydown", (event) => event.key === "Escape" && parts.card.hide());
     return Object.assign(parts, {
       card: new Card(this, this.api),
