@@ -123,6 +123,13 @@ def operator_app(
     ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)
 
+    _attend(app, rendering, bearer, streams)
+    return app
+
+
+def _attend(app: web.Application, rendering: Rendering, bearer: Bearer, streams: Database) -> None:
+    """Have what the application holds prepared when it begins, and let go when it ends."""
+
     async def prepare(_app: web.Application) -> AsyncIterator[None]:
         compiling = asyncio.get_running_loop().run_in_executor(None, rendering.prepare)
         yield
@@ -137,7 +144,6 @@ def operator_app(
     app.cleanup_ctx.append(prepare)
     app.on_shutdown.append(close)
     app.on_cleanup.append(close_streams)
-    return app
 
 
 def _figures(metrics: Metrics) -> Route[Any, Any]:
