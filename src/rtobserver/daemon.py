@@ -216,7 +216,7 @@ async def running(
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: {"the recorder has stopped": None} if writer.done.done() else {},
-            degraded=lambda: report.reasons(writer.recovery),
+            degraded=lambda: report.reasons(writer.recovery) | negotiation.reasons(),
         )
         housekeeping = await stack.enter_async_context(
             keeping_house(

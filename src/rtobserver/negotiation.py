@@ -35,6 +35,7 @@ from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
 from rtobserver.store.writer import Transaction, Writer
+from rtobserver.upstream.reach import Reach
 from rtobserver.upstream.rest import REQUEST_SECONDS, Answer, AnswerBroken, AnswerLate, ClientSecret, Rest
 
 NEGOTIATION_SECONDS = 20.0
@@ -117,6 +118,9 @@ class Negotiation:
         self._idle = asyncio.Event()
         self._idle.set()
         self._named: set[tuple[str, str]] = set()
+        self._offers = Reach("offer", clock)
+        self._secrets = Reach("request for a client secret", clock)
+        """Of callers who take their offers to upstream themselves."""
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -172,6 +176,10 @@ class Negotiation:
             self._quota.ended(caller.user)
         return answered
 
+    def reasons(self) -> dict[str, int | None]:
+        """Say in short words what keeps everybody's offers from upstream, and since when, for `/readyz`."""
+        return self._offers.reasons() | self._secrets.reasons()
+
     def undelivered(self, answered: Answered) -> None:
         """Hang up, in the background, a call whose browser was gone before the answer was written."""
         observer = self._supervisor.find(answered.call_id) if answered.call_id else None
@@ -206,7 +214,13 @@ class Negotiation:
         """
         if self._draining:
             raise RequestError(503, "draining", "This replica is stopping; try again.", retry_after=2)
-        minted = await self._mint(self._session(caller, None))
+        began = self._clock.mono()
+        try:
+            minted = await self._mint(self._session(caller, None))
+        except UpstreamError as exc:
+            self._secrets.missed(exc, began)
+            raise
+        self._secrets.got_through(began)
         return Minted(value=minted.value.reveal(), expires_at=minted.expires_at, session=minted.session)
 
     # --- one offer ------------------------------------------------------------------------------
@@ -227,9 +241,11 @@ class Negotiation:
         )
         ref = row.ref()
         self._post(registration.register(ref, row), row.call_id)
+        began = self._clock.mono()
         try:
             answer, asked_at = await self._asked(offer, caller, session_)
         except UpstreamError as exc:
+            self._offers.missed(exc, began)
             self._failed(ref, _outcome(exc))
             if isinstance(exc, AnswerBroken | AnswerLate) and (stray := call_id_from(exc.locations)):
                 task = self._tasks.create_task(self._abandon(stray), name=f"abandon {stray}")
@@ -239,6 +255,7 @@ class Negotiation:
         except BaseException:
             self._failed(ref, "upstream_error")
             raise
+        self._offers.got_through(began)
         call_id = call_id_from(answer.locations)
         if call_id is None or self._supervisor.find(call_id) is not None:
             return self._unobserved(ref, caller, answer, duplicate=call_id)

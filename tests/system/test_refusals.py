@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -123,6 +123,42 @@ async def test_an_upstream_that_does_not_listen_is_a_503(play: Play) -> None:
     setting = Setting(upstream={"base_url": f"http://127.0.0.1:{port}/openai/v1"})
     async with play(setting) as stage:
         await check(stage, Case(EndpointFault(), 503, "upstream_error"), await stage.offer())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (EndpointFault(drop=True), "no answer (2 times)"),
+        (EndpointFault(status=503), "it answers 503 (2 times)"),
+        (EndpointFault(status=401), "it does not take our credential (401) (2 times)"),
+    ],
+    ids=["no_answer", "503", "401"],
+)
+async def test_offers_that_upstream_lets_nobody_through_with_are_told_until_one_gets_through(
+    play: Play, fault: EndpointFault, words: str
+) -> None:
+    fault = replace(fault, times=2)
+    async with play(faults=Faults(calls=fault)) as stage:
+        assert b"Recording works. No offer came yet." in (await stage.get("/system"))[1]
+        await stage.offer()
+        await stage.offer()
+        status, ready = await stage.get("/readyz")
+        reason = f"no offer gets through to upstream: {words}"
+        # a load balancer has nothing better to turn to
+        assert (status, json.loads(ready)) == (200, {"status": "degraded", "reasons": [reason]})
+        [told] = (await stage.document("/api/v1/system"))["reasons"]
+        assert (told["reason"], told["since"] is not None) == (reason, True)
+        assert f"{reason}, since <time" in (await stage.get("/system"))[1].decode()
+        await stage.call()
+        assert json.loads((await stage.get("/readyz"))[1]) == {"status": "ok", "reasons": []}
+        assert b"Recording and negotiation work." in (await stage.get("/system"))[1]
+
+
+async def test_offers_that_are_refused_for_what_is_in_them_do_not_degrade_the_daemon(play: Play) -> None:
+    async with play(faults=Faults(calls=EndpointFault(status=400, code="invalid_offer"))) as stage:
+        await stage.offer()
+        assert json.loads((await stage.get("/readyz"))[1]) == {"status": "ok", "reasons": []}
+        assert b"No offer has got through yet." in (await stage.get("/system"))[1]
 
 
 async def test_an_upstream_that_never_answers_is_a_504_after_ten_seconds(play: Play) -> None:

@@ -39,7 +39,10 @@ class Health:
     With the time since when, in microseconds since 1970, where it is known.
     """
     degraded: Callable[[], Mapping[str, int | None]]
-    """Reasons for which it works less well than it should, such as `database is away`, likewise."""
+    """Reasons for which it works less well than it should, such as `database is away`, likewise.
+
+    Upstream's faults are among them: with another replica, no offer would get through either.
+    """
 
     def verdict(self) -> tuple[Status, dict[str, int | None]]:
         """Say how the daemon is, in a word, and why."""
@@ -88,11 +91,14 @@ def routes(health: Health) -> list[Route[Any, Any]]:
             name="health.readyz",
             path="/readyz",
             scope=None,
-            summary="Say whether negotiation and recording work.",
+            summary="Say whether this daemon can negotiate and record.",
             query=queries.Nothing,
             answers=(
-                Answer(description="They do, if less well than they should where it is `degraded`.", body=State),
-                Answer(status=503, description="They do not, or the daemon is about to stop.", body=State),
+                Answer(
+                    description="It can. `degraded`: less well than it should, or no offer gets through to upstream.",
+                    body=State,
+                ),
+                Answer(status=503, description="It cannot, or is about to stop.", body=State),
             ),
             answer=readyz,
         ),

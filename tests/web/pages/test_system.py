@@ -38,15 +38,22 @@ async def text_of(api: Stage, *, key: str | None = None, **headers: str) -> str:
 
 
 async def test_the_verdict_stands_on_top_and_is_that_of_readyz(api: Stage) -> None:
-    assert "Recording and negotiation work." in await text_of(api)
+    assert "Recording works. No offer came yet." in await text_of(api)
     api.facts.degraded, api.facts.since = ["the disk is full"], 1_763_900_000_000_000
     told = await text_of(api)
-    assert "Recording and negotiation work, but not all is well." in told
+    assert "This daemon works, but not all is well." in told
     assert "the disk is full, since 2025-11-23 12:13:20 UTC" in told
     api.facts.broken = ["the recorder has stopped"]
     assert "Calls cannot be taken or recorded. the recorder has stopped" in await text_of(api)
     api.facts.draining = True
     assert "This daemon is stopping" in await text_of(api)
+
+
+async def test_the_verdict_claims_of_negotiation_only_what_offers_have_shown(api: Stage) -> None:
+    api.metrics.calls_negotiated.labels("refused").inc()
+    assert "Recording works. No offer has got through yet." in await text_of(api)
+    api.metrics.calls_negotiated.labels("answered").inc()
+    assert "Recording and negotiation work." in await text_of(api)
 
 
 async def test_gaps_lead_to_their_calls_and_hostile_names_stay_text(api: Stage) -> None:
@@ -98,7 +105,7 @@ async def test_a_page_that_stands_open_writes_one_row_a_minute_into_the_audit(ap
 
 async def test_what_is_reloaded_is_the_figures_alone(api: Stage) -> None:
     part = await api.get("/system", HX_Request="true")
-    assert b"Recording and negotiation work." in part.body
+    assert b"Recording works." in part.body
     assert b"<html" not in part.body
     assert b"Configuration" not in part.body
 

@@ -21,6 +21,7 @@ from rtobserver.errors import StoreUnavailable
 from rtobserver.store import audit
 from rtobserver.store.database import Database
 from rtobserver.web import api_keys, api_system, queries
+from rtobserver.web.health import Status
 from rtobserver.web.pages.rendering import DASH, Rendering
 from rtobserver.web.routes import Answer, Ask, Route
 from rtobserver.web.vitals import Checkup, Vitals
@@ -33,10 +34,13 @@ RUNS = 10
 
 _VERDICTS = {
     "ok": ("good", "Recording and negotiation work."),
-    "degraded": ("warn", "Recording and negotiation work, but not all is well."),
+    "degraded": ("warn", "This daemon works, but not all is well."),
     "unavailable": ("bad", "Calls cannot be taken or recorded."),
     "draining": ("warn", "This daemon is stopping: it takes no new calls."),
 }
+
+_GOT_THROUGH = {"answered", "no_location"}
+"""What becomes of offers that upstream took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class _Page:
             with contextlib.suppress(StoreUnavailable):
                 values = await self._read(ask)
         vitals = Vitals(**self._checkup.look())
-        tone, verdict = _VERDICTS[vitals.status]
+        tone, verdict = verdict_of(vitals.status, vitals.since_start.negotiated)
         values |= {"vitals": vitals, "tone": tone, "verdict": verdict, "microseconds": _microseconds, "runs": RUNS}
         values["durability"] = vitals.config.get("store", {}).get("durability", DASH)
         if "HX-Request" in ask.request.headers:
@@ -127,6 +131,14 @@ def routes(rendering: Rendering, database: Database, checkup: Checkup, clock: Cl
             answer=_Page(rendering, database, checkup, clock).answer,
         )
     ]
+
+
+def verdict_of(status: Status, negotiated: Mapping[str, int]) -> tuple[str, str]:
+    """Give the verdict's tone and words, which claim of negotiation only what offers since the start have shown."""
+    tone, words = _VERDICTS[status]
+    if status == "ok" and not negotiated.keys() & _GOT_THROUGH:
+        words = f"Recording works. {'No offer has got through yet.' if negotiated else 'No offer came yet.'}"
+    return tone, words
 
 
 def sections_of(config: Mapping[str, Any], is_set: frozenset[str]) -> Iterator[Section]:
