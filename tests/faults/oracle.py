@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.faults.figures import Figures
 from tests.support.stage import Entry
@@ -90,6 +91,11 @@ def read_ledger(path: Path) -> dict[str, Told]:
     return calls
 
 
+class _Missing(NamedTuple):
+    ordinal: int
+    span: Span
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """Hold what the API gives back of one call."""
@@ -139,7 +145,7 @@ def seconds(time: str) -> float:
 def _verify(told: Told, record: Record, cut: Sequence[Span]) -> dict[str, float]:
     entries, gaps = record.entries, record.gaps
     placed, order, conflicts, dup = _place(told, entries)
-    missing = [sent for sent in told.events if sent.ordinal not in placed]
+    missing = _missing(told, placed, entries)
     ended_at = told.ended_at or max((sent.at for sent in told.events), default=0.0)
     away = [*told.away, *cut]
     lengths = [_span(gap, ended_at) for gap in gaps if gap["reason"] != "before_attach"]
@@ -214,20 +220,39 @@ def _overhang(gap: Span, excused: Sequence[Span]) -> float:
     return max(0.0, left)
 
 
-def _lost_in(gap: Json, missing: Sequence[Sent]) -> list[Span]:
+def _missing(told: Told, placed: dict[int, int], entries: Sequence[Entry]) -> list[_Missing]:
+    """List what is not stored, with when it was sent and when it can have arrived: as late as its neighbours did."""
+    late = {
+        sent.ordinal: max(0.0, seconds(at) - sent.at)
+        for sent in told.events
+        if sent.ordinal in placed and (at := entries[placed[sent.ordinal]].fields.get("at")) is not None
+    }
+    ordinals = sorted(late)
+    found = []
+    for sent in told.events:
+        if sent.ordinal not in placed:
+            place = bisect_left(ordinals, sent.ordinal)
+            longest = max((late[ordinal] for ordinal in ordinals[max(0, place - 1) : place + 1]), default=0.0)
+            found.append(_Missing(sent.ordinal, (sent.at, sent.at + longest)))
+    return found
+
+
+def _lost_in(gap: Json, missing: Sequence[_Missing]) -> list[Span]:
     """Give the time over which a gap that counts really lost something."""
     if gap["lost"] is None:
         return []
-    times = [sent.at for sent in missing if _is_within(sent.at, gap)]
-    return [(min(times) - TOLERANCE, max(times) + TOLERANCE)] if times else []
+    begin, end = _stretched(gap)
+    spans = [each.span for each in missing if each.span[1] >= begin and each.span[0] <= end]
+    return [(min(spans)[0] - TOLERANCE, max(each[1] for each in spans) + TOLERANCE)] if spans else []
 
 
-def _is_within(at: float, gap: Json) -> bool:
-    return seconds(gap["from"]) - TOLERANCE <= at and (gap["to"] is None or at <= seconds(gap["to"]) + TOLERANCE)
+def _stretched(gap: Json) -> Span:
+    end = float("inf") if gap["to"] is None else seconds(gap["to"]) + TOLERANCE
+    return seconds(gap["from"]) - TOLERANCE, end
 
 
 def _unexplained(
-    missing: Sequence[Sent], placed: dict[int, int], entries: Sequence[Entry], gaps: Sequence[Json]
+    missing: Sequence[_Missing], placed: dict[int, int], entries: Sequence[Entry], gaps: Sequence[Json]
 ) -> int:
     """Count what is missing outside of every gap.
 
@@ -236,21 +261,25 @@ def _unexplained(
     declared = [index for index, entry in enumerate(entries) if entry.kind == "gap"]
     places = {_name(json.loads(entries[index].payload or "{}")): index for index in declared}
     ordinals = sorted(placed)
-    outages = [gap for gap in gaps if gap["lost"] is None]
+    spans = [_stretched(gap) for gap in gaps]
+    outages = [index for index, gap in enumerate(gaps) if gap["lost"] is None]
     left = {index: gap["lost"] for index, gap in enumerate(gaps) if gap["lost"] is not None}
+
+    def is_within(lost: _Missing, index: int) -> bool:
+        return lost.span[1] >= spans[index][0] and lost.span[0] <= spans[index][1]
+
     unexplained = 0
-    for sent in missing:
-        before = _neighbour(ordinals, placed, sent.ordinal, earlier=True, default=-1)
-        behind = _neighbour(ordinals, placed, sent.ordinal, earlier=False, default=len(entries))
-        if any(before < index < behind for index in declared) and any(_is_within(sent.at, gap) for gap in outages):
+    for lost in missing:
+        before = _neighbour(ordinals, placed, lost.ordinal, earlier=True, default=-1)
+        behind = _neighbour(ordinals, placed, lost.ordinal, earlier=False, default=len(entries))
+        if any(before < index < behind for index in declared) and any(is_within(lost, index) for index in outages):
             continue
         counted = next(
             (
                 index
                 for index in left
-                if left[index]
                 # what waited in buffers for long was sent before its gap began, and lies around its entry
-                and (_is_within(sent.at, gaps[index]) or before < places.get(_name(gaps[index]), -2) < behind)
+                if left[index] and (is_within(lost, index) or before < places.get(_name(gaps[index]), -2) < behind)
             ),
             None,
         )

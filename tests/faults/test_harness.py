@@ -119,6 +119,20 @@ def test_a_gap_that_counts_explains_no_more_than_it_counts(tmp_path: Path) -> No
     assert (figures.missing, figures.missing_unexplained) == (5, 1)
 
 
+def test_what_waited_in_buffers_is_looked_for_when_it_arrived(tmp_path: Path) -> None:
+    entries, gaps = sound()
+    late = {1: 20.0, 2: 20.0, 4: 20.0}
+    entries[2:3] = []
+    for each in entries:
+        number = int(each.fields["event_id"].removeprefix("event_")) if each.kind == "event" else 0
+        each.fields["at"] = time(number + late.get(number, 0.0))
+    # the third event was sent at 3, and given up when it came at last
+    gaps.append({"reason": "shed", "from": time(22.9), "to": time(23.1), "lost": 1, "epoch": 1})
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    figures = oracle.verify(told, {"rtc_1": Record(entries, gaps)}, rss=0, loop_gap=0)
+    assert (figures.missing, figures.missing_unexplained, figures.gap_overhang_s) == (4, 0, 0.0)
+
+
 # --- the proxy --------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,8 @@ async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) 
     chance = random.Random(seed)
     committed: dict[str, list[bytes]] = {}
     slowest = 0.0
+    # on a busy machine 200 restarts take longer than calls may by themselves
+    here.configure(profile='max_duration = "0s"')
     call_ids: list[str] = []
     for _ in range(kills):
         async with here.serving() as daemon:
@@ -329,7 +331,7 @@ async def test_keys_of_the_store_are_made_once_though_the_first_start_died(case:
                 await here.end(daemon, call_ids)
                 if len(kept) == 2:
                     await finished(case, here, daemon, call_ids, "key.made", keys=len(kept[0]))
-        assert len(kept[0]) == 2
+        assert {name for name, _ in kept[0]} == {"audio_hmac_key", "login_key", "token_key"}
         assert kept[0] == kept[1]
 
 
