@@ -162,7 +162,7 @@ LIBRARY = [
             {
                 "user_item_id": "U1", "response_ids": ["R1"], "user_text": "Tell me a story.",
                 "assistant_text": "Once upon a time", "heard_latency_ms": 500, "generation_latency_ms": 200,
-                "interrupted": True, "span": (0, 2500),
+                "span": (0, 2500),
             }
         ],
         # a client that stops the model is no interruption by the user

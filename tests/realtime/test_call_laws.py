@@ -160,6 +160,8 @@ def test_the_rows_given_out_are_the_rows_at_the_end(call: list[Any]) -> None:
     assert fold.responses == {row.response_id: row for row in fold.state.responses()}
     assert fold.state.turn_count == sum(row.role == "user" and not row.idle_timeout for row in fold.items.values())
     assert fold.state.interruption_count == sum(row.interrupted for row in fold.responses.values())
+    divided = turns(fold.items.values(), fold.responses.values())
+    assert any(turn.interrupted for turn in divided) == (fold.state.interruption_count > 0)
 
 
 def spoken_turn(number: int) -> list[dict[str, Any]]:

@@ -81,6 +81,9 @@ def test_a_client_that_stops_the_model_is_no_interruption() -> None:
     assert (response.playback_cleared, response.interrupted, response.reason) == (True, False, "client_cancelled")
     assert call.state.interruption_count == 0
     assert call.item("S1").status == "incomplete"
+    # the line says that it was cut off, the turn that the user did not do it
+    assert call.item("S1").interrupted
+    assert [turn.interrupted for turn in call.turns()] == [False]
 
 
 def test_a_failed_response_is_an_error_and_tells_its_code() -> None:

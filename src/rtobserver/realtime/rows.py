@@ -36,6 +36,7 @@ class ItemRow:
     status: str = "in_progress"
     """`in_progress`, `completed`, `incomplete`, `deleted`, or `failed` (transcription)."""
     interrupted: bool = False
+    """Whether a speech was cut off, by the user or by whoever else cancelled it."""
     started_at: int | None = None
     ended_at: int | None = None
     tool_name: str | None = None
@@ -97,6 +98,7 @@ class ResponseRow:
     playback_ended_at: int | None = None
     playback_cleared: bool = False
     interrupted: bool = False
+    """Whether the user cut in, before it was done or while it still played."""
     heard_latency_ms: int | None = None
     """From the end of the user's speech to the start of the playback."""
     generation_latency_ms: int | None = None

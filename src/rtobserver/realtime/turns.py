@@ -45,6 +45,7 @@ class Turn:
     tool_latency_ms: int | None
     """Time in which at least one tool was at work."""
     interrupted: bool
+    """Whether the user cut in, as `interruption_count` of the call counts it; what else cut it short does not count."""
     tools: list[Tool]
 
 
@@ -135,8 +136,7 @@ def _turn(index: int, draft: _Draft, outputs: dict[str, ItemRow]) -> Turn:
         heard_latency_ms=_first([response.heard_latency_ms for response in draft.responses]),
         generation_latency_ms=_first([response.generation_latency_ms for response in draft.responses]),
         tool_latency_ms=_covered(spans) // 1000 if spans else None,
-        interrupted=any(response.interrupted for response in draft.responses)
-        or any(item.interrupted for item in draft.items),
+        interrupted=any(response.interrupted for response in draft.responses),
         tools=[tool_of(call, output) for call, output in calls],
     )
 

@@ -42,7 +42,7 @@ class Line(Struct, frozen=True):
     ]
     heard_confidence: Annotated[str, _one_of("exact", "estimated")] | None
     status: Annotated[str, _one_of("in_progress", "completed", "incomplete", "deleted", "failed")]
-    interrupted: bool
+    interrupted: Annotated[bool, Meta(description="Whether a speech was cut off, by the user, a policy or an order.")]
     started_at: Time | None
     ended_at: Time | None
     kind: Kind
@@ -78,7 +78,7 @@ class Turn(Struct, frozen=True):
         int | None, Meta(description="From the end of the user's speech to the first output.")
     ]
     tool_latency_ms: Annotated[int | None, Meta(description="Time in which at least one tool was at work.")]
-    interrupted: bool
+    interrupted: Annotated[bool, Meta(description="Whether the user cut in, as `interruption_count` counts it.")]
     tools: list[Tool]
 
 
