@@ -142,3 +142,20 @@ async def test_a_call_that_was_erased_or_never_was_is_told_of_in_words(browser: 
             # Chromium tells of each refusal
             assert len(shown.complaints) == 2
             shown.complaints.clear()
+
+
+@pytest.mark.parametrize("width", [390, 320])
+async def test_a_label_with_a_name_as_long_as_can_be_makes_the_page_no_wider_than_a_phone(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    labels = {"k" * 64: "v" * 200, "team": "north"}
+    async with stage(tmp_path) as api:
+        api.insert(tables.call, stored.call("rtc_1", status="ended", labels=labels))
+        size = {"width": width, "height": 844}
+        async with dashboard(browser, api.url, api.key, "/calls/rtc_1", viewport=size) as shown:
+            page = shown.page
+            value = page.locator("dl.facts dd", has_text="vvvv")
+            await expect(value).to_be_visible()
+            assert await page.evaluate("() => document.documentElement.scrollWidth") <= width
+            # and leaves room for the value
+            assert await value.evaluate("value => value.clientWidth") > width / 4

@@ -11,6 +11,7 @@ from rtobserver.outbound import HookState
 from rtobserver.store import tables
 from tests.browser.dashboard import dashboard, screenshots
 from tests.store.stored import call, ref
+from tests.support.stage import Setting, staged
 from tests.web.operator_stage import stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -59,6 +60,23 @@ async def test_it_reloads_itself_and_leaves_the_reader_where_he_is(browser: Brow
             await expect(began).to_have_text(in_zone or "")
             await expect(config.locator("table")).to_be_visible()
             await screenshots(page, "system-degraded")
+
+
+@pytest.mark.parametrize("width", [390, 320])
+async def test_with_all_of_the_configuration_open_it_is_no_wider_than_a_phone(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    size = {"width": width, "height": 844}
+    async with (
+        staged(tmp_path, Setting()) as running,
+        dashboard(browser, running.daemon.operator_url, running.key, "/system", viewport=size) as shown,
+    ):
+        sections = shown.page.locator("details.config")
+        assert await sections.count() > 3
+        for section in await sections.all():
+            await section.locator("summary").click()
+            await expect(section.locator("table")).to_be_visible()
+        assert await shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
 async def test_a_daemon_that_does_not_answer_is_told_and_its_return_too(browser: Browser, tmp_path: Path) -> None:
