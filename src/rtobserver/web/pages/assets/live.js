@@ -126,7 +126,9 @@ function show(known, change) {
   const { element, parts } = known;
   const isOver = call.ended_at !== null || ["ended", "failed"].includes(call.status);
   const [words, tone] = call.paused ? ["paused", "warn"] : statuses[call.status];
-  const state = call.outcome && call.outcome !== call.status ? `${words}: ${outcomes[call.outcome] ?? call.outcome}` : words;
+  const how = call.outcome && call.outcome !== call.status ? (outcomes[call.outcome] ?? call.outcome) : "";
+  // how a call ended says that it did
+  const state = how && call.status === "ended" ? how : how ? `${words}: ${how}` : words;
   write(parts.state, state);
   parts.state.className = `badge ${tone}`;
   element.classList.toggle("over", isOver);
