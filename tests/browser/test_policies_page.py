@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from rtobserver.policy.rules import Limit, On, Phrase, Policy, PolicySet, Say, Tag, Turns
+from rtobserver.web.pages.texts import visible
 from tests.browser.chromium import until
 from tests.browser.dashboard import dashboard, screenshots
 from tests.browser.test_statistics_page import charts
@@ -157,7 +158,11 @@ async def test_a_file_is_shown_as_text_by_pieces_and_what_is_none_gets_plain_wor
         rows = page.locator("#changes tbody tr")
         await expect(rows).to_have_count(200)
         await expect(rows.first.locator("del")).to_have_text(["was", "fault: odd"])
-        await expect(rows.first.locator("ins")).to_have_text([HOSTILE, "tag"])
+        await expect(rows.first.locator("ins")).to_have_text([visible(HOSTILE), "tag"])
+        # what turns the direction of a text is shown, wherever the file has it
+        assert "\u202e" not in (await page.locator("#result").inner_text())
+        assert "[RLO]" in (await page.locator("#name").inner_text())
+        await expect(page.get_by_role("option", name="[RLO]ABC")).to_have_count(1)
         await page.get_by_role("button", name="Show more").click()
         await page.get_by_role("button", name="Show more").click()
         await expect(rows).to_have_count(450)

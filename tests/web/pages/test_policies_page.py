@@ -14,6 +14,7 @@ from rtobserver.config.sections import Secret
 from rtobserver.errors import ConfigError, Mistake
 from rtobserver.policy.rules import AnswerTool, Limit, Phrase, Policy, PolicySet, Tag, Tool
 from rtobserver.store import tables
+from rtobserver.web.pages.texts import visible
 from tests.store.stored import call
 from tests.store.test_tallies import decision
 from tests.web.operator_stage import Stage, stage
@@ -94,7 +95,7 @@ async def test_the_last_decisions_of_all_calls_have_their_times_and_outcomes(api
     page = await read(api)
     [row] = rows_of(page, "Decisions")
     assert "gone rtc_1 1:7 failed observe upstream said no" in row
-    assert HOSTILE in row
+    assert visible(HOSTILE) in row
     assert "<script>alert" not in page
     assert row.endswith("tag 0.4 ms – –")  # noqa: RUF001
     assert 'href="/policies?policy=gone&amp;range=24h"' in page

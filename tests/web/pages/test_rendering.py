@@ -20,6 +20,7 @@ from rtobserver.web import shapes
 from rtobserver.web.pages import rendering
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.rendering import DASH, NAVIGATION, Rendering
+from rtobserver.web.pages.texts import visible
 from tests.web.operator_stage import Clock, Stage, stage
 
 AT = 1_767_225_600_123_456
@@ -106,6 +107,17 @@ def test_data_for_scripts_comes_back_as_it_was(text: str, name: str) -> None:
     [held] = blocks.found
     assert json.loads(held) == {"text": text}
     assert not set("<>&") & set(held)
+
+
+@given(st.text(st.sampled_from("a\u202e\u2066\u200b\x00\x9b\n"), max_size=8))
+def test_nothing_unseen_is_in_what_a_template_writes_but_where_a_field_gives_it_back(text: str) -> None:
+    made = Rendering(Assets(), Clock())._environment
+    source = """{% macro named(x) %}<i>{{ x }}</i>{% endmacro %}<b title="{{ text }}">{{ text }}</b>
+    {{ named(text) }}{{ [text, text]|join(", ") }}{{ "is " ~ text }}{{ text|replace("a", "b") }}{{ none }}"""
+    shown = made.from_string(source).render(text=text)
+    assert visible(shown) == shown
+    assert f'<b title="{visible(text)}">{visible(text)}</b>' in shown
+    assert made.from_string('<input value="{{ text|exact }}">').render(text=text) == f'<input value="{text}">'
 
 
 @given(st.text(max_size=50))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rtobserver.outbound import HookState
-from rtobserver.store import tables
+from rtobserver.store import keys, tables
 from rtobserver.web.pages.rendering import DASH
 from rtobserver.web.pages.system import sections_of
 from tests.store.stored import call, ref
@@ -90,6 +90,11 @@ async def test_keys_and_audit_are_for_those_who_may_see_them(api: Stage) -> None
     assert "API keys" in seen
     assert "pages.system" in seen
     assert admin not in seen
+
+
+async def test_what_turns_the_direction_of_a_text_is_shown_in_the_names_of_keys(api: Stage) -> None:
+    keys.create(api.path, name="live\u202eevil\u2066", scopes=["read"], now_us=api.clock.now_us())
+    assert "live[RLO]evil[LRI]" in await text_of(api, key=api.make_key("admin"))
 
 
 async def test_a_page_that_stands_open_writes_one_row_a_minute_into_the_audit(api: Stage) -> None:

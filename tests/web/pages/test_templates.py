@@ -72,6 +72,16 @@ def test_a_template_escapes_all_that_it_writes(template: Path) -> None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=name_of)
+def test_a_template_writes_a_text_as_it_is_only_where_it_is_given_back_or_compared(template: Path) -> None:
+    text = template.read_text()
+    exact = re.findall(r"([\w-]+)=\"{{ [^{}]*\|exact }}\"", text)
+    assert set(exact) <= {"name", "value", "data-item-id", "data-response-id"}
+    assert len(exact) == len(re.findall(r"\|\s*exact\b", text))
+    fields = [tag for tag in re.findall(r"<(?:input|select|textarea|option)\b[^>]*>", text) if "{{" in tag]
+    assert [tag for tag in fields if re.search(r" (?:name|value)=\"{{ (?![^{}]*\|exact }})", tag)] == []
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=name_of)
 def test_a_template_loads_from_nowhere_else(template: Path) -> None:
     for tag, attributes in Tags(template.read_text()).found:
         for name in ("src", "href", "action", "hx-get", "hx-post"):

@@ -1,8 +1,9 @@
 """Make HTML of templates: whole pages and parts of them.
 
-Everything that a template writes is escaped. The policy that goes with each page lets it load and
-reach nothing but this listener and has no exception for inline scripts or styles; markup becomes
-elements in a browser only by way of the one Trusted Types policy, `htmx`, which `page.js` makes.
+Everything that a template writes is escaped, and has marks in place of what cannot be seen; only
+what it calls `exact` goes out as it is. The policy that goes with each page lets it load and reach
+nothing but this listener and has no exception for inline scripts or styles; markup becomes elements
+in a browser only by way of the one Trusted Types policy, `htmx`, which `page.js` makes.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Rendering:
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("rtobserver.web.pages", "templates"),
             autoescape=True,
+            # whatever a template writes was perhaps made by a caller, a model or somebody with a key
+            finalize=texts.written,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -102,7 +105,7 @@ class Rendering:
             "percent": percent,
             "json_block": json_block,
             "utc": utc,
-            "visible": texts.visible,
+            "exact": texts.Exact,
         }
 
     def prepare(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import cycle
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
 
 from rtobserver.store.search import CLOSES, OPENS
 
@@ -32,6 +34,12 @@ _NAMES = {
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
+class Exact(str):
+    """Be a text that goes onto a page as it is: a field gives it back, or a script compares it."""
+
+    __slots__ = ()
+
+
 class Piece(NamedTuple):
     """Be a part of a snippet."""
 
@@ -42,6 +50,13 @@ class Piece(NamedTuple):
 def visible(text: object) -> str:
     """Write a text with marks in place of what cannot be seen, as `visible` of hostile.js does."""
     return _UNSEEN.sub(_mark, "" if text is None else str(text))
+
+
+def written(value: Any) -> Any:
+    """Take what a template writes, and let no text through with anything unseen in it but `Exact` ones and markup."""
+    if isinstance(value, str) and not isinstance(value, Exact | Markup):
+        return visible(value)
+    return "" if value is None else value
 
 
 def pieces(snippet: str) -> Iterator[Piece]:

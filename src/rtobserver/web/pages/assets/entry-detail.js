@@ -1,5 +1,6 @@
 // The pane of one entry: its place, its times, and its payload as it was recorded.
 
+import { visible } from "./hostile.js";
 import { bytesView, jsonView } from "./json-view.js";
 import { clock } from "./timeline-scale.js";
 import { local } from "./times.js";
@@ -104,6 +105,6 @@ function button(text, click) {
 function make(tag, name = "", text = "") {
   const made = document.createElement(tag);
   if (name) made.className = name;
-  if (text) made.textContent = text;
+  if (text) made.textContent = visible(text);
   return made;
 }

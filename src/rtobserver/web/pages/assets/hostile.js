@@ -7,7 +7,7 @@ const NAMES = {
 // what changes the look of a text without being seen in it: controls but for line ends, and bidi controls
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
 
-/** Write a text with marks in place of what cannot be seen, as the pages' filter `visible` does. */
+/** Write a text with marks in place of what cannot be seen, as templates do with all that they write. */
 export function visible(text) {
   return (text ?? "").replace(UNSEEN, (character) => {
     const code = character.charCodeAt(0);

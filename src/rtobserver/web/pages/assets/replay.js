@@ -1,5 +1,6 @@
 // The page on which the result of a replay is opened. The file is read here and never sent anywhere.
 
+import { visible } from "./hostile.js";
 import { KINDS, MAX_BYTES, NotAReplay, read } from "./replay-document.js";
 
 const AT_ONCE = 200;
@@ -78,7 +79,7 @@ function showPolicies() {
     row.append(head, ...[each.before, each.after, each.new, each.vanished, each.changed, each.calls.size].map((value) => cell(value === null ? "–" : numbers.format(value), "number")));
     return row;
   }));
-  policyField.replaceChildren(new Option("all policies", ""), ...found.map(({ policy }) => new Option(policy, policy)));
+  policyField.replaceChildren(new Option("all policies", ""), ...found.map(({ policy }) => new Option(visible(policy), policy)));
 }
 
 /** Show the differences that the fields ask for, the first of them at once. */
@@ -113,7 +114,7 @@ function line(each) {
   link.append(id, " ", each.position);
   const time = document.createElement("time");
   time.dateTime = each.startedAt;
-  time.textContent = time.title = `${each.startedAt.slice(0, 19).replace("T", " ")} UTC`;
+  time.textContent = time.title = visible(`${each.startedAt.slice(0, 19).replace("T", " ")} UTC`);
   row.append(
     cell(badge), cell(bdi(each.policy), "mono name"), cell(link), cell(time), cell(bdi(each.profile), "name"),
     parts(each, ({ trigger }) => trigger.replaceAll("_", " ")),
@@ -153,12 +154,12 @@ function cell(content, style = "") {
 // whatever direction a text turns to, what stands beside it keeps its own
 function bdi(text) {
   const made = document.createElement("bdi");
-  made.textContent = text;
+  made.textContent = visible(text);
   return made;
 }
 
 function put(selector, text) {
-  document.querySelector(selector).textContent = text;
+  document.querySelector(selector).textContent = visible(text);
 }
 
 function many(count, word) {

@@ -1,5 +1,6 @@
 // The card beside an element of a timeline: what it is, when it was, and the entry behind it.
 
+import { visible } from "./hostile.js";
 import { bytesView, jsonView } from "./json-view.js";
 import { inks } from "./timeline-palette.js";
 import { times, title } from "./timeline-words.js";
@@ -115,6 +116,6 @@ export class Card {
 function make(tag, name, text = "") {
   const made = document.createElement(tag);
   if (name) made.className = name;
-  made.textContent = text;
+  made.textContent = visible(text);
   return made;
 }
