@@ -169,6 +169,10 @@ class Ask(Generic[Q, B]):
         return await self._desk.bearer.find(self.request) is not None
 
 
+_HEADED = ("text/html", "text/javascript")
+"""What HEAD is answered for: pages and what they load. A stream would go on for nobody."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(Generic[Q, B]):
     """Define one route."""
@@ -211,7 +215,10 @@ class Desk:
     def install(self, app: web.Application, routes: Iterable[Route[Any, Any]]) -> None:
         """Put routes into an application."""
         for route in routes:
-            app.router.add_route(route.method, route.path, self._answerer(route))
+            answerer = self._answerer(route)
+            app.router.add_route(route.method, route.path, answerer)
+            if route.method == "GET" and any(each.media in _HEADED for each in route.answers):
+                app.router.add_head(route.path, answerer)
 
     def _answerer(self, route: Route[Q, B]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         reader = queries.Reader(route.query)

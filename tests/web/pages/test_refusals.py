@@ -95,6 +95,9 @@ async def test_nothing_is_open_to_who_has_not_signed_in_but_the_door(api: Stage)
         "GET /livez",
         "GET /login",
         "GET /readyz",
+        "HEAD /api/docs",
+        "HEAD /assets/{version}/{name}",
+        "HEAD /login",
         "POST /login",
     }
 
@@ -134,9 +137,19 @@ async def test_without_the_audit_a_page_says_that_it_is_not_the_time(api: Stage)
     assert b"Not now" in answer.body
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_page_and_what_it_loads_can_be_asked_for_without_their_bodies(api: Stage, method: str) -> None:
+    for path in ("/", "/system", "/login", Assets().address("style.css")):
+        answer = await api.send(method, path, Authorization=f"Bearer {api.key}", Accept="text/html")
+        assert answer.status == 200
+        assert bool(answer.body) == (method == "GET")
+    stream = await api.send("HEAD", "/live/stream", Authorization=f"Bearer {api.key}")
+    assert stream.status == 405
+
+
 async def test_a_page_takes_only_what_it_takes(api: Stage) -> None:
     answer = await api.send("POST", "/", Accept=HTML)
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
     assert is_page(answer)
     answer = await api.get("/login?nxt=%2F", Accept=HTML)
     assert answer.status == 400
