@@ -126,6 +126,8 @@ async def test_a_call_that_is_not_there_or_was_erased_is_told_as_a_page(api: Sta
         assert is_page(answer)
         assert words in answer.body
         assert answer.headers["X-Request-Id"].encode() in answer.body
+    assert b"No list, search or export has it any more." in answer.body
+    assert b"list of calls" not in answer.body
 
 
 async def test_without_the_audit_a_page_says_that_it_is_not_the_time(api: Stage) -> None:

@@ -25,7 +25,7 @@ _TITLES = {
 _NEXT = {
     403: "Open the dashboard itself and try from there.",
     404: "The address may be mistyped, or what was here is gone.",
-    410: "What is left of it is its line in the list of calls.",
+    410: "No list, search or export has it any more. The audit says when it was erased, and by which key.",
     503: "Load the page again in a moment. The system page and the log tell more.",
 }
 _SCOPE = "scope_missing"
