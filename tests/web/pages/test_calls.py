@@ -110,8 +110,25 @@ async def test_what_a_form_sends_becomes_the_address_that_the_api_takes(api: Sta
     async with api.client.get(
         f"{api.url}/calls{sent}", headers={"Authorization": f"Bearer {api.key}"}, allow_redirects=False
     ) as answer:
-        assert (answer.status, answer.headers["Location"]) == (303, "/calls?status=ended&tag=vip&label.team=north")
-    assert (await api.get("/api/v1/calls?status=ended&tag=vip&label.team=north")).status == 200
+        assert (answer.status, answer.headers["Location"]) == (303, "/calls?status=ended&tag=vip&label.a=&label.team=north")
+    assert (await api.get("/api/v1/calls?status=ended&tag=vip&label.a=&label.team=north")).status == 200
+
+
+async def test_a_label_may_be_asked_for_that_is_empty(api: Stage) -> None:
+    some(api)
+    api.insert(tables.call, call("rtc_bare", labels={"team": ""}))
+    html = await page(api, "?label.team=")
+    assert listed(html) == ["rtc_bare"]
+    assert [each["call_id"] for each in (await api.get("/api/v1/calls?label.team=")).json["data"]] == ["rtc_bare"]
+    assert 'type="checkbox" name="label.team" value="" checked' in html
+    assert "<bdi>team</bdi> is empty" in html
+    assert "1 call," in (await api.get("/calls/sums?since=2h&label.team=")).body.decode()
+    answer = await api.client.get(
+        f"{api.url}/calls?user=&label_name=team&label_value=",
+        headers={"Authorization": f"Bearer {api.key}"},
+        allow_redirects=False,
+    )
+    assert (answer.status, answer.headers["Location"]) == (303, "/calls?label.team=")
 
 
 @pytest.mark.parametrize(
@@ -193,10 +210,20 @@ async def test_sums_are_of_the_calls_that_pass_the_filters(api: Stage) -> None:
     assert "5 calls, $1.0000 without 1 whose cost is not known" in html
     assert html.count("<rect") == 10
     assert "Calls per minute" in html
-    assert "2026-01-01 00:04:00 UTC: 1 call, $0.0000" in html
+    assert "2026-01-01 00:04:00 UTC: 1 call, cost not known" in html
     html = (await api.get("/calls/sums?since=1h&user=user+1")).body.decode()
     assert "2 calls, $0.5000" in html
     assert (await api.get("/calls/sums?since=nothing")).status == 400
+
+
+async def test_a_cost_of_which_nothing_is_known_is_not_nothing(api: Stage) -> None:
+    api.insert(tables.call, *[call(f"rtc_{number}", started_at=START + number * MINUTE) for number in range(8)])
+    html = (await api.get("/calls/sums?since=1h")).body.decode()
+    assert "8 calls, cost not known, from" in html
+    assert "$" not in html
+    assert "Cost per" not in html
+    html = (await api.get("/calls/sums?since=1h&user=nobody")).body.decode()
+    assert "0 calls, $0.0000, from" in html
 
 
 async def test_sums_have_at_most_sixty_slices_whatever_the_time(api: Stage) -> None:

@@ -59,6 +59,7 @@ class Bar:
     cost_usd: Decimal
     calls_height: float
     cost_height: float
+    unpriced_call_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +187,7 @@ async def sums_of(database: Database, wanted: calls.Filter, now_us: int) -> Sums
                 each.cost_usd,
                 each.call_count / most_calls,
                 float(each.cost_usd / most_cost),
+                each.unpriced_call_count,
             )
             for each in slices
         ],

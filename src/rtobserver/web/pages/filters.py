@@ -1,7 +1,8 @@
 """Read the filters that a page was asked with: what can be read counts, and of the rest is said what is wrong.
 
 A form sends its empty fields too, and a label as two fields; `tidy` makes of that the address which
-the same filters have in the API, so that it can be kept, passed on, and understood.
+the same filters have in the API, so that it can be kept, passed on, and understood. A label may be
+empty, so that `label.NAME=` is a filter and not an empty field.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ class Asked(Generic[Q]):
 
 def tidy(values: MultiMapping[str]) -> list[tuple[str, str]] | None:
     """Give the parameters that a form meant; None where they are what was sent."""
-    meant = [(key, value) for key, value in values.items() if value and key not in (LABEL_NAME, LABEL_VALUE)]
+    meant = [
+        (key, value)
+        for key, value in values.items()
+        if (value or key.startswith("label.")) and key not in (LABEL_NAME, LABEL_VALUE)
+    ]
     name, value = values.get(LABEL_NAME, ""), values.get(LABEL_VALUE, "")
     if name or value:
         meant = [(key, other) for key, other in meant if key != f"label.{name}"] + [(f"label.{name}", value)]
