@@ -12,6 +12,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -31,6 +32,8 @@ SMALL_PIECE_BYTES = 128 * 1024
 """The same while room on the disk is short, so that what little there is can be used."""
 
 log = structlog.get_logger()
+
+_PAYLOAD = itemgetter(8)
 
 EntryRow = tuple[CallRef, int, int, int, int, int, str | None, str | None, bytes, int]
 """(call, epoch, seq, kind, at, offset_us, type, event_id, payload, flags)"""
@@ -222,6 +225,8 @@ class Commits:
 
 
 def _end_of_piece(entries: list[EntryRow], begin: int, limit: int) -> int:
+    if sum(map(len, map(_PAYLOAD, entries))) <= limit:
+        return len(entries)
     size = 0
     for index in range(begin, len(entries)):
         size += len(entries[index][8])
