@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from rtobserver.config.sections import FilePath, Public
 from rtobserver.demo import PAGE
 from rtobserver.simulator.scenario import Hold, Scenario, Spoken
-from rtobserver.store import keys, tables
+from rtobserver.store import database, keys, tables
 from rtobserver.web.pages.texts import visible
 from tests.browser.chromium import tab
 from tests.browser.dashboard import dashboard, lawful, screenshots
@@ -76,6 +76,8 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await expect(caller.page.get_by_role("status")).to_have_text("Connected")
         await expect(card(page).locator('[data-shows="state"]')).to_have_text("live")
         await expect(card(page).locator("time")).to_have_text(re.compile(r"^0:0\d$"))
+        since = re.compile(r"^Since .+ \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)$")
+        await expect(card(page).locator("time")).to_have_attribute("title", since)
 
         running.simulator.release(call_id, "go")
         user, assistant = (card(page).locator(f'[data-side="{side}"]') for side in ("user", "assistant"))
@@ -87,11 +89,12 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await expect(controls(page)).to_have_accessible_name(f"Control… the call of {call_id}")
         await controls(page).click()
         dialog = page.locator("#control")
-        outcome = dialog.locator(".outcome")
+        outcome = dialog.locator(".orders .outcome").first
         await lawful(page)
         await dialog.get_by_label("Tag").fill("late parcel")
         await button(dialog, "Add tag").click()
         await expect(outcome).to_have_text("The tags were changed.")
+        await expect(dialog.get_by_role("status")).to_have_text("Add tag “late parcel”: The tags were changed.")
         await expect(card(page)).to_contain_text("#late parcel")
         await dialog.get_by_label("Say to the caller").fill("One moment please.")
         await button(dialog, "Say").click()
@@ -131,7 +134,13 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await expect(outcome).to_have_text("The call was ended.")
         await expect(caller.page.get_by_role("status")).to_have_text("Call ended")
         await expect(card(page).locator('[data-shows="state"]')).to_have_text("hung up")
+        for name in ("Say", "Add tag", "Remove tag", "Pause recording…", "End call…"):
+            await expect(button(dialog, name)).to_be_disabled()
         await button(dialog, "Close").click()
+        # its card stays for a moment, and then goes
+        await expect(page.locator(":focus")).to_have_text(re.compile(f"^({call_id}|Live calls)$"))
+        await expect(card(page)).to_have_count(0)
+        await expect(page.get_by_role("heading", name="Live calls")).to_be_focused()
         assert [each["type"] for each in await running.commands(call_id)].count("output_audio_buffer.clear") == 0
 
 
@@ -160,6 +169,59 @@ async def test_texts_of_callers_stay_texts_and_without_the_scope_there_are_no_bu
             await expect(controls(page)).to_have_count(3)
             await controls(page).first.click()
             await screenshots(page, "live-control")
+
+
+async def test_each_order_says_what_came_of_it_in_a_line_of_its_own(browser: Browser, tmp_path: Path) -> None:
+    async with stage(tmp_path) as api:
+        hostile_call(api)
+        async with dashboard(browser, api.url, api.make_key("read", "control")) as shown:
+            page = shown.page
+            await controls(page).first.click()
+            dialog = page.locator("#control")
+            lines = dialog.locator(".orders > li:visible")
+            await dialog.get_by_label("Tag").fill("first")
+            await button(dialog, "Add tag").click()
+            await expect(lines).to_have_text(["Add tag “first”: Waiting to be sent."])
+            await dialog.get_by_label("Tag").fill("second")
+            await button(dialog, "Add tag").click()
+            await expect(lines).to_have_text(
+                ["Add tag “second”: Waiting to be sent.", "Add tag “first”: Waiting to be sent."]
+            )
+            settle(api, "second", state="acknowledged")
+            await expect(lines.first).to_have_text("Add tag “second”: The tags were changed.")
+            settle(api, "first", state="sent", error="no acknowledgement came")
+            await expect(lines).to_have_text(
+                ["Add tag “second”: The tags were changed.", "Add tag “first”: Sent, but no acknowledgement came."]
+            )
+            await screenshots(page, "live-orders")
+            await button(dialog, "Close").click()
+            await expect(controls(page).first).to_be_focused()
+            await controls(page).nth(1).click()
+            await expect(lines).to_have_count(0)
+            await button(dialog, "Close").click()
+            await controls(page).first.click()
+            await expect(lines).to_have_count(2)
+
+
+async def test_what_a_call_cannot_take_cannot_be_pressed(browser: Browser, tmp_path: Path) -> None:
+    async with stage(tmp_path) as api:
+        hostile_call(api)
+        async with dashboard(browser, api.url, api.make_key("read", "control")) as shown:
+            await controls(shown.page).nth(2).click()  # this one is connecting
+            dialog = shown.page.locator("#control")
+            for name in ("Say", "Add tag", "Remove tag", "Pause recording…"):
+                await expect(button(dialog, name)).to_be_disabled()
+            await expect(dialog.get_by_label("Say to the caller")).to_be_disabled()
+            await expect(button(dialog, "End call…")).to_be_enabled()
+            await expect(button(dialog, "Close")).to_be_enabled()
+
+
+def settle(api: Stage, tag: str, **values: str) -> None:
+    """Write what the observer of a call would, into the order about a tag."""
+    order = tables.order
+    with database.transaction(api.path) as connection:
+        changed = connection.execute(order.update().where(order.c.command.contains(tag)).values(**values))
+    assert changed.rowcount == 1
 
 
 async def test_the_page_says_when_it_is_cut_off_and_goes_on_by_itself(browser: Browser, tmp_path: Path) -> None:

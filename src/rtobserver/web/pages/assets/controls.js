@@ -1,13 +1,24 @@
-// What an operator does to a live call: orders are posted to the API and followed to what came of them.
-// A page puts `controls(...)` of templates/controls.html where it likes, and loads this module.
+// What an operator does to a live call: orders are posted to the API and followed to what came of them, each in a
+// line of its own. A page puts `controls(...)` of templates/controls.html where it likes, and loads this module.
+
+import { visible } from "./hostile.js";
 
 const FOLLOW_MS = 15000;
 const PAUSES_MS = [150, 250, 400, 700, 1000];
+const MOST_LINES = 8;
 const SAID = {
   waiting: "Waiting to be sent.",
   sent: "Sent. No acknowledgement yet.",
   acknowledged: "Done.",
   expired: "Not sent within 10 seconds, and it will not be sent any more.",
+};
+const NAMES = {
+  say: ({ text }) => `Say “${short(text)}”`,
+  tags: ({ add, remove }) => (add ? `Add tag “${short(add[0])}”` : `Remove tag “${short(remove[0])}”`),
+  commands: ({ type }) => `Send ${short(type)}`,
+  pause: () => "Pause recording",
+  resume: () => "Resume recording",
+  hangup: () => "End call",
 };
 const DONE = {
   say: "The model says it.",
@@ -43,16 +54,20 @@ function show(root) {
   const [pause, resume] = ["pause", "resume"].map((order) => root.querySelector(`button[data-order="${order}"]`));
   // the keyboard's place must not get lost with the button that goes
   const gone = paused ? pause : resume;
-  const had = document.activeElement === gone;
+  const had = document.activeElement;
   pause.hidden = paused;
   resume.hidden = !paused;
-  if (had) (paused ? resume : pause).focus();
   // a call that is connecting, or that nobody observes, can be ended and no more
   const status = root.dataset.status;
   for (const field of root.querySelectorAll(":is(button, input, textarea)")) {
-    if (field.closest("dialog")) continue;
+    // the whole may stand in a dialog; those that ask back are not meant
+    if (field.closest("dialog.ask")) continue;
     field.disabled = field.dataset.order === "hangup" ? ["ended", "failed"].includes(status) : status !== "live";
   }
+  const next = paused ? resume : pause;
+  if (had === gone && !next.disabled) next.focus();
+  else if (root.contains(had) && (had.disabled || had.hidden)) root.focus();
+  for (const line of root.querySelectorAll(".orders > li")) line.hidden = line.dataset.call !== root.dataset.call;
 }
 
 async function submit(root, form, button) {
@@ -62,7 +77,7 @@ async function submit(root, form, button) {
   if (form.dataset.order === "tags") body = { [button?.value ?? "add"]: [values.get("tag")] };
   if (form.dataset.order === "commands") {
     body = read(values.get("event"));
-    if (typeof body === "string") return tell(root, body, "bad");
+    if (typeof body === "string") return note(root, "Send event")(body, "bad");
     if ((await ask(root, "send", body.type)) === null) return undefined;
   }
   if (await order(root, form.dataset.order, body)) form.reset();
@@ -117,22 +132,20 @@ function ask(root, name, type = "") {
 /** Give an order and follow it; says what came of it, and gives whether it went well. */
 async function order(root, name, body) {
   const call = root.dataset.call;
-  const say = (words, tone = "") => {
-    // the controls may belong to another call by now
-    if (root.dataset.call === call) tell(root, words, tone);
-  };
+  const say = note(root, NAMES[name](body));
   try {
     say("Sending …");
     let told = await send(`/api/v1/calls/${encodeURIComponent(call)}/${name}`, body);
     const until = performance.now() + FOLLOW_MS;
-    for (let look = 0; isOpen(told.state) && performance.now() < until; look += 1) {
+    for (let look = 0; isOpen(told) && performance.now() < until; look += 1) {
       if (look) say(SAID[told.state]);
       await new Promise((resolve) => setTimeout(resolve, PAUSES_MS[Math.min(look, PAUSES_MS.length - 1)]));
       told = await send(`/api/v1/orders/${encodeURIComponent(told.order_id)}`);
     }
     if (told.state === "failed") say(`Failed: ${told.error ?? "no reason is known"}.`, "bad");
     else if (told.state === "acknowledged") say(DONE[name], "good");
-    else say(told.error ? `${SAID[told.state]} ${told.error}.` : SAID[told.state], told.state === "expired" ? "bad" : "");
+    else if (told.state === "sent" && told.error) say(`Sent, but ${told.error}.`, "warn");
+    else say(SAID[told.state], told.state === "expired" ? "bad" : "warn");
     return ["acknowledged", "sent"].includes(told.state);
   } catch (problem) {
     if (!(problem instanceof Refused)) console.warn(problem);
@@ -141,8 +154,9 @@ async function order(root, name, body) {
   }
 }
 
-function isOpen(state) {
-  return state === "waiting" || state === "sent";
+/** Tell whether more may be heard of an order: with an error, what was sent is not waited for any more. */
+function isOpen({ state, error }) {
+  return state === "waiting" || (state === "sent" && !error);
 }
 
 async function send(path, body) {
@@ -157,8 +171,25 @@ async function send(path, body) {
   throw new Refused(told.error?.message ?? `The server refused it (${answer.status}).`);
 }
 
-function tell(root, words, tone) {
-  const line = root.querySelector(".outcome");
-  line.textContent = words;
-  line.dataset.tone = tone;
+/** Begin the line of an order; gives what writes into it what came of the order, with a tone once that is all. */
+function note(root, name) {
+  const [line, what, outcome] = ["li", "bdi", "span"].map((kind) => document.createElement(kind));
+  line.dataset.call = root.dataset.call;
+  what.textContent = name;
+  outcome.className = "outcome";
+  line.append(what, ": ", outcome);
+  const orders = root.querySelector(".orders");
+  orders.prepend(line);
+  for (const old of [...orders.children].slice(MOST_LINES)) old.remove();
+  return (words, tone = "") => {
+    outcome.textContent = words;
+    outcome.dataset.tone = tone;
+    // who cannot see is told the end alone, and of the call that is shown
+    if (tone && root.dataset.call === line.dataset.call) root.querySelector(".told").textContent = `${name}: ${words}`;
+  };
+}
+
+function short(text) {
+  const shown = visible(text);
+  return shown.length > 60 ? `${shown.slice(0, 60).replace(/[\ud800-\udbff]$/, "")}…` : shown;
 }

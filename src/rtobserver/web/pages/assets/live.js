@@ -2,7 +2,7 @@
 
 import { signIn } from "./page.js";
 import { visible } from "./hostile.js";
-import { lasted, local, setAhead } from "./times.js";
+import { lasted, setAhead, since } from "./times.js";
 
 const RETRY_MS = [500, 1000, 2000, 5000];
 // the server says something every 15 s
@@ -18,7 +18,7 @@ let now = 0;
 let shownInDialog = null;
 
 $("narrow").addEventListener("input", narrow);
-$("control")?.addEventListener("close", () => (shownInDialog = null));
+$("control")?.addEventListener("close", leave);
 void follow();
 
 // --- the stream ---------------------------------------------------------------------------------
@@ -117,8 +117,11 @@ function begin(call) {
 }
 
 function forget(id) {
-  calls.get(id)?.element.remove();
+  const element = calls.get(id)?.element;
+  const had = element?.contains(document.activeElement);
+  element?.remove();
   calls.delete(id);
+  if (had) land();
 }
 
 function show(known, change) {
@@ -136,7 +139,7 @@ function show(known, change) {
   // while it has this class, times.js lets it count on
   parts.age.classList.toggle("age", !isOver);
   parts.age.dateTime = call.started_at;
-  parts.age.title = `Since ${local(call.started_at)}`;
+  parts.age.title = since(call.started_at);
   parts.link.title = call.call_id;
   parts.link.href = `/calls/${encodeURIComponent(call.call_id)}`;
   write(parts.who, visible(call.user ?? call.call_id));
@@ -209,9 +212,25 @@ function control(known) {
   const dialog = $("control");
   shownInDialog = known.call.call_id;
   for (const form of dialog.querySelectorAll("[data-controls] form")) form.reset();
-  dialog.querySelector(".outcome").textContent = "";
   fill(known.call);
   dialog.showModal();
+}
+
+/** Keep the keyboard's place: the button that opened the dialog is of no use once its call has ended, or is gone. */
+function leave() {
+  const known = calls.get(shownInDialog);
+  shownInDialog = null;
+  // a browser leaves it in the closed dialog where it cannot give it back
+  if (document.activeElement !== document.body && !$("control").contains(document.activeElement)) return;
+  if (known && !known.element.hidden) known.parts.link.focus();
+  else land();
+}
+
+/** Put the keyboard's place at the head of the page: what it was at is gone. */
+function land() {
+  const heading = document.querySelector("h1");
+  heading.tabIndex = -1;
+  heading.focus();
 }
 
 function fill(call) {

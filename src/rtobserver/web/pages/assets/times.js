@@ -7,6 +7,12 @@ export function local(time) {
   return moments.format(new Date(time));
 }
 
+/** Say since when, in the viewer's zone and in UTC: of what shows how long it has been. */
+export function since(time) {
+  const utc = new Date(time).toISOString().slice(0, 19).replace("T", " ");
+  return `Since ${local(time)} (${utc} UTC)`;
+}
+
 /** Write a duration of milliseconds such as `1:02:03` or `0:07`. */
 export function lasted(milliseconds) {
   const all = Math.max(0, Math.floor(milliseconds / 1000));
