@@ -44,6 +44,12 @@ def test_a_response_without_items_or_user_goes_by_order() -> None:
     assert [turn.response_ids for turn in turns(rows, [response("R1", 3, None), greeting])] == [["R0"], ["R1"], []]
 
 
+def test_only_what_the_user_began_has_a_number() -> None:
+    rows = [user("U1", 2), user("idle", 4, "U1", idle_timeout=True), user("U2", 6, "idle")]
+    answers = [response("R0", 1, None), response("R1", 3, "U1"), response("R2", 5, "idle"), response("R3", 7, "U2")]
+    assert [(turn.index, turn.number) for turn in turns(rows, answers)] == [(0, None), (1, 1), (2, None), (3, 2)]
+
+
 def test_several_messages_are_several_lines() -> None:
     rows = [user("U1", 1), item("S1", 2, "U1", response_id="R1"), item("S2", 3, "S1", response_id="R1")]
     [turn] = turns(rows, [response("R1", 2, "U1")])

@@ -88,7 +88,7 @@ async def test_a_call_is_drawn_from_what_was_recorded(api: Stage) -> None:
         "started_at": "2026-01-01T00:00:00.000000Z",
         "live": False,
         "duration_ms": 1000,
-        "turns": [{"index": 0, "from_ms": 1, "to_ms": 13}],
+        "turns": [{"index": 0, "number": 1, "from_ms": 1, "to_ms": 13}],
         "after": "1:13",
     }
     speech, generation, playback = found["spans"]

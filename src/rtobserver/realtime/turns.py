@@ -32,6 +32,8 @@ class Turn:
     """Be one turn of a conversation. Times are microseconds since 1970."""
 
     index: int
+    number: int | None
+    """Which of the user's turns it is, from 1, as `turn_count` counts them; None where the model began."""
     user_item_id: str | None
     """None where the model began: a greeting, or its answer to an idle time-out."""
     response_ids: list[str]
@@ -96,7 +98,13 @@ def turns(items: Iterable[ItemRow], responses: Iterable[ResponseRow]) -> list[Tu
         draft.responses.append(response)
     filled = [each for each in drafts if each.items or each.responses or (each.opener and is_user_turn(each.opener))]
     outputs = {item.tool_call_id: item for item in rows if item.kind == "tool_output" and item.tool_call_id}
-    return [_turn(index, draft, outputs) for index, draft in enumerate(filled)]
+    found = []
+    number = 0
+    for index, draft in enumerate(filled):
+        user = draft.opener if draft.opener and is_user_turn(draft.opener) else None
+        number += user is not None
+        found.append(_turn(index, number, user, draft, outputs))
+    return found
 
 
 def _before(drafts: list[_Draft], response: ResponseRow) -> _Draft:
@@ -108,8 +116,7 @@ def _before(drafts: list[_Draft], response: ResponseRow) -> _Draft:
     return latest
 
 
-def _turn(index: int, draft: _Draft, outputs: dict[str, ItemRow]) -> Turn:
-    user = draft.opener if draft.opener and is_user_turn(draft.opener) else None
+def _turn(index: int, number: int, user: ItemRow | None, draft: _Draft, outputs: dict[str, ItemRow]) -> Turn:
     calls = [(item, outputs.get(item.tool_call_id or "")) for item in draft.items if item.kind == "tool_call"]
     spans = [span for call, output in calls if (span := tool_span(call, output))]
     times = [
@@ -125,6 +132,7 @@ def _turn(index: int, draft: _Draft, outputs: dict[str, ItemRow]) -> Turn:
     ]
     return Turn(
         index=index,
+        number=number if user else None,
         user_item_id=user.item_id if user else None,
         response_ids=[response.response_id for response in draft.responses],
         started_at=min(times, default=None),

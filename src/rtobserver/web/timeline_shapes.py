@@ -71,6 +71,10 @@ class Turn(Struct, frozen=True):
     """Say from when to when a turn took; `index` is that of the list of turns."""
 
     index: int
+    number: Annotated[
+        int | None,
+        Meta(description="Which of the user's turns it is, as `turn_count` counts them; null where the model began."),
+    ]
     from_ms: Annotated[float, _Milliseconds]
     to_ms: Annotated[float, _Milliseconds]
 
@@ -142,7 +146,7 @@ def _turns(found: Iterable[FoldedTurn], start: int) -> Iterable[Turn]:
     for turn in found:
         if turn.started_at is not None:
             ended_at = turn.started_at if turn.ended_at is None else turn.ended_at
-            yield Turn(turn.index, _ms(turn.started_at, start), _ms(ended_at, start))
+            yield Turn(turn.index, turn.number, _ms(turn.started_at, start), _ms(ended_at, start))
 
 
 def _ms(at: int, start: int) -> float:

@@ -146,6 +146,8 @@ class _Pages:
             "completeness": COMPLETENESS.get(call.completeness or ""),
             "outcome_words": OUTCOMES.get(call.outcome or "", call.outcome or ""),
             "is_paused": any(gap.reason == "paused" and gap.state == "open" for gap in lost),
+            # the row of a live call is behind what is known of it
+            "gap_count": max(call.gap_count, sum(gap.counted or gap.state == "open" for gap in lost)),
         }
 
     async def _transcript(self, ask: Ask[ShowLines, None], call: Call) -> Values:

@@ -103,7 +103,10 @@ class Gap:
 class Latency:
     """Be a turn in the table of latencies."""
 
-    number: int
+    place: int
+    """Among all turns."""
+    number: int | None
+    """Among the user's; None where the model began."""
     clock: str
     heard_ms: int | None
     generation_ms: int | None
@@ -187,7 +190,8 @@ def latencies(found: Iterable[Turn], started_at: int) -> list[Latency]:
     """Make the table of latencies; turns of which no latency is known are left out."""
     return [
         Latency(
-            number=turn.index + 1,
+            place=turn.index + 1,
+            number=turn.number,
             clock=_clock(turn.started_at, started_at),
             heard_ms=turn.heard_latency_ms,
             generation_ms=turn.generation_latency_ms,

@@ -78,7 +78,9 @@ export class Painter {
       const room = right - Math.max(left, 0);
       if (room < 22) continue;
       context.fillStyle = palette.muted;
-      const words = room > 60 ? `Turn ${turn.index + 1}` : String(turn.index + 1);
+      // numbers are of the user's turns, as in the summary: where the model began there is none
+      if (turn.number === null) continue;
+      const words = room > 60 ? `Turn ${turn.number}` : String(turn.number);
       // the number stays in sight while any of its turn is
       context.fillText(words, Math.max(left, 0) + 5, TURNS + 3);
     }

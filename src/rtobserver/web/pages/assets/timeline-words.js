@@ -50,9 +50,10 @@ export function describe(element) {
 export function summary({ lanes }, { live, duration_ms: durationMs, turns }) {
   const used = lanes.filter(({ elements }) => elements.length);
   const counts = used.map(({ title: name, elements }) => `${name} ${elements.length}`);
+  const turned = turns.filter(({ number }) => number !== null).length;
   return [
     `Timeline of ${live ? "a live call" : `a call of ${clock(durationMs)}`}`,
-    `${turns.length} turns`,
+    `${turned} ${turned === 1 ? "turn" : "turns"}`,
     counts.join(", ") || "nothing yet",
   ].join(". ");
 }
