@@ -101,9 +101,9 @@ def turns(items: Iterable[ItemRow], responses: Iterable[ResponseRow]) -> list[Tu
     found = []
     number = 0
     for index, draft in enumerate(filled):
-        user = draft.opener if draft.opener and is_user_turn(draft.opener) else None
-        number += user is not None
-        found.append(_turn(index, number, user, draft, outputs))
+        opener = draft.opener if draft.opener and is_user_turn(draft.opener) else None
+        number += opener is not None
+        found.append(_turn(index, number, opener, draft, outputs))
     return found
 
 
