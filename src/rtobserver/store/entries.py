@@ -123,6 +123,34 @@ async def ends(database: Database, call: CallKey) -> tuple[End, End] | None:
     return None if first is None or last is None else (first, last)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Be all that a call has of entries by now, overlap and all."""
+
+    count: int
+    last: Position | None
+    """Where the last of them stands."""
+
+
+async def extent(database: Database, call: CallKey) -> Extent:
+    """Count the entries of a call up to its last one.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    place = sa.tuple_(_entry.c.epoch, _entry.c.seq)
+    newest = (_entry.c.epoch.desc(), _entry.c.seq.desc())
+    async with database.reading() as connection:
+        statement = sa.select(_entry.c.epoch, _entry.c.seq).where(of_call(_entry, call, None))
+        row = (await connection.execute(statement.order_by(*newest).limit(1))).first()
+        if row is None:
+            return Extent(0, None)
+        last = Position(row.epoch, row.seq)
+        counted = sa.select(sa.func.count()).where(of_call(_entry, call, None), place <= sa.tuple_(*last))
+        return Extent((await connection.execute(counted)).scalar_one(), last)
+
+
 def end_statement(call: CallKey, *, last: bool) -> sa.Select[Any]:
     """Write the statement that finds the first entry of a call, or the last."""
     own = sa.and_(of_call(_entry, call, None), _entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)

@@ -35,7 +35,7 @@ from rtobserver.web.pages import call_figures, call_lines
 from rtobserver.web.pages.rendering import Rendering, granted
 from rtobserver.web.pages.wording import COMPLETENESS, OUTCOMES, STATUSES
 from rtobserver.web.parameters import Parameters
-from rtobserver.web.queries import Form, Nothing
+from rtobserver.web.queries import TEXT, Form, Nothing
 from rtobserver.web.routes import PARTS, Answer, Ask, Part, Route
 
 AUDITED_SECONDS = 60.0
@@ -53,7 +53,7 @@ DELTAS = (
 Values = dict[str, Any]
 
 
-def _first(query: Parameters, name: str, _now_us: int) -> int | None:
+def _number(query: Parameters, name: str, _now_us: int) -> int | None:
     text = query.text(name) or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
@@ -64,9 +64,23 @@ class ShowLines:
 
     line: Annotated[
         int | None,
-        Form(take=_first, schema={"type": "string"}),
+        Form(take=_number, schema={"type": "string"}),
         "How many lines of the transcript to pass over; without it, the newest are shown.",
     ] = None
+    item: Annotated[str | None, TEXT, "Show the lines around that of this item."] = None
+    response: Annotated[str | None, TEXT, "Show the lines around the first of this response."] = None
+    at: Annotated[
+        int | None,
+        Form(take=_number, schema={"type": "string"}),
+        "Show the lines around the last that had begun so many milliseconds into the call.",
+    ] = None
+
+    @property
+    def address(self) -> str:
+        """Write what is asked for of the transcript, to ask for it again."""
+        asked = {"item": self.item, "response": self.response, "at": self.at}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return f"?{urlencode(given)}" if given else ""
 
 
 class _Pages:
@@ -91,6 +105,7 @@ class _Pages:
         values: Values = {}
         for read in self.parts.values():
             values |= await read(ask, call)
+        extent = await entries.extent(self._database, call)
         return await apart(
             size_of(values),
             lambda: self._rendering.page(
@@ -98,6 +113,7 @@ class _Pages:
                 "call.html",
                 **self._common(call),
                 links=links(call, granted(ask.key)),
+                extent=extent,
                 **values,
             ),
         )
@@ -155,10 +171,17 @@ class _Pages:
         within = [item for item in items if not item.out_of_band]
         so_far = await self._so_far(call, within) if call.status in GOING_ON else None
 
-        def lay_out() -> call_lines.Window:
-            return call_lines.window(order(within), call.started_at, first=ask.query.line, so_far=so_far)
+        query = ask.query
+        wanted = call_lines.Wanted(item_id=query.item, response_id=query.response, at_ms=query.at)
 
-        return {"window": await apart(len(items), lay_out), "out_of_band": len(items) - len(within)}
+        def lay_out() -> call_lines.Window:
+            return call_lines.window(order(within), call.started_at, first=query.line, wanted=wanted, so_far=so_far)
+
+        return {
+            "window": await apart(len(items), lay_out),
+            "asked": query.address,
+            "out_of_band": len(items) - len(within),
+        }
 
     async def _so_far(self, call: Call, items: Iterable[ItemRow]) -> dict[str, str]:
         """Read the words of those items that are being said just now: their rows have them at the end."""

@@ -57,6 +57,16 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Say about what the lines are to be: the first of these that any line has something to do with."""
+
+    item_id: str | None = None
+    response_id: str | None = None
+    at_ms: int | None = None
+    """A time, from the beginning of the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """Be the lines that are shown at once."""
 
@@ -66,6 +76,8 @@ class Window:
     count: int
     """How many there are at all."""
     is_newest: bool
+    found: str | None = None
+    """The item of the line that was asked for."""
 
     @property
     def earlier(self) -> int | None:
@@ -80,14 +92,24 @@ class Window:
 
 
 def window(
-    items: Sequence[ItemRow], started_at: int, *, first: int | None, so_far: Mapping[str, str] | None = None
+    items: Sequence[ItemRow],
+    started_at: int,
+    *,
+    first: int | None = None,
+    wanted: Wanted | None = None,
+    so_far: Mapping[str, str] | None = None,
 ) -> Window:
-    """Give the lines from a number on, or the newest ones; `items` are those of the conversation, in its order.
+    """Give the lines from a number on, those around one that is wanted, or the newest ones.
 
+    `items` are those of the conversation, in its order.
     `so_far` has the words of items that go on; None where the call is over.
     """
     newest = max(0, len(items) - MOST_LINES)
-    begin = newest if first is None else min(first, max(0, len(items) - 1))
+    index = None if wanted is None else place_of(items, started_at, wanted)
+    if first is not None:
+        begin = min(first, max(0, len(items) - 1))
+    else:
+        begin = newest if index is None else min(newest, max(0, index - MOST_LINES // 2))
     shown = items[begin : begin + MOST_LINES]
     tools = {item.tool_call_id: item.tool_name for item in items if item.kind == "tool_call" and item.tool_call_id}
     return Window(
@@ -95,7 +117,24 @@ def window(
         first=begin,
         count=len(items),
         is_newest=begin + len(shown) >= len(items),
+        found=None if index is None else items[index].item_id,
     )
+
+
+def place_of(items: Sequence[ItemRow], started_at: int, wanted: Wanted) -> int | None:
+    """Find the line of an item, else the first of a response, else the last that had begun at a time."""
+    for index, item in enumerate(items):
+        if wanted.item_id and item.item_id == wanted.item_id:
+            return index
+    for index, item in enumerate(items):
+        if wanted.response_id and item.response_id == wanted.response_id:
+            return index
+    if wanted.at_ms is None:
+        return None
+    # a line that begins within the same millisecond has begun
+    until = started_at + (wanted.at_ms + 1) * 1000
+    began = [index for index, item in enumerate(items) if item.started_at is not None and item.started_at < until]
+    return began[-1] if began else (0 if items else None)
 
 
 def unsaid(items: Iterable[ItemRow]) -> dict[str, ItemRow]:
