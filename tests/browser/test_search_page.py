@@ -30,7 +30,7 @@ async def test_words_are_found_and_lead_to_their_place_in_the_call(browser: Brow
             assert await page.title() == "Search · rtobserver"
             await screenshots(page, "search")
             link = page.get_by_role("link", name="Where is my parcel, please?")
-            assert (await link.get_attribute("href")) == "/calls/rtc_003#1:1"
+            assert (await link.get_attribute("href")) == "/calls/rtc_003?item=item_1#line"
             await page.get_by_label("Words to find").fill("elephant")
             await page.keyboard.press("Enter")
             await expect(page.get_by_text("Nothing was found.")).to_be_visible()

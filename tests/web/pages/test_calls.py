@@ -175,8 +175,8 @@ async def test_what_was_found_is_marked_and_leads_to_its_place(api: Stage) -> No
     html = await page(api, "?q=parcel")
     assert listed(html) == ["rtc_2", "rtc_1"]
     assert "Where is my &lt;b&gt;<mark>parcel</mark>&lt;/b&gt;?" in html
-    assert 'href="/calls/rtc_1#1:7"' in html
-    assert 'href="/calls/rtc_2#1:199"' in html
+    assert 'href="/calls/rtc_1?item=item_7#line"' in html
+    assert 'href="/calls/rtc_2?item=item_199#line"' in html
 
 
 async def test_texts_of_callers_are_escaped_and_what_is_unseen_in_them_is_shown(api: Stage) -> None:

@@ -35,7 +35,7 @@ async def test_lines_stand_under_their_calls_with_what_was_found_and_lead_to_the
     html = await page(api, "?q=refund")
     assert html.count('<li class="card">') == 2
     assert "<mark>Refund</mark> &lt;b&gt;me&lt;/b&gt;" in html
-    for place in ("rtc_1#1:1", "rtc_0#1:2", "rtc_0#1:1"):
+    for place in ("rtc_1?item=item_1#line", "rtc_0?item=item_2#line", "rtc_0?item=item_1#line"):
         assert f'href="/calls/{place}"' in html
     assert html.index("user 1") < html.index("user 0")
 
@@ -50,8 +50,8 @@ async def test_filters_narrow_it_and_pages_are_turned_with_them(api: Stage) -> N
 
 
 async def test_phrases_and_beginnings_of_words_are_found(api: Stage) -> None:
-    assert (await page(api, "?q=%22no+refund%22")).count("#1:") == 1
-    assert (await page(api, "?q=ref*")).count("#1:") == 3
+    assert (await page(api, "?q=%22no+refund%22")).count("#line") == 1
+    assert (await page(api, "?q=ref*")).count("#line") == 3
 
 
 async def test_before_anything_is_asked_for_it_says_how_to_ask(api: Stage) -> None:

@@ -147,7 +147,7 @@ class _Pages:
             asked=asked,
             calls=found,
             hits={key: list(pieces(hit.snippet)) for key, hit in hits.items()},
-            places={key: f"{hit.item.epoch}:{hit.item.seq}" for key, hit in hits.items()},
+            places={key: hit.item.item_id for key, hit in hits.items()},
             older=older,
             **vocabulary(),
         )

@@ -28,7 +28,7 @@ from rtobserver.web.routes import Answer, Ask, Route
 class Found:
     """Be one line in which something was found."""
 
-    position: str
+    item_id: str
     role: str
     pieces: list[Piece]
 
@@ -80,4 +80,4 @@ def by_call(hits: Sequence[Hit]) -> Iterator[tuple[Call, list[Found]]]:
 
 
 def _found(hit: Hit) -> Found:
-    return Found(f"{hit.item.epoch}:{hit.item.seq}", hit.item.role, list(pieces(hit.snippet)))
+    return Found(hit.item.item_id, hit.item.role, list(pieces(hit.snippet)))
