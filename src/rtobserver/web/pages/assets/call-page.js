@@ -16,22 +16,37 @@ const entries = document.querySelector("rto-entries");
 const transcript = document.querySelector("#transcript");
 
 timeline.addEventListener("rto-open", ({ detail }) => {
-  void entries?.open(detail.position, { isFocused: true });
-  entries?.scrollIntoView({ block: "nearest" });
+  void entries?.open(detail.position, { isFocused: true }).then(() => entries.bringToView());
+  entries?.bringToView();
 });
-if (transcript) bindTranscript(timeline, transcript);
+const sync = transcript ? bindTranscript(timeline, transcript, entries) : null;
 void begin();
 
 async function begin() {
   timeline.state = "Loading";
   try {
     await timeline.load();
+    timeline.state = "";
   } catch (error) {
     timeline.state = error.message;
     return;
+  } finally {
+    land();
   }
-  timeline.state = "";
   if (timeline.live) follow(new CallTail(timeline.getAttribute("call-id"), timeline.document.after ?? "0:0"));
+}
+
+/** Show what the page's address names, now that nothing above it grows any more. */
+function land() {
+  const line = transcript?.querySelector("#line");
+  const isEntry = Boolean(entries?.position);
+  if (!line) {
+    if (isEntry) entries.bringToView();
+    return;
+  }
+  sync.land(line);
+  // the address goes on naming the line
+  if (!isEntry) void entries?.open(line.dataset.position, { isQuiet: true });
 }
 
 /** Grow with the call: what is new is fetched at most once a second, however much comes. */

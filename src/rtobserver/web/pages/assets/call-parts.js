@@ -40,7 +40,8 @@ export class Parts {
     try {
       const fragment = await load(url);
       const isNewest = this.#fetched.get(url) === askedMs;
-      if (fragment && isNewest && part.isConnected) keepAtEnd(part, () => reconcile(part, fragment));
+      const isAsked = isNewest && part.isConnected && part.dataset.part === url;
+      if (fragment && isAsked) keepAtEnd(part, () => reconcile(part, fragment));
       return "";
     } catch (error) {
       return error.message;
@@ -51,7 +52,7 @@ export class Parts {
 }
 
 /** Get HTML as a document of its own: to parse a text of it is what the page's policy is there to forbid. */
-function load(url) {
+export function load(url) {
   return new Promise((done, fail) => {
     const request = new XMLHttpRequest();
     request.open("GET", url);

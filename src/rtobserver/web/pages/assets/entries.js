@@ -24,6 +24,10 @@ export class Entries extends HTMLElement {
   #shown = new Map();
   #spare = [];
   #chosen = -1;
+  /** Whether the chosen row was not there yet when it was chosen. */
+  #isAwaited = false;
+  /** Who is on the way to the end; aborted where nobody is. */
+  #going = new AbortController();
   #position = null;
   #frame = 0;
   #typing = 0;
@@ -31,13 +35,17 @@ export class Entries extends HTMLElement {
 
   connectedCallback() {
     if (this.#parts) return;
+    this.#going.abort();
     const api = new CallApi(this.getAttribute("call-id"));
     this.#parts = this.#build();
     this.#detail = new EntryDetail(this.#parts.detail, api);
-    this.#list = new EntryList(api, Number(this.getAttribute("count") ?? 0));
-    this.#list.addEventListener("change", () => this.#paint());
+    this.#list = new EntryList(api, Number(this.getAttribute("count") ?? 0), this.getAttribute("last") ?? "");
+    this.#list.addEventListener("change", () => this.#change());
+    this.#detail.addEventListener("shown", ({ detail }) => {
+      this.dispatchEvent(new CustomEvent("rto-entry", { detail }));
+    });
     new ResizeObserver(() => this.#paint()).observe(this.#parts.list);
-    this.#list.want(1);
+    this.#list.want(0, 1);
     addEventListener("hashchange", () => this.#openHash());
     this.#openHash();
   }
@@ -57,14 +65,17 @@ export class Entries extends HTMLElement {
     this.#list.lookAgain();
   }
 
-  /** Open the entry at a position, and show where it stands. */
-  async open(position, { isFocused = false } = {}) {
-    this.#note(position);
-    void this.#detail.show(position);
+  /** Open the entry at a position, and show where it stands; the page's address names it, unless `isQuiet`. */
+  async open(position, { isFocused = false, isQuiet = false } = {}) {
+    this.#going.abort();
+    this.#note(position, isQuiet);
+    const shown = this.#detail.show(position, { isQuiet });
     if (isFocused) this.#parts.detail.focus({ preventScroll: true });
     const index = await this.#list.reach(position);
+    await shown;
     if (this.#position !== position) return;
     this.#chosen = index;
+    this.#isAwaited = false;
     if (index >= 0) this.#scrollTo(index, true);
     this.#paint();
   }
@@ -72,8 +83,13 @@ export class Entries extends HTMLElement {
   #openHash() {
     const [, position] = location.hash.match(/^#(\d{1,9}:\d{1,9})$/) ?? [];
     if (!position || position === this.#position) return;
-    void this.open(position);
-    this.scrollIntoView({ block: "nearest" });
+    void this.open(position).then(() => this.#position === position && this.bringToView());
+    this.bringToView();
+  }
+
+  /** Have the page show the entry that is open. */
+  bringToView() {
+    this.#parts.detail.scrollIntoView({ block: "nearest" });
   }
 
   #build() {
@@ -120,7 +136,9 @@ export class Entries extends HTMLElement {
       // leaving the field says once more what was applied while somebody typed
       if (applied === `${kind.value} ${type.value.trim()}`) return;
       applied = `${kind.value} ${type.value.trim()}`;
+      this.#going.abort();
       this.#chosen = -1;
+      this.#isAwaited = false;
       list.scrollTop = 0;
       this.#list.filter(type.value.trim(), kind.value);
     };
@@ -141,32 +159,86 @@ export class Entries extends HTMLElement {
   }
 
   #press(event) {
-    const page = Math.max(1, Math.floor(this.#parts.list.clientHeight / ROW) - 1);
-    const by = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const index = event.key === "Enter" ? -1 : this.#aim(event.key);
     if (event.key === "Enter" && this.#chosen >= 0) this.#parts.detail.focus();
-    else if (by && !event.ctrlKey && !event.altKey && !event.metaKey) {
-      const last = this.#list.rows.length - 1;
-      this.#choose(clamp(this.#chosen < 0 ? 0 : this.#chosen + by, 0, last));
-    } else return;
+    else if (event.key === "End") void this.#toEnd();
+    else if (index !== null && event.key !== "Enter") this.#choose(clamp(index, 0, this.#list.length - 1));
+    else return;
     event.preventDefault();
   }
 
+  /** The index that a key leads to: from the row that is chosen, or from where the view is; null for other keys. */
+  #aim(key) {
+    const { list } = this.#parts;
+    const inView = Math.floor(list.clientHeight / ROW);
+    const first = Math.ceil(list.scrollTop / ROW);
+    const isInView = this.#chosen >= first && this.#chosen < first + inView;
+    const page = Math.max(1, inView - 1);
+    const from = isInView ? this.#chosen : first;
+    switch (key) {
+      case "ArrowDown":
+        return this.#chosen < 0 ? first : this.#chosen + 1;
+      case "ArrowUp":
+        return this.#chosen < 0 ? first : this.#chosen - 1;
+      case "PageDown":
+        return from + page;
+      case "PageUp":
+        return from - page;
+      case "Home":
+        return 0;
+      default:
+        return null;
+    }
+  }
+
+  async #toEnd() {
+    this.#going.abort();
+    const { signal } = (this.#going = new AbortController());
+    this.#paint();
+    const index = await this.#list.reachEnd(signal);
+    if (signal.aborted) return;
+    this.#going.abort();
+    this.#choose(index);
+  }
+
   #choose(index) {
-    const row = this.#list.rows[index];
-    if (!row) return;
+    if (index < 0) return;
+    this.#going.abort();
     this.#chosen = index;
-    this.#note(row.position);
     this.#scrollTo(index);
-    clearTimeout(this.#resting);
-    // who holds a key down wants to get somewhere
-    this.#resting = setTimeout(() => void this.#detail.show(row.position), RESTING_MS);
+    this.#take();
     this.#paint();
   }
 
-  #note(position) {
+  /** Open the chosen row, now or once it is there. */
+  #take() {
+    clearTimeout(this.#resting);
+    const row = this.#list.row(this.#chosen);
+    this.#isAwaited = !row;
+    if (!row) return;
+    this.#note(row.position);
+    // who holds a key down wants to get somewhere
+    this.#resting = setTimeout(() => void this.#detail.show(row.position), RESTING_MS);
+  }
+
+  #change() {
+    if (this.#chosen >= 0) {
+      if (this.#isAwaited) {
+        this.#chosen = Math.min(this.#chosen, this.#list.length - 1);
+        this.#take();
+      } else if (this.#list.row(this.#chosen)?.position !== this.#position) {
+        // there are more rows before it than was known
+        this.#chosen = this.#list.indexOf(this.#position);
+      }
+    }
+    this.#paint();
+  }
+
+  #note(position, isQuiet = false) {
     this.#position = position;
-    if (location.hash !== `#${position}`) history.replaceState(history.state, "", `#${position}`);
-    this.dispatchEvent(new CustomEvent("rto-entry", { detail: { position } }));
+    if (isQuiet || location.hash === `#${position}`) return;
+    history.replaceState(history.state, "", `#${position}`);
   }
 
   #scrollTo(index, isCentred = false) {
@@ -203,12 +275,12 @@ export class Entries extends HTMLElement {
       this.#spare.push(shown);
       this.#shown.delete(index);
     }
-    for (let index = first; index < last; index += 1) this.#row(index);
+    for (let index = first; index < last; index += 1) this.#row(index, length);
     for (const shown of this.#spare.splice(0)) shown.element.remove();
     const active = this.#shown.get(this.#chosen)?.element.id ?? "";
     if (active) list.setAttribute("aria-activedescendant", active);
     else list.removeAttribute("aria-activedescendant");
-    this.#list.want(last + AHEAD);
+    this.#list.want(Math.max(0, first - AHEAD), last + AHEAD);
 
     const { problem } = this.#list;
     const isEmpty = this.#list.isComplete && length === 0;
@@ -217,13 +289,14 @@ export class Entries extends HTMLElement {
     const nothing = this.#list.isFiltered ? "No entry is like that. Change the filter." : "Nothing was recorded of this call.";
     words.textContent = problem ?? nothing;
     body.hidden = isEmpty;
-    const isAll = this.#list.isFiltered || this.#list.isComplete;
-    const told = counted(isAll ? this.#list.rows.length : length, isAll && !this.#list.isComplete);
+    const number = counted(this.#list.count, this.#list.isFiltered && !this.#list.isComplete);
+    const isOnTheWay = !this.#going.signal.aborted && !this.#list.isComplete;
+    const told = isOnTheWay ? `On the way to the end: ${number}` : number;
     if (count.textContent !== told) count.textContent = told;
   }
 
-  #row(index) {
-    const row = this.#list.rows[index];
+  #row(index, length) {
+    const row = this.#list.row(index);
     let shown = this.#shown.get(index);
     if (!shown) {
       shown = this.#spare.pop() ?? this.#made();
@@ -236,7 +309,7 @@ export class Entries extends HTMLElement {
     }
     if (shown.row !== row) fill(shown, row);
     shown.row = row ?? null;
-    const size = String(this.#list.isComplete ? this.#list.rows.length : -1);
+    const size = String(this.#list.isFiltered && !this.#list.isComplete ? -1 : length);
     if (shown.element.ariaSetSize !== size) shown.element.ariaSetSize = size;
     const isSelected = String(index === this.#chosen);
     if (shown.element.ariaSelected !== isSelected) shown.element.ariaSelected = isSelected;

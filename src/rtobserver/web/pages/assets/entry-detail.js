@@ -7,12 +7,13 @@ import { local } from "./times.js";
 
 const COPIED_MS = 2500;
 
-export class EntryDetail {
+export class EntryDetail extends EventTarget {
   #api;
   #asked = null;
   #entry = null;
 
   constructor(element, api) {
+    super();
     this.element = element;
     this.#api = api;
     this.empty();
@@ -24,13 +25,15 @@ export class EntryDetail {
     this.element.replaceChildren(make("p", "empty", "Choose an entry to see what was recorded."));
   }
 
-  async show(position) {
+  /** Show the entry at a position, and tell of it (`shown`, with what it is about) unless `isQuiet`. */
+  async show(position, { isQuiet = false } = {}) {
     this.#asked?.abort();
     const asked = (this.#asked = new AbortController());
     try {
       const entry = await this.#api.entry(position, asked.signal);
       if (asked.signal.aborted) return;
       if (entry) this.#fill(entry);
+      if (entry && !isQuiet) this.dispatchEvent(new CustomEvent("shown", { detail: about(entry) }));
       else this.element.replaceChildren(make("p", "empty", `There is no entry ${position} in this call.`));
     } catch (error) {
       if (!asked.signal.aborted) this.element.replaceChildren(make("p", "alert", error.message));
@@ -93,6 +96,15 @@ async function copy(text, said) {
     said.textContent = "The browser does not let us: select it and copy.";
   }
   setTimeout(() => { said.textContent = ""; }, COPIED_MS);
+}
+
+/** What an entry is about: {position, itemId, responseId, fromMs}. */
+function about({ position, offset_ms: fromMs, payload }) {
+  const named = (name) => {
+    const id = payload?.[`${name}_id`] ?? payload?.[name]?.id;
+    return typeof id === "string" ? id : null;
+  };
+  return { position, fromMs, itemId: named("item"), responseId: named("response") };
 }
 
 function button(text, click) {

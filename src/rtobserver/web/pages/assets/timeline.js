@@ -220,6 +220,12 @@ export class Timeline extends HTMLElement {
     return this.#cursorMs;
   }
 
+  /** Have the window show a time; it moves only if it must. */
+  reveal(ms) {
+    // before it has loaded, nobody knows where that is
+    if (this.#document !== NOTHING) this.#reveal(ms, ms);
+  }
+
   zoom(factor, x = this.#scale.width / 2) {
     this.#isUntouched = false;
     const extent = this.#extent();
