@@ -71,7 +71,8 @@ async def test_a_real_call_appears_while_it_runs_and_is_acted_on_from_the_page(
         await running.wait(lambda: bool(running.simulator.calls))
         begun = time.monotonic()
         [call_id] = running.simulator.calls
-        await expect(page.get_by_role("link", name=call_id)).to_be_visible()
+        # looked for at each frame of the page; an expectation would look again after seconds only
+        await page.get_by_role("link", name=call_id).wait_for()
         assert time.monotonic() - begun < 1.0
         await expect(caller.page.get_by_role("status")).to_have_text("Connected")
         await expect(card(page).locator('[data-shows="state"]')).to_have_text("live")
