@@ -23,7 +23,7 @@ from rtobserver.web.conversation import Hit, Line
 from rtobserver.web.problems import ProblemDocument
 from rtobserver.web.shapes import Call, Entry, Listed
 from rtobserver.web.timeline_shapes import Timeline
-from rtobserver.web.verdicts import ExaminedCall
+from rtobserver.web.verdicts import Verdict
 
 PAGE = 200
 RECONNECT_SECONDS = 1.0
@@ -106,9 +106,13 @@ class Client:
         async for call in self._listed("/calls", (filters or Filters()).query(), Call, limit):
             yield call
 
-    async def call(self, call_id: str) -> ExaminedCall:
-        """Give one call, and why its record is complete or not."""
-        return msgspec.json.decode(await self._read(_path(call_id)), type=ExaminedCall)
+    async def call(self, call_id: str) -> Call:
+        """Give one call."""
+        return msgspec.json.decode(await self._read(_path(call_id)), type=Call)
+
+    async def verdict(self, call_id: str) -> Verdict:
+        """Give how whole the record of a call is, and why."""
+        return msgspec.json.decode(await self._read(f"{_path(call_id)}/verdict"), type=Verdict)
 
     async def entries(
         self,

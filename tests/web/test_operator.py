@@ -70,8 +70,6 @@ async def test_a_call_has_every_field_before_anything_is_known(api: Stage) -> No
             "transcription_failure_count": 0,
             "transcription_hint": None,
         },
-        "checks": None,
-        "verdict": ["The call goes on. The verdict on its record is given at its end."],
     }
 
 

@@ -111,8 +111,16 @@ def routes(database: Database, streams: Database, clock: Clock) -> list[Route[An
             path="/api/v1/calls/{id}",
             summary="Give one call.",
             query=queries.Nothing,
-            answers=(Answer(description="The call.", body=verdicts.ExaminedCall),),
+            answers=(Answer(description="The call.", body=shapes.Call),),
             answer=api.call,
+        ),
+        Route(
+            name="verdict.get",
+            path="/api/v1/calls/{id}/verdict",
+            summary="Say how whole the record of a call is, and why.",
+            query=queries.Nothing,
+            answers=(Answer(description="The verdict.", body=verdicts.Verdict),),
+            answer=api.verdict,
         ),
         Route(
             name="entries.list",
@@ -153,7 +161,7 @@ def page_of(rows: Sequence[R], limit: int, shape: Callable[[R], S], place: Calla
     return shapes.Listed([shape(row) for row in shown], cursors.of_positions(behind))
 
 
-async def examined(database: Database, call: calls.Call) -> verdicts.ExaminedCall:
+async def examined(database: Database, call: calls.Call) -> verdicts.Verdict:
     """Read what the record of a call was found to be.
 
     Raises:
@@ -161,7 +169,7 @@ async def examined(database: Database, call: calls.Call) -> verdicts.ExaminedCal
 
     """
     found = await calls.checks(database, call)
-    return verdicts.examined(call, found, await gaps.page(database, call, limit=MOST_GAPS))
+    return verdicts.verdict(call, found, await gaps.page(database, call, limit=MOST_GAPS))
 
 
 class _Api:
@@ -180,7 +188,10 @@ class _Api:
             found, behind = await search.call_page(self._database, query.q, query.wanted(), **page)
         return shapes.Listed([shapes.call(row) for row in found], cursors.of_calls(behind))
 
-    async def call(self, ask: Ask[queries.Nothing, None]) -> verdicts.ExaminedCall:
+    async def call(self, ask: Ask[queries.Nothing, None]) -> shapes.Call:
+        return shapes.call(await ask.call())
+
+    async def verdict(self, ask: Ask[queries.Nothing, None]) -> verdicts.Verdict:
         return await examined(self._database, await ask.call())
 
     async def entries(self, ask: Ask[ListEntries, None]) -> web.StreamResponse:

@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Meta
 
 from rtobserver.store import calls, gaps
-from rtobserver.web import shapes
 
 GAPS: Mapping[str, str] = {
     "before_attach": "before the observer was connected",
@@ -53,19 +52,21 @@ class Checks(msgspec.Struct, frozen=True):
     ] = False
 
 
-class ExaminedCall(shapes.Call, frozen=True, kw_only=True):
-    """Be one call, with the reasons of the verdict on its record."""
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Say how whole the record of a call is, and why."""
 
+    call_id: str
+    completeness: Annotated[str | None, Meta(description="The verdict in one word; null while the call has not ended.")]
     checks: Annotated[Checks | None, Meta(description="What was found at its end; null while it has not ended.")]
     verdict: Annotated[list[str], Meta(description="Why its record is complete or not, in sentences.")]
 
 
-def examined(call: calls.Call, found: Mapping[str, Any], lost: Iterable[gaps.Gap]) -> ExaminedCall:
-    """Shape a call with what its record was found to be."""
+def verdict(call: calls.Call, found: Mapping[str, Any], lost: Iterable[gaps.Gap]) -> Verdict:
+    """Read out what the record of a call was found to be."""
     checks = msgspec.convert(found, Checks) if found else None
-    shaped = shapes.call(call)
-    return ExaminedCall(
-        **{name: getattr(shaped, name) for name in shaped.__struct_fields__},
+    return Verdict(
+        call_id=call.call_id,
+        completeness=call.completeness,
         checks=checks,
         verdict=list(sentences(call, checks or Checks(), lost)),
     )

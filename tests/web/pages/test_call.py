@@ -98,7 +98,7 @@ async def test_the_summary_says_what_the_api_says_of_the_call(api: Stage) -> Non
     assert texts(states, "bdi") == ["vip"]
     assert (
         texts(page, "li")
-        == told["verdict"]
+        == (await api.get("/api/v1/calls/rtc_1/verdict")).json["verdict"]
         == ["Everything since the beginning was received, and what was received agrees with itself."]
     )
 
@@ -115,7 +115,7 @@ async def test_the_verdict_says_why_a_record_is_not_whole(api: Stage) -> None:
     said = texts(await read(api, "/parts/summary"), "li")
     assert (
         said
-        == (await api.get("/api/v1/calls/rtc_1")).json["verdict"]
+        == (await api.get("/api/v1/calls/rtc_1/verdict")).json["verdict"]
         == [
             "Nothing was recorded because more came than the database could take (7 frames).",
             "2 times nothing was recorded while the connection to upstream was broken.",
@@ -123,7 +123,7 @@ async def test_the_verdict_says_why_a_record_is_not_whole(api: Stage) -> None:
             "The ends of 2 responses were not received.",
         ]
     )
-    found = (await api.get("/api/v1/calls/rtc_1")).json["checks"]
+    found = (await api.get("/api/v1/calls/rtc_1/verdict")).json["checks"]
     assert (found["broken_items"], found["unfinished_responses"]) == (["a"], ["r", "s"])
 
 

@@ -154,10 +154,11 @@ class _Pages:
         }
 
     async def _summary(self, ask: Ask[ShowLines, None], call: Call) -> Values:
-        shaped = await examined(self._database, call)
+        read_out = await examined(self._database, call)
         lost = await gaps.page(self._database, call, limit=MOST_ROWS)
         return {
-            "told": shaped,
+            "told": shapes.call(call),
+            "verdict": read_out.verdict,
             "status_words": STATUSES.get(call.status, (call.status, "")),
             "completeness": COMPLETENESS.get(call.completeness or ""),
             "outcome_words": OUTCOMES.get(call.outcome or "", call.outcome or ""),
