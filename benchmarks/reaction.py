@@ -1,10 +1,11 @@
-"""Measure how long a reaction takes while much is recorded, beside a loop that records nothing.
+"""Measure how long a reaction takes while much is recorded, beside loops that record nothing.
 
     python benchmarks/reaction.py [--quick] [--json FILE]
 
 A probe is a delta in which the model says a forbidden word; the clock runs from its sending until the
 `response.cancel` is back, in a process that does nothing else. Meanwhile 100 other calls send events at a
-given rate. Floor and daemon take turns, round by round. Exit code 1 if a target was missed.
+given rate. The daemon, the same without its writer (the floor) and a bare client take turns, round by round.
+Exit code 1 if a target was missed.
 """
 
 from __future__ import annotations
@@ -133,15 +134,16 @@ async def measure(rounds: int, probes: int, step: Callable[[str], None]) -> dict
     with tempfile.TemporaryDirectory(prefix="rtobserver-bench-") as name:
         folder = Path(name)
         async with (
-            taking_turns("reacting", events, folder) as floor,
+            taking_turns("reacting", events, folder) as bare,
+            taking_turns("unrecorded", events, folder) as floor,
             taking_turns("daemon", events, folder) as daemon,
         ):
             for number in range(rounds):
                 for rate in RATES:
                     step(f"{rate:,} events/s, round {number + 1} of {rounds}")
-                    for each in (daemon, floor) if number % 2 else (floor, daemon):
+                    for each in (daemon, floor, bare) if number % 2 else (bare, floor, daemon):
                         await each.take(rate, probes)
-        return {"floor": floor.reacted, "daemon": daemon.reacted}
+        return {"bare client": bare.reacted, "floor": floor.reacted, "daemon": daemon.reacted}
 
 
 # --- what is shown --------------------------------------------------------------------------------

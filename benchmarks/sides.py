@@ -25,7 +25,9 @@ from benchmarks import article
 from rtobserver.store import database, schema
 from rtobserver.store.identity import call_key
 
-Name = Literal["floor", "daemon", "article", "reacting"]
+Name = Literal["floor", "daemon", "article", "reacting", "unrecorded"]
+_SERVING: dict[str, str] = {"daemon": "rtobserver", "unrecorded": "benchmarks.unrecorded"}
+"""Modules of those that negotiate calls themselves."""
 
 PATIENCE = 120.0
 """Seconds that anything may take."""
@@ -181,15 +183,15 @@ async def running(
     # the certificate names the host; without one, no name has to be looked up
     host = f"{'localhost' if tls else '127.0.0.1'}:{sender.port}/openai/v1"
     env = {} if tls is None else {"SSL_CERT_FILE": str(tls)}
-    if name == "daemon":
+    if name in _SERVING:
         config = _configure(folder / f"{name}.toml", f"http{'s' if tls else ''}://{host}", path, more)
-        arguments = ["rtobserver", "serve", "--log-format", "json", "--config", str(config)]
+        arguments = [_SERVING[name], "serve", "--log-format", "json", "--config", str(config)]
     else:
         await asyncio.to_thread(article.prepare if name == "article" else schema.migrate, path)
         arguments = [f"benchmarks.{name}", f"ws{'s' if tls else ''}://{host}", str(calls), str(path)]
-    process = await _spawn(arguments, log=log, env=env, pipes=name != "daemon")
+    process = await _spawn(arguments, log=log, env=env, pipes=name not in _SERVING)
     try:
-        url = await _listening(process, log) if name == "daemon" else ""
+        url = await _listening(process, log) if name in _SERVING else ""
         if not url:
             await _line(process)
         yield Side(name, process, path, calls, url)
@@ -198,7 +200,7 @@ async def running(
         raise
     finally:
         if process.returncode is None:
-            process.terminate() if name == "daemon" else process.kill()
+            process.terminate() if name in _SERVING else process.kill()
         await process.wait()
 
 
