@@ -240,7 +240,7 @@ async def test_what_is_said_after_a_policy_paused_the_recording_is_not_stored(pl
         call_id = await live(stage)
         found = await decided(stage, call_id, 2)
         assert [(each["policy"], each["match"]) for each in found] == [("pauses", "the number"), ("tells", None)]
-        assert b"4111" not in b"".join(await stage.events(call_id))
+        assert b"4111 1111" not in b"".join(await stage.events(call_id))
         assert any(gap["reason"] == "paused" for gap in await stage.gaps(call_id))
 
 
