@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from rtobserver.clock import SystemClock
 from rtobserver.simulator.server import Simulator
 from rtobserver.store import keys
 from tests.support.stage import OFFER, Entry, read_entry
+from tests.support.watch import Watch as Watch
 
 COMMAND = Path(sys.executable).parent / "rtobserver"
 PATIENCE = 40.0
@@ -37,25 +37,6 @@ async def until(condition: Callable[[], Awaitable[T | None]], patience: float = 
             # no pause: whoever asks the API waits for a flush, because the look itself is recorded
             if answer := await condition():
                 return answer
-
-
-class Watch:
-    """Measure how long something takes on a machine that has other things to do as well."""
-
-    def __init__(self) -> None:
-        self._began, self._starved = time.monotonic(), _starved()
-
-    def seconds(self) -> float:
-        """Give the seconds so far, without those in which somebody waited for a processor."""
-        return time.monotonic() - self._began - (_starved() - self._starved)
-
-
-def _starved() -> float:
-    try:
-        some = Path("/proc/pressure/cpu").read_text().partition("\n")[0]
-    except OSError:
-        return 0.0  # not told by this kernel
-    return int(some.rpartition("total=")[2]) / 1e6
 
 
 class Command:
