@@ -93,7 +93,7 @@ def serve(config_path: Path, log_format: str | None) -> int:
 
 
 async def _serve(path: Path, settings: Settings) -> int:
-    from rtobserver.daemon import running
+    from rtobserver.daemon import calm_collector, running
 
     stop, hurry, again, begun = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
     starting = asyncio.timeout(None)
@@ -119,6 +119,7 @@ async def _serve(path: Path, settings: Settings) -> int:
             if starting.expired():
                 return 0
             raise
+        stack.enter_context(calm_collector())
         return await _until_stopped(daemon, stop, hurry, again)
 
 

@@ -268,7 +268,6 @@ async def running(
         log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
         if read is not None and files:
             await stack.enter_async_context(reloading(reloads))
-        stack.enter_context(_calm_collector())
         yield daemon
 
 
@@ -381,8 +380,11 @@ def _room() -> int:
 
 
 @contextmanager
-def _calm_collector() -> Iterator[None]:
-    """Keep the collector off what lives as long as the daemon, and let it look seldom, until the block ends."""
+def calm_collector() -> Iterator[None]:
+    """Keep the collector off what lives as long as the daemon, and let it look seldom, until the block ends.
+
+    For whoever's process it is: all that was made so far is looked through once, whosever it is.
+    """
     threshold = gc.get_threshold()
     gc.collect()
     gc.freeze()
