@@ -223,7 +223,7 @@ async def running(
                 Housekeeping(database=reads, writer=writer, clock=clock, metrics=metrics, retention=config.retention)
             )
         )
-        audit = Audit(writer, clock=clock)
+        audit = Audit(writer, clock=clock, is_refused=lambda: report.failing_since is not None)
         operator = await stack.enter_async_context(
             listening(
                 operator_app(
