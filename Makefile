@@ -73,7 +73,7 @@ faults: setup  ## break everything on purpose and count what is left, 20 minutes
 
 soak: setup  ## what takes long: 200 kills, 500 calls for ten minutes, the patience that people run with; an hour
 	@tests/faults/install-tools
-	$(BIN)/pytest tests/faults -m soak --figures artifacts/soak.ndjson
+	$(BIN)/pytest tests/faults -m soak --figures artifacts/soak.ndjson --whole
 
 build: setup
 	$(BIN)/python -m build --no-isolation

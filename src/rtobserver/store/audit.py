@@ -22,7 +22,7 @@ from rtobserver.store.writer import Writer
 
 AUDIT_SECONDS = 5.0
 """How long a request waits for its row."""
-REFUSED_SECONDS = 0.4
+REFUSED_SECONDS = 0.3
 """How long it waits where it is known that the database refuses to write: who asks then is told so at once."""
 
 
