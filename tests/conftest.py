@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 
@@ -9,11 +10,20 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from rtobserver.terminal.running import GC_THRESHOLD
+
 # a law says nothing of time, and a busy machine may stop anywhere
 settings.register_profile("rtobserver", deadline=None)
 settings.load_profile("rtobserver")
 
-pytest_plugins = ("tests.faults.table",)
+pytest_plugins = ("tests.faults.table", "tests.support.cost")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector off the thousands of tests, and let it look as seldom as a daemon's does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 @pytest.fixture

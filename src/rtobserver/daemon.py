@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import resource
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,6 @@ from rtobserver.web.vitals import Checkup
 
 DRAIN_SECONDS = 30.0
 """The longest that stopping may take before what is left is cut off."""
-GC_THRESHOLD = (50_000, 20, 50)
-"""Live calls are many long-lived objects; a full collection over them would stop the loop for tens of milliseconds."""
 RESERVED_FILES = 64
 """Descriptors, at least, that calls leave to everything else."""
 
@@ -377,23 +374,6 @@ def _room() -> int:
         return 0
     # a call holds one; the store, those who ask and upstream's other connections share what is left over
     return max(1, files - max(RESERVED_FILES, files // 4))
-
-
-@contextmanager
-def calm_collector() -> Iterator[None]:
-    """Keep the collector off what lives as long as the daemon, and let it look seldom, until the block ends.
-
-    For whoever's process it is: all that was made so far is looked through once, whosever it is.
-    """
-    threshold = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*threshold)
-        gc.unfreeze()
 
 
 def _front(config: Config, url: str) -> str:

@@ -19,6 +19,7 @@ import aiohttp
 from rtobserver.clock import SystemClock
 from rtobserver.simulator.server import Simulator
 from rtobserver.store import keys
+from tests.support import blank
 from tests.support.stage import OFFER, Entry, read_entry
 from tests.support.watch import Watch as Watch
 
@@ -213,6 +214,11 @@ class Ground:
     def store(self) -> Path:
         return self.folder / "calls.db"
 
+    def _make_key(self) -> str:
+        if not self.store.exists():
+            return blank.with_a_key(self.store)
+        return keys.create(self.store, name="test", scopes=["admin"], now_us=SystemClock().now_us())
+
     @asynccontextmanager
     async def starting(self, **environ: str) -> AsyncIterator[Command]:
         """Start a daemon; it is killed at the end of the block unless it has ended."""
@@ -223,9 +229,7 @@ class Ground:
     @asynccontextmanager
     async def serving(self, **environ: str) -> AsyncIterator[Daemon]:
         """Run a daemon, and have a key for it."""
-        now = SystemClock().now_us()
-        scopes: tuple[keys.Scope, ...] = ("admin",)
-        key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=scopes, now_us=now))
+        key = await asyncio.to_thread(self._make_key)
         async with self.starting(**environ) as begun:
             said = await begun.logged("listening")
             yield Daemon(begun, self.http, said["public"], said["operator"], key, said["adopted"])

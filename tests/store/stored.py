@@ -8,17 +8,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rtobserver.store import database, schema, tables
+from rtobserver.store import database, tables
 from rtobserver.store.identity import CallRef, call_key, day_of
 from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import Writer
+from tests.support import blank
 
 START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 
 
 def fresh(folder: Path) -> Path:
     path = folder / "rtobserver.db"
-    schema.migrate(path)
+    blank.migrated(path)
     return path
 
 

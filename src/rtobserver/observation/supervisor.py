@@ -433,7 +433,7 @@ class Supervisor:
     def _tidy(self) -> None:
         """Collect what ended calls and connections have left: they refer to themselves.
 
-        The collector is told to look seldom (`daemon.py`), and after minutes they are old to it: by itself it
+        The collector is told to look seldom (`terminal/running.py`), and after minutes they are old to it: by itself it
         would look at them after millions of new objects. What a look costs grows with the calls that go on, so
         it is taken the more seldom the more they are.
         """
