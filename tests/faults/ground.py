@@ -230,7 +230,7 @@ class Site:
             await daemon.call_with(call_id, status=status)
 
     async def figures(
-        self, daemon: Daemon, call_ids: Iterable[str], *, cut: Sequence[Span] = (), is_answer_cut: bool = False
+        self, daemon: Daemon, call_ids: Iterable[str], *, cut: Sequence[Span] = (), excuse: str = ""
     ) -> Figures:
         """Compare the ledger with what the daemon gives back: of these calls, and of all others that upstream made.
 
@@ -246,7 +246,7 @@ class Site:
                     del told[call_id]
                 case status:
                     assert status == 404, status
-        return self._verified(told.values(), records, cut=cut, is_answer_cut=is_answer_cut)
+        return self._verified(told.values(), records, cut=cut, excuse=excuse)
 
     async def figures_of(self, daemon: Daemon, call_ids: Iterable[str]) -> Figures:
         """Compare the ledger with what the daemon gives back of these calls alone."""

@@ -30,6 +30,11 @@ TOLERANCE = 0.5
 UNKNOWN = 0.05
 """Seconds from upstream's answer to the first commit of a call's row: who is killed in them may leave a call of
 which nobody knows (docs/promises.md, what is not promised)."""
+EXCUSES = {
+    "the answer broke off": "A connection that breaks under the answer to an offer",
+    "the first page is destroyed": "A file whose first page is destroyed",
+}
+"""Why a call may be forgotten besides a kill, and the words of docs/promises.md that say so."""
 _COUNTED = {"gap_s", "gap_overhang_s", "forgotten", "rss", "loop_gap", "starved"}
 _NOT_OUTAGES = ("before_attach", "paused", "erased")
 ABRUPT = {1002, 1006, 1007, 1009, 1011}
@@ -158,20 +163,20 @@ def verify(
     starved: float = 0.0,
     cut: Sequence[Span] = (),
     deaths: Sequence[Span] = (),
-    is_answer_cut: bool = False,
+    excuse: str = "",
 ) -> Figures:
     """Give the figures of some calls; one that has no record was forgotten, and all that it produced is missing.
 
     `cut` are times in which what was written to a sideband could not arrive, which upstream cannot know;
     `deaths` are when daemons were killed, as the last moment at which each was seen alive and the first at which it
-    was not; `is_answer_cut` says that upstream's answers to offers did not arrive.
+    was not; `excuse`, one of `EXCUSES`, is why no daemon can know of a call that is forgotten.
     """
     known: list[Told] = []
     forgotten: list[Told] = []
     for each in told:
         (known if each.call_id in records else forgotten).append(each)
     parts = [_verify(each, records[each.call_id], cut, deaths) for each in known]
-    parts += [_forgotten(each, deaths, is_explained=is_answer_cut) for each in forgotten]
+    parts += [_forgotten(each, deaths, is_explained=excuse in EXCUSES) for each in forgotten]
     sums: Counter[str] = Counter()
     for part in parts:
         sums.update({name: value for name, value in part.items() if name != "gap_overhang_s"})

@@ -166,7 +166,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
     for row in sorted(_rows, key=_place):
         table.add_row(row["case"], row["variant"], *(f"{row[name]:g}" for name in columns))
-    console = Console(width=200, force_terminal=False)
+    console = Console(width=260, force_terminal=False)
     with console.capture() as captured:
         console.print(table)
     terminalreporter.write_line(captured.get())

@@ -127,19 +127,20 @@ def test_the_oracle_sees_each_thing_that_can_be_wrong(tmp_path: Path, what: str)
 
 
 @pytest.mark.parametrize(
-    ("deaths", "is_answer_cut", "unexplained"),
+    ("deaths", "excuse", "unexplained"),
     [
-        pytest.param([], False, 10, id="nobody died"),
-        pytest.param([(BEGAN, BEGAN + 0.1)], False, 0, id="killed at once"),
-        pytest.param([(BEGAN + 2, BEGAN + 2.1)], False, 10, id="killed when the row had to be there"),
-        pytest.param([], True, 0, id="the answer broke off"),
+        pytest.param([], "", 10, id="nobody died"),
+        pytest.param([], "it was late", 10, id="an excuse that nobody promised"),
+        pytest.param([(BEGAN, BEGAN + 0.1)], "", 0, id="killed at once"),
+        pytest.param([(BEGAN + 2, BEGAN + 2.1)], "", 10, id="killed when the row had to be there"),
+        pytest.param([], "the answer broke off", 0, id="the answer broke off"),
     ],
 )
 def test_a_call_of_which_nobody_knows_is_counted(
-    tmp_path: Path, deaths: list[oracle.Span], is_answer_cut: bool, unexplained: int
+    tmp_path: Path, deaths: list[oracle.Span], excuse: str, unexplained: int
 ) -> None:
     told = oracle.read_ledger(written(tmp_path / "l")).values()
-    figures = oracle.verify(told, {}, rss=0, loop_gap=0, deaths=deaths, is_answer_cut=is_answer_cut)
+    figures = oracle.verify(told, {}, rss=0, loop_gap=0, deaths=deaths, excuse=excuse)
     assert (figures.forgotten, figures.produced, figures.missing) == (1, 10, 10)
     assert figures.missing_unexplained == unexplained
 

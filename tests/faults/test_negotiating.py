@@ -46,7 +46,7 @@ async def offered(daemon: Daemon) -> tuple[int, Json, float]:
         return answer.status, problem, time.monotonic() - began
 
 
-async def shown(case: Case, here: Site, daemon: Daemon, *, is_answer_cut: bool = False, **more: Any) -> None:
+async def shown(case: Case, here: Site, daemon: Daemon, *, excuse: str = "", **more: Any) -> None:
     """Show what upstream was asked for, and let the daemon end.
 
     Where upstream's answer to the offer broke off, nobody learns the id of the call that it made: it is forgotten.
@@ -54,8 +54,8 @@ async def shown(case: Case, here: Site, daemon: Daemon, *, is_answer_cut: bool =
     asked = [each.path.rpartition("/")[2] for each in here.simulator.requests if each.method == "POST"]
     # a call that upstream made and that nobody can use was hung up
     alive = [call_id for call_id, call in here.simulator.calls.items() if call.ended is None]
-    figures = await here.figures(daemon, [], is_answer_cut=is_answer_cut)
-    forgotten = len(alive) if is_answer_cut else 0
+    figures = await here.figures(daemon, [], excuse=excuse)
+    forgotten = len(alive) if excuse else 0
     case.show(figures, forgotten=forgotten, offers_sent=asked.count("calls"), left_running=len(alive), **more)
     assert asked.count("calls") <= 1
     assert asked.count("client_secrets") <= 2
@@ -81,8 +81,8 @@ async def test_an_upstream_that_fails_is_told_in_time_and_no_second_call_is_paid
         # from when upstream had the request that failed
         waited = time.time() - here.simulator.requests[-1].at
         told = {"status": status, "code": problem["error"]["code"], "took_s": round(took, 2)}
-        is_answer_cut = (name, step) == ("breaks_late", "calls")
-        await shown(case, here, daemon, is_answer_cut=is_answer_cut, **told, waited_s=round(waited, 2))
+        excuse = "the answer broke off" if (name, step) == ("breaks_late", "calls") else ""
+        await shown(case, here, daemon, excuse=excuse, **told, waited_s=round(waited, 2))
         assert status in (502, 503, 504)
         if name == "silent":
             assert status == 504
@@ -130,6 +130,12 @@ async def test_an_offer_whose_connection_is_reset_is_not_sent_again(case: Case, 
             link.reset()
         status, problem, took = await offering
         await shown(
-            case, here, daemon, is_answer_cut=True, status=status, code=problem["error"]["code"], took_s=round(took, 2)
+            case,
+            here,
+            daemon,
+            excuse="the answer broke off",
+            status=status,
+            code=problem["error"]["code"],
+            took_s=round(took, 2),
         )
         assert status in (502, 503)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts import promises
+from tests.faults import oracle
 from tests.faults.figures import Figures
 
 pytestmark = [pytest.mark.faults, pytest.mark.quarter]
@@ -29,6 +30,12 @@ def test_each_promise_is_shown_by_a_test_that_there_is() -> None:
     assert len(named) > 20
     for path, name in named:
         assert not name or f"def {name}(" in (TOP / path).read_text(), name
+
+
+def test_each_excuse_for_a_forgotten_call_is_among_what_is_not_promised() -> None:
+    _, _, rest = PAGE.read_text().partition("## What is not promised")
+    told = " ".join(rest.partition("##")[0].split())
+    assert [words for words in oracle.EXCUSES.values() if words not in told] == []
 
 
 def test_figures_are_written_between_the_marks_and_nowhere_else() -> None:

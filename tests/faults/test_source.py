@@ -244,17 +244,13 @@ async def test_a_token_that_is_refused_is_replaced_once(case: Case, tmp_path: Pa
         await daemon.command.stopped()
 
 
-def in_a_while() -> str:
-    return formatdate(time.time() + 12, usegmt=True)
-
-
 @pytest.mark.parametrize(
     ("header", "least", "most"),
     [
         pytest.param("7", 7.0, 10.0, id="seconds"),
         pytest.param("", 0.1, 3.0, id="absent", marks=pytest.mark.quarter),
         pytest.param("soon", 0.1, 3.0, id="garbage"),
-        pytest.param("date", 3.0, 16.0, id="date"),
+        pytest.param("date", 0.0, 0.0, id="date"),
         pytest.param("1000000000", 60.0, 63.0, id="too_long"),
     ],
 )
@@ -262,12 +258,16 @@ def in_a_while() -> str:
 async def test_a_wait_that_upstream_asks_for_is_honoured_up_to_a_minute(
     case: Case, tmp_path: Path, header: str, least: float, most: float
 ) -> None:
-    header = in_a_while() if header == "date" else header
-    faults = Faults(attach=EndpointFault(status=429, retry_after=header, times=1))
+    # far enough for a daemon to start on a busy machine
+    due = int(time.time()) + 20
+    wish = formatdate(due, usegmt=True) if header == "date" else header
+    faults = Faults(attach=EndpointFault(status=429, retry_after=wish, times=1))
     async with site(tmp_path, scenario=stream(10), begin="answered", faults=faults) as here, here.serving() as daemon:
         call_id = await daemon.place()
         await here.simulator.until(lambda: bool(here.simulator.calls[call_id].sidebands), 70)
         first, second = attaches(here, call_id)
+        if header == "date":
+            least, most = max(0.0, due - first), 1.2 * max(0.0, due - first) + 3
         await further(here.simulator, [call_id], 5)
         await here.end(daemon, [call_id])
         case.show(await here.figures(daemon, [call_id]), waited_s=round(second - first, 2), requests=2)
