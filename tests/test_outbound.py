@@ -505,7 +505,8 @@ async def test_a_replaced_webhook_gets_what_waited_at_its_new_address(endpoint: 
 async def test_what_waits_for_a_webhook_that_is_gone_is_given_up(endpoint: Peer) -> None:
     endpoint.will(answer(500))
     metrics = Counted()
-    async with made(*hooks(endpoint), metrics=metrics, first_delay=0.1) as out:
+    # the next try must not come before the webhook has gone
+    async with made(*hooks(endpoint), metrics=metrics, first_delay=2.0) as out:
         out.notify("hook-0", {"a": 1})
         await until(lambda: metrics.of("rtobserver_webhook_failures_total") == 1)
         out.replace([])

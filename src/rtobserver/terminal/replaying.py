@@ -229,7 +229,7 @@ async def replay_call(
         return replayed
     if call.ended_at is not None:
         for side, told in zip(sides, found, strict=True):
-            told += map(decided, side.pass_time((call.ended_at - call.started_at) / 1e6))
+            told += map(decided, side.pass_time(side.over_at((call.ended_at - call.started_at) / 1e6)))
     replayed.after = found[0]
     replayed.before = found[1] if old is not None else known.decided
     replayed.changes = compare(replayed.before, replayed.after)
