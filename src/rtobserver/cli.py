@@ -192,9 +192,9 @@ def check_config(config_path: Path, show: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per call.")
 def rebuild(config_path: Path, as_json: bool) -> None:
     """Make items, responses and sums again from the recorded entries; no daemon may run."""
-    from rtobserver.daemon import new_state, prices_for
     from rtobserver.rebuild import count
     from rtobserver.rebuild import rebuild as rebuilding
+    from rtobserver.settings import new_state, prices_for
     from rtobserver.store import database
 
     config = _usable(config_path)

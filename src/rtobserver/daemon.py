@@ -12,7 +12,6 @@ import resource
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from rtobserver import __version__
 from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.addresses import is_wildcard
 from rtobserver.config.display import redacted
-from rtobserver.config.sections import Config, Profile
+from rtobserver.config.sections import Config
 from rtobserver.errors import StoreError
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
@@ -33,12 +32,9 @@ from rtobserver.outbound import Outbound
 from rtobserver.policy.active import MINUTE_US, Active, compile_rules
 from rtobserver.policy.rules import Policy, PolicySet
 from rtobserver.quota import Quota
-from rtobserver.realtime.call import CallState
-from rtobserver.realtime.cost import Prices
-from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, FlushReport, Recorder
 from rtobserver.reloading import Reloading, reloading
-from rtobserver.settings import Settings
+from rtobserver.settings import Settings, new_state, prices_for
 from rtobserver.store import damage, database, decisions, orders, schema, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
@@ -301,21 +297,6 @@ async def _store(
                 # found while starting, further in than `prepare` looks: the next start finds a new file
                 await asyncio.to_thread(damage.prepare, path, suspected=True)
             raise
-
-
-def prices_for(config: Config) -> Prices:
-    """Read the price table: the operator's own, or the built-in one."""
-    own = config.pricing.file
-    text = Path(own).read_text() if own else (files("rtobserver.realtime") / "prices.toml").read_text()
-    return Prices.parse(text, config.pricing.aliases)
-
-
-def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
-    """Begin the fold of a call of this profile."""
-    transcriber = lookup(profile.session, "audio.input.transcription.model")
-    return CallState(
-        model=model, transcription_model=transcriber if isinstance(transcriber, str) else None, prices=prices
-    )
 
 
 def _watched(active: Active, metrics: Metrics) -> Active:
