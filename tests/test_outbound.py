@@ -216,7 +216,8 @@ async def test_an_endpoint_that_hangs_costs_its_time_and_no_more(endpoint: Peer,
                 await out.ask(endpoint.url, BODY, timeout=0.2, secret=None)
     assert caught.value.outcome == "timeout"
     assert metrics.of("rtobserver_tool_asks_total", outcome="timeout") == 1
-    assert len(endpoint.asked) == 1
+    # its time may be over before the question has left
+    assert len(endpoint.asked) <= 1
 
 
 async def test_an_endpoint_that_drips_does_not_outlast_the_time(endpoint: Peer) -> None:

@@ -319,10 +319,12 @@ async def test_what_was_said_before_the_end_still_reaches_the_page() -> None:
 
 async def test_nobody_waits_for_ever_for_a_caller_that_never_connects() -> None:
     async with staged(scenario="quiet", connect_seconds=0.1) as stage:
+        offered_at = time.time()
         await stage.http.offer(await stage.http.mint(), offer=(await offer()).replace("fake", "none"))
         (call,) = stage.simulator.calls.values()
-        assert call.ended is None
         await stage.simulator.until(lambda: call.ended is not None)
+        assert call.ended is not None
+        assert call.ended.at - offered_at >= 0.1
 
 
 async def test_clients_are_served_even_if_media_never_connects() -> None:
