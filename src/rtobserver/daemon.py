@@ -187,7 +187,7 @@ async def running(
             outbound=outbound,
         )
         observers.append(supervisor)
-        writer.recovery.live, writer.begun_anew = supervisor.refs, supervisor.begun_anew
+        writer.recovery.live, writer.begun_anew = supervisor.live, supervisor.begun_anew
         await stack.enter_async_context(supervisor)
         negotiation = await stack.enter_async_context(
             Negotiation(
@@ -272,7 +272,7 @@ async def _store(
     path = database.sqlite_path(config.store.url).resolve()
     with database.hold(path):
         # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
-        moved = await asyncio.to_thread(damage.prepare, path)
+        await asyncio.to_thread(damage.prepare, path)
         await asyncio.to_thread(schema.migrate if config.store.migrate_on_start else schema.check, path)
         writer = Writer(
             lambda: database.open_writer(path, durability=config.store.durability),
@@ -281,7 +281,7 @@ async def _store(
             path=path,
         )
         await writer.open()
-        report.watch(writer, moved)
+        report.watch(writer)
         try:
             async with Database(path, clock=clock, damaged=writer.recovery.look_over) as reads:
                 try:

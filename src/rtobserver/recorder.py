@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -150,20 +149,20 @@ class FlushReport:
         if care.short and self.trouble != "full":
             found["the disk is full; only what must not be lost is recorded"] = care.since.get("short")
         if care.is_away:
-            found["the database file was taken away"] = care.since.get("is_away")
+            found["a file of the database was taken away or replaced"] = care.since.get("is_away")
         if care.wal_held:
             found["somebody reads for long and keeps the write-ahead log from being emptied"] = care.since.get(
                 "wal_held"
             )
         if recovery.damaged_files:
-            found["the database was damaged and begun anew since the start"] = None
+            found["the database was damaged and begun anew; the damaged file lies beside it"] = None
+        if recovery.written_again:
+            found["a file of the database was taken away since the start; what it held was saved"] = None
         return found
 
-    def watch(self, writer: Writer, moved: Path | None = None) -> None:
-        """Keep the figures of what waits, of the disk and of the files; `moved` was found damaged at the start."""
+    def watch(self, writer: Writer) -> None:
+        """Keep the figures of what waits, of the disk and of the files."""
         metrics, care = self._metrics, writer.recovery.care
-        if moved is not None:
-            writer.recovery.damaged_files.append(moved.name)
         metrics.queue_rows.set_function(lambda: writer.queued_rows)
         metrics.queue_bytes.set_function(lambda: writer.queued_bytes)
         metrics.store_failing.set_function(lambda: self.failing_since is not None)
@@ -172,6 +171,8 @@ class FlushReport:
             metrics.disk_free_bytes.set_function(lambda: care.free_bytes or 0)
             metrics.wal_bytes.set_function(lambda: care.wal_bytes)
             metrics.damaged_files.set_function(lambda: len(writer.recovery.damaged_files))
+            metrics.files_away.set_function(lambda: len(care.away))
+            metrics.files_saved.set_function(lambda: writer.recovery.written_again)
 
 
 def _gap_values(gap: GapRow) -> dict[str, Any]:

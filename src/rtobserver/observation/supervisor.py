@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
-from rtobserver.clock import Clock
+from rtobserver.clock import Clock, Uptime, uptime
 from rtobserver.config import sections
 from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
@@ -34,6 +34,7 @@ from rtobserver.realtime.call import CallState
 from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
 from rtobserver.store import gaps, registration, unfinished
+from rtobserver.store.damage import Live
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
@@ -47,6 +48,8 @@ PROOF_SECONDS = 0.9
 """A sideband of which nothing was heard for so long is asked for a sign of life: the mark cannot be later than that."""
 DOUBT_SECONDS = 2.0
 """One of which nothing was heard for so long may be dead; it has a mark of its own, and the others' goes on."""
+SET_BACK_US = 100_000
+"""A wall clock that loses more than so much between two beats was set back."""
 TIDY_AFTER = 200
 """Sidebands, or as many as there are calls if these are more, after which what is left of ended ones is collected."""
 ADOPTIONS = 20
@@ -106,6 +109,7 @@ class Supervisor:
         replica_id: str,
         active: Active | None = None,
         outbound: Reaches | None = None,
+        uptime_now: Callable[[], Uptime | None] = uptime,
     ) -> None:
         self._attach, self._rest, self._recorder = attach, rest, recorder
         self._writer, self._database = writer, database
@@ -124,6 +128,10 @@ class Supervisor:
         self._undeclared: set[str] = set()
         """Calls that nobody observes and whose loss no gap declares yet: the mark must not pass over it."""
         self._tidied = 0
+        self._uptime = uptime_now
+        self._clocks_differ: int | None = None
+        """By how much the wall clock is ahead of the machine's uptime, in microseconds."""
+        self._was_set_back = False
         self._some, self._none = asyncio.Event(), asyncio.Event()
         self._none.set()
 
@@ -193,8 +201,7 @@ class Supervisor:
         self._undeclared = {call.ref.call_id for call in found}
         turns = asyncio.Semaphore(ADOPTIONS)
         for call in found:
-            since = 0 if mark is None else mark.of(call.ref.call_id)
-            self._tasks.create_task(self._adopt(call, since, turns), name=f"adopt {call.ref.call_id}")
+            self._tasks.create_task(self._adopt(call, mark, turns), name=f"adopt {call.ref.call_id}")
         return len(found)
 
     async def drain(self) -> None:
@@ -218,7 +225,7 @@ class Supervisor:
             self.leave()
             await self._none.wait()
         if not self._undeclared:
-            work = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts, stopped_at=now)
+            work = unfinished.beat(self._replica_id, mark, stopped_at=now)
             stopped = self._writer.post(work, last=True)
             stopped.add_done_callback(_hear)
 
@@ -239,19 +246,18 @@ class Supervisor:
             else:
                 log.error("entries_refused_after_end", call_id=call.call_id, count=len(lost))
 
-    def refs(self) -> list[CallRef]:
-        """Point at the calls under observation; any thread may ask."""
-        return [kept.observer.call for kept in list(self._kept.values())]
+    def live(self) -> Live:
+        """Point at the calls under observation, with what writes their rows again; any thread may ask."""
+        return {
+            kept.observer.call: registration.again(kept.observer.call, kept.row, kept.observer.machine.ledger.epoch)
+            for kept in list(self._kept.values())
+        }
 
     def begun_anew(self, losses: Mapping[CallRef, Sequence[Loss]]) -> None:
         """Tell observers that the database is another file, and what it lacks of their calls' entries."""
         for call, lost in losses.items():
             kept = self._kept.get(call.call_id)
-            if kept is None:
-                continue
-            again = registration.again(call, kept.row, kept.observer.machine.ledger.epoch)
-            self._writer.post(again).add_done_callback(_hear)
-            if lost:
+            if kept is not None and lost:
                 kept.observer.damaged(lost)
 
     def policies_changed(self) -> None:
@@ -325,9 +331,9 @@ class Supervisor:
             return
         for call in found:
             # what was received and not recorded came after its last entry
-            await self._adopt(call, 0, asyncio.Semaphore(), failures=kept.failures + 1)
+            await self._adopt(call, None, asyncio.Semaphore(), failures=kept.failures + 1)
 
-    async def _adopt(self, call: Unfinished, mark: int, turns: asyncio.Semaphore, failures: int = 0) -> None:
+    async def _adopt(self, call: Unfinished, mark: Mark | None, turns: asyncio.Semaphore, failures: int = 0) -> None:
         """Take up a call; where that fails it is left alone, and so are its fellows from its trouble."""
         async with turns:
             if self._leaving.is_set():
@@ -343,12 +349,17 @@ class Supervisor:
         self._undeclared.discard(call.ref.call_id)
         await self._run(call.ref, kept)
 
-    async def _taken_up(self, call: Unfinished, mark: int, failures: int) -> _Kept:
+    async def _taken_up(self, call: Unfinished, mark: Mark | None, failures: int) -> _Kept:
         profile = self._profiles.get(call.profile, self._default)
         epoch = await self._writer.run(registration.next_epoch(call.ref))
         restored, watch = await self._restored(call, profile)
+        at, mono, up = self._clock.now_us(), self._clock.mono(), self._uptime()
+        heard_at = restored.heard_at or call.started_at
+        watermark, ago = (heard_at, None) if mark is None else mark.since(call.ref.call_id, heard_at, up)
         resumption = Resumption(
-            watermark=max(call.started_at, restored.heard_at or 0, mark),
+            watermark=watermark,
+            ago=ago,
+            age_us=None if restored.age_us is None else restored.age_us + max(0, watermark - heard_at),
             last_position=call.last_position,
             was_live=call.status == "live",
             given_up=call.status if call.status in ("unobserved", "lost") else None,
@@ -359,10 +370,9 @@ class Supervisor:
             tags=call.tags,
             pause=restored.pause,
             asked=restored.asked,
-            losses=restored.losses,
+            losses=restored.lacking(call.entry_count, call.last_position, watermark),
         )
         plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
-        at, mono = self._clock.now_us(), self._clock.mono()
         machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption, watch=watch)
         self._quota.resumed(call.user)
         log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
@@ -423,7 +433,7 @@ class Supervisor:
             if not (self._undeclared or any(kept.observer.machine.is_unaccounted for kept in self._kept.values())):
                 mark = self._mark(self._clock.now_us())
                 try:
-                    work = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts)
+                    work = unfinished.beat(self._replica_id, mark)
                     await self._writer.post(work, last=True)
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
@@ -453,7 +463,13 @@ class Supervisor:
                 doubts[call_id] = now - int(silent * 1e6)
             else:
                 longest = max(longest, silent)
-        return Mark(now - int(longest * 1e6), doubts)
+        up = self._uptime()
+        if up is not None:
+            differ, before = now - up.us, self._clocks_differ
+            self._was_set_back = self._was_set_back or (before is not None and differ < before - SET_BACK_US)
+            self._clocks_differ = differ
+            up = replace(up, us=up.us - int(longest * 1e6))
+        return Mark(now - int(longest * 1e6), doubts, up, self._was_set_back)
 
 
 def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration: float) -> NewCall:
