@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from rtobserver.terminal.running import GC_THRESHOLD
 
 # a law says nothing of time, and a busy machine may stop anywhere
-settings.register_profile("rtobserver", deadline=None)
+settings.register_profile("rtobserver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rtobserver")
 
 pytest_plugins = ("tests.faults.table", "tests.support.cost")

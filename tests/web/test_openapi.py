@@ -54,6 +54,7 @@ async def test_the_server_does_what_its_document_says_and_never_fails(api: Stage
         *("--exclude-checks", BEYOND_SCHEMAS),
         *("--generation-database", "none"),
         *("--request-timeout", "20"),
+        *("--suppress-health-check", "too_slow"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
