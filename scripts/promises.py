@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sqlite3
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,22 @@ def table(found: list[dict[str, Any]]) -> str:
     for case, of_case in groupby(sorted(found, key=lambda row: str(row["case"])), key=lambda row: str(row["case"])):
         group = list(of_case)
         cells = [case, str(len(group))]
-        cells += [f"{round(sum(row[name] for row in group), 3):.10g}" for name in SUMS]
-        cells += [f"{max(row[name] for row in group):g}" for name in WORST]
-        cells += [f"{max(group, key=lambda row: float(row[of]))[name]:g}" for name, of in BESIDE.items()]
+        cells += [_cell(group, name, lambda values: round(sum(values), 3)) for name in SUMS]
+        cells += [_cell(group, name, max) for name in WORST]
+        cells += [_cell(_worst(group, of), name, max) for name, of in BESIDE.items()]
         cells.append(" ".join(sorted({row["measured"] for row in group})))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _worst(group: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return sorted((row for row in group if name in row), key=lambda row: float(row[name]))[-1:]
+
+
+def _cell(group: list[dict[str, Any]], name: str, fold: Callable[[list[float]], float]) -> str:
+    """Fold a column; a run from before there was that figure leaves its case without one."""
+    values = [row[name] for row in group if name in row]
+    return f"{fold(values):.10g}" if values and len(values) == len(group) else "none"
 
 
 def own(found: list[dict[str, Any]]) -> str:

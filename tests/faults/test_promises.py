@@ -55,6 +55,12 @@ def test_the_page_has_every_figure_that_a_case_gives_and_the_days_on_which_they_
     assert line.endswith("| 1.25 | 1 | 1 | 3 | 2 | 2026-11-20 2026-11-23 |")
 
 
+def test_a_case_of_which_a_row_lacks_a_figure_shows_none() -> None:
+    older = {name: value for name, value in ROW.items() if name not in ("forgotten", "loop_gap")}
+    [line] = [line for line in promises.table([ROW, older]).splitlines() if line.startswith("| A01")]
+    assert line.count("| none |") == 2
+
+
 def test_a_figure_of_which_nobody_knows_when_it_was_measured_is_refused(tmp_path: Path) -> None:
     figures = tmp_path / "figures.ndjson"
     figures.write_text(json.dumps({**ROW, "measured": None}) + "\n")
