@@ -85,7 +85,7 @@ def written(page: str, found: list[dict[str, Any]]) -> str:
     if not (begin and end):
         raise ValueError("the page has no marks to write between")
     machine = f"{os.cpu_count()} processors, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    unit = "`rss` in MiB, `loop_gap` and `starved` in ms"
+    unit = "`rss` in MiB, `loop_gap` and `starved` in ms, `none` where the run is older than the column"
     text = f"Measured on {machine}; {unit}.\n\n{table(found)}\n\nBeside these:\n\n{own(found)}"
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
