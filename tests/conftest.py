@@ -16,7 +16,7 @@ from rtobserver.terminal.running import GC_THRESHOLD
 settings.register_profile("rtobserver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rtobserver")
 
-pytest_plugins = ("tests.faults.table", "tests.support.cost")
+pytest_plugins = ("tests.faults.table", "tests.support.cost", "tests.support.order")
 
 
 def pytest_collection_finish() -> None:
