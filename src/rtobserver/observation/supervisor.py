@@ -331,15 +331,17 @@ class Supervisor:
             return
         for call in found:
             # what was received and not recorded came after its last entry
-            await self._adopt(call, None, asyncio.Semaphore(), failures=kept.failures + 1)
+            await self._adopt(call, None, asyncio.Semaphore(), kept)
 
-    async def _adopt(self, call: Unfinished, mark: Mark | None, turns: asyncio.Semaphore, failures: int = 0) -> None:
+    async def _adopt(
+        self, call: Unfinished, mark: Mark | None, turns: asyncio.Semaphore, failed: _Kept | None = None
+    ) -> None:
         """Take up a call; where that fails it is left alone, and so are its fellows from its trouble."""
         async with turns:
             if self._leaving.is_set():
                 return
             try:
-                kept = await self._taken_up(call, mark, failures)
+                kept = await self._taken_up(call, mark, failed)
             except Exception:
                 log.exception("call_left_alone", call_id=call.ref.call_id)
                 return
@@ -349,13 +351,16 @@ class Supervisor:
         self._undeclared.discard(call.ref.call_id)
         await self._run(call.ref, kept)
 
-    async def _taken_up(self, call: Unfinished, mark: Mark | None, failures: int) -> _Kept:
+    async def _taken_up(self, call: Unfinished, mark: Mark | None, failed: _Kept | None) -> _Kept:
+        failures = 0 if failed is None else failed.failures + 1
         profile = self._profiles.get(call.profile, self._default)
         epoch = await self._writer.run(registration.next_epoch(call.ref))
         restored, watch = await self._restored(call, profile)
         at, mono, up = self._clock.now_us(), self._clock.mono(), self._uptime()
         heard_at = restored.heard_at or call.started_at
         watermark, ago = (heard_at, None) if mark is None else mark.since(call.ref.call_id, heard_at, up)
+        if failed is not None and restored.age_us is not None:
+            ago = max(0.0, failed.observer.machine.ledger.age(mono) - restored.age_us / 1e6)
         resumption = Resumption(
             watermark=watermark,
             ago=ago,

@@ -282,7 +282,8 @@ async def attach(
         ) from None
     except TimeoutError:
         raise AttachFailed(f"no answer within {open_timeout:g} s") from None
-    except (OSError, InvalidHandshake, EOFError) as exc:
+    except (OSError, InvalidHandshake, EOFError, ConnectionClosed) as exc:
+        # the last is of a connection that was gone before there was a handshake to be made
         raise AttachFailed(_gist(exc)) from None
     return Sideband(cast("_Connection", connection))
 
