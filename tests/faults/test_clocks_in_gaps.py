@@ -16,7 +16,7 @@ from tests.process.test_killed import further, observed
 
 pytestmark = [pytest.mark.timeout(120)]
 
-OFFSETS = pytest.mark.parametrize("offset", ["-3600s", "+3600s", "-1s"], ids=["back", "forward", "back a little"])
+IDS = ("back", "forward", "back a little")
 
 
 async def lengths(here: Site, daemon: Daemon, call_id: str, reason: str) -> tuple[float, float, bool]:
@@ -28,8 +28,7 @@ async def lengths(here: Site, daemon: Daemon, call_id: str, reason: str) -> tupl
     return oracle.seconds(gap["to"]) - oracle.seconds(gap["from"]), end - begin, offsets == sorted(offsets)
 
 
-@pytest.mark.quarter
-@OFFSETS
+@pytest.mark.parametrize("offset", [pytest.param("-3600s", marks=pytest.mark.quarter), "+3600s", "-1s"], ids=IDS)
 @pytest.mark.case("C17")
 async def test_a_clock_that_is_set_while_nobody_is_attached_changes_no_gap(
     case: Case, tmp_path: Path, offset: str
@@ -56,7 +55,7 @@ async def test_a_clock_that_is_set_while_nobody_is_attached_changes_no_gap(
     assert grow
 
 
-@OFFSETS
+@pytest.mark.parametrize("offset", ["-3600s", "+3600s", "-1s"], ids=IDS)
 @pytest.mark.case("C17")
 async def test_a_clock_that_is_set_between_a_kill_and_the_next_start_changes_no_gap(
     case: Case, tmp_path: Path, offset: str
