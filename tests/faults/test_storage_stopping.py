@@ -52,7 +52,7 @@ async def test_a_database_that_refuses_does_not_keep_a_daemon_from_ending(
     assert code == 1
     assert "entries_lost" in log
     assert "Traceback" not in log
-    # asked once it tries again for a while, since what waits would be lost (design 6: 30 s at most); asked twice it goes
+    # asked once it tries for a while, since what waits would be lost (design 6: 30 s at most); asked twice it goes
     assert took <= (30 if signals == 1 else 5)
 
 
