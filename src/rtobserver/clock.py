@@ -6,13 +6,22 @@ The pure core is told the time; everything else takes a `Clock`, so that tests c
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """Say how long the machine has run, which nobody can set."""
+
+    boot_id: str
+    """Of this start of the machine; only times of the same one can be compared."""
+    us: int
+    """Microseconds, those in which it was suspended included."""
 
 
 class Clock(Protocol):
@@ -23,6 +32,9 @@ class Clock(Protocol):
 
     def mono(self) -> float:
         """Give the monotonic clock in seconds; only differences mean anything."""
+
+    def uptime(self) -> Uptime | None:
+        """Tell how long the machine has run; None where the system does not tell (only Linux does)."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait for so many seconds of the monotonic clock."""
@@ -38,23 +50,17 @@ class SystemClock:
     # asked several times for each frame: no call of ours stands before the system's
     mono = staticmethod(time.monotonic)
 
+    def uptime(self) -> Uptime | None:
+        """Tell how long the machine has run; None where the system does not tell (only Linux does)."""
+        with suppress(OSError, AttributeError):
+            return Uptime(_boot_id(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
+        return None
+
     async def sleep(self, seconds: float) -> None:
         """Wait for so many seconds."""
         await asyncio.sleep(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Uptime:
-    """Say how long the machine has run, which nobody can set."""
-
-    boot_id: str
-    """Of this start of the machine; only times of the same one can be compared."""
-    us: int
-    """Microseconds, those in which it was suspended included."""
-
-
-def uptime() -> Uptime | None:
-    """Tell how long the machine has run; None where the system does not tell (only Linux does)."""
-    with suppress(OSError, AttributeError):
-        return Uptime(_BOOT_ID.read_text().strip(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
-    return None
+@functools.cache
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -435,16 +435,31 @@ def deep(levels: int) -> Any:
     return value
 
 
-@settings(max_examples=400, deadline=None)
-@given(lists=VALUES, policies=st.one_of(VALUES, st.lists(POLICIES, max_size=2)))
-@example(lists={"a": ["x"]}, policies=[GOOD])
-@example(lists={}, policies=[{**GOOD, "do": [{"send": {"type": "response.create", "response": deep(3000)}}]}])
-@example(lists={}, policies=[{"id": "p", "tool": {"name": "a", "arguments": deep(3000)}, "do": [{"tag": "a"}]}])
-@example(lists=deep(3000), policies=deep(3000))
-@example(lists={}, policies=[{**GOOD, "do": [{"send": {"type": "session.update", "session": "{{ call }}"}}]}])
-def test_whatever_is_written_gives_policies_or_mistakes(lists: Any, policies: Any) -> None:
+def check_compiled(lists: Any, policies: Any) -> None:
     found, mistakes = compile_policies(CONFIG, PolicyTables(lists=lists, policies=policies))
     assert all(isinstance(mistake, Mistake) and mistake.problem and mistake.help for mistake in mistakes)
     assert len(set(mistakes)) == len(mistakes)
     if not mistakes:
         assert len(found.policies) == sum(set(each) != {"test"} for each in policies)
+
+
+@settings(max_examples=400, deadline=None)
+@given(lists=VALUES, policies=st.one_of(VALUES, st.lists(POLICIES, max_size=2)))
+@example(lists={"a": ["x"]}, policies=[GOOD])
+@example(lists={}, policies=[{**GOOD, "do": [{"send": {"type": "session.update", "session": "{{ call }}"}}]}])
+def test_whatever_is_written_gives_policies_or_mistakes(lists: Any, policies: Any) -> None:
+    check_compiled(lists, policies)
+
+
+# no examples of the law above: what tries them spells them out, and does not get to the bottom of these
+@pytest.mark.parametrize(
+    ("lists", "policies"),
+    [
+        ({}, [{**GOOD, "do": [{"send": {"type": "response.create", "response": deep(3000)}}]}]),
+        ({}, [{"id": "p", "tool": {"name": "a", "arguments": deep(3000)}, "do": [{"tag": "a"}]}]),
+        (deep(3000), deep(3000)),
+    ],
+    ids=["an event", "arguments", "everything"],
+)
+def test_whatever_is_nested_deeply_gives_policies_or_mistakes(lists: Any, policies: Any) -> None:
+    check_compiled(lists, policies)

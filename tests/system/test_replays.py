@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rtobserver.clock import SystemClock
+from rtobserver.clock import SystemClock, Uptime
 from rtobserver.policy import rules
 from rtobserver.policy.rules import Limit, Policy, PolicySet
 from rtobserver.settings import Settings
@@ -95,6 +96,10 @@ class Later(SystemClock):
 
     def now_us(self) -> int:
         return super().now_us() + 2_000_000
+
+    def uptime(self) -> Uptime | None:
+        told = super().uptime()
+        return told and replace(told, us=told.us + 2_000_000)
 
 
 async def until_decided(stage: Stage, call_id: str, *policies: str) -> None:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import structlog
 
+from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Upstream
 from rtobserver.errors import CredentialError
 from rtobserver.upstream.credentials import Entra, credentials_for
@@ -23,7 +24,7 @@ from rtobserver.upstream.credentials import Entra, credentials_for
 SECTION = Upstream(provider="azure", base_url="https://h/openai/v1", auth="entra")
 
 
-class AheadClock:
+class AheadClock(SystemClock):
     ahead = 0.0
 
     def now_us(self) -> int:

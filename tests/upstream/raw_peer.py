@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from rtobserver.clock import SystemClock
+
 
 @dataclass
 class Asked:
@@ -124,7 +126,7 @@ def flood(head: bytes, chunk: bytes, count: int) -> Step:
 silence = raw(b"")
 
 
-class HandClock:
+class HandClock(SystemClock):
     """Tell the time that it was told; sleeping takes no time and is noted."""
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Profile, Public
 from rtobserver.negotiation import Answered, Caller, Minted, Negotiation, Offer
 from rtobserver.web.connection import Patience
@@ -41,7 +42,7 @@ def form(*parts: tuple[str, bytes], boundary: str = "B") -> bytes:
     return b"".join(pieces) + f"--{boundary}--\r\n".encode()
 
 
-class HandClock:
+class HandClock(SystemClock):
     """A wall clock that moves when told."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import structlog
 
-from rtobserver.clock import Clock, Uptime, uptime
+from rtobserver.clock import Clock
 from rtobserver.config import sections
 from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
@@ -109,7 +109,6 @@ class Supervisor:
         replica_id: str,
         active: Active | None = None,
         outbound: Reaches | None = None,
-        uptime_now: Callable[[], Uptime | None] = uptime,
     ) -> None:
         self._attach, self._rest, self._recorder = attach, rest, recorder
         self._writer, self._database = writer, database
@@ -128,7 +127,6 @@ class Supervisor:
         self._undeclared: set[str] = set()
         """Calls that nobody observes and whose loss no gap declares yet: the mark must not pass over it."""
         self._tidied = 0
-        self._uptime = uptime_now
         self._clocks_differ: int | None = None
         """By how much the wall clock is ahead of the machine's uptime, in microseconds."""
         self._was_set_back = False
@@ -356,7 +354,7 @@ class Supervisor:
         profile = self._profiles.get(call.profile, self._default)
         epoch = await self._writer.run(registration.next_epoch(call.ref))
         restored, watch = await self._restored(call, profile)
-        at, mono, up = self._clock.now_us(), self._clock.mono(), self._uptime()
+        at, mono, up = self._clock.now_us(), self._clock.mono(), self._clock.uptime()
         heard_at = restored.heard_at or call.started_at
         watermark, ago = (heard_at, None) if mark is None else mark.since(call.ref.call_id, heard_at, up)
         if failed is not None and restored.age_us is not None:
@@ -468,7 +466,7 @@ class Supervisor:
                 doubts[call_id] = now - int(silent * 1e6)
             else:
                 longest = max(longest, silent)
-        up = self._uptime()
+        up = self._clock.uptime()
         if up is not None:
             differ, before = now - up.us, self._clocks_differ
             self._was_set_back = self._was_set_back or (before is not None and differ < before - SET_BACK_US)
