@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Executable, Table, create_engine
+from sqlalchemy import Table, create_engine
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
@@ -24,6 +24,7 @@ from rtobserver.errors import StoreUnavailable
 from rtobserver.store import tables
 from rtobserver.store.derived import DIALECT, Fact, statements
 from rtobserver.store.identity import CallRef
+from rtobserver.store.transaction import Transaction
 from rtobserver.store.trouble import trouble_of
 
 PIECE_BYTES = 16 * 1024 * 1024
@@ -37,31 +38,6 @@ _PAYLOAD = itemgetter(8)
 
 EntryRow = tuple[CallRef, int, int, int, int, int, str | None, str | None, bytes, int]
 """(call, epoch, seq, kind, at, offset_us, type, event_id, payload, flags)"""
-
-
-class Transaction:
-    """Be one flush's transaction, for work that joins it."""
-
-    def __init__(self, connection: Connection, erased: set[int]) -> None:
-        self._connection = connection
-        self._erased = erased
-
-    def refuse(self, call_key: int) -> None:
-        """Let no row of this call be written any more, whoever hands it over: it is being erased."""
-        self._erased.add(call_key)
-
-    def takes(self, call: CallRef) -> bool:
-        """Tell whether rows of the call may be written."""
-        return call.key not in self._erased
-
-    def without_erased(self, rows: list[EntryRow]) -> list[EntryRow]:
-        """Leave out entries of calls that are being erased."""
-        return [row for row in rows if row[0].key not in self._erased] if self._erased else rows
-
-    def execute(self, statement: Executable) -> list[tuple[Any, ...]]:
-        """Run a Core statement; gives its rows, or an empty list where it has none."""
-        result = self._connection.execute(statement)
-        return [tuple(row) for row in result] if result.returns_rows else []
 
 
 @dataclass(slots=True)
@@ -111,6 +87,7 @@ class Commits:
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
         # transactions are begun and ended by hand, so SQLAlchemy is told that there are none
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._erased = erased
         self._transaction = Transaction(self._connection, erased)
         self._entry_sql = _insert(tables.entry)
         self._quarantine_sql = _insert(tables.quarantine)
@@ -182,7 +159,8 @@ class Commits:
         self.raw.execute("RELEASE work")
 
     def _insert_entries(self, entries: list[EntryRow]) -> list[EntryRow]:
-        entries = self._transaction.without_erased(entries)
+        if erased := self._erased:
+            entries = [row for row in entries if row[0].key not in erased]
         values = [(row[0].key, row[0].day, *row[1:]) for row in entries]
         refused: list[EntryRow] = []
         for index, exc in self._insert(self._entry_sql, values):
