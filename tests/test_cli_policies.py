@@ -12,7 +12,7 @@ import pytest
 
 from rtobserver.policy.active import Active
 from rtobserver.settings import load
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 from rtobserver.store.writer import Writer
 from tests.conversations.played import Talk, record
 from tests.process.stage import command, configure, run
@@ -228,7 +228,7 @@ async def test_calls_that_cannot_be_replayed_are_named(tmp_path: Path) -> None:
 
 async def test_a_replay_reads_beside_a_daemon(tmp_path: Path) -> None:
     config = await recorded(tmp_path, 2)
-    with database.hold(tmp_path / "calls.db"):
+    with sqlite.hold(tmp_path / "calls.db"):
         code, _, err = await run("policies", "replay", "--config", config, "--since", "2026-01-01")
     assert code == 0, err
 

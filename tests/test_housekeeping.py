@@ -14,8 +14,9 @@ from rtobserver.metrics import Metrics
 from rtobserver.realtime.call import CallState
 from rtobserver.rebuild import rebuild
 from rtobserver.store import calls, erasure, gaps, registration, retention, tables
-from rtobserver.store.database import Database, transaction
+from rtobserver.store.database import Database
 from rtobserver.store.retention import Ref
+from rtobserver.store.sqlite import SqliteDatabase, transaction
 from rtobserver.store.writer import Writer
 from tests.store.stored import START, call, entry, fresh, insert, ref, writer_of
 
@@ -94,7 +95,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     clock, metrics = Clock(START), Metrics()
     writer = writer_of(path)
     await writer.open()
-    async with Database(path, clock=clock) as database:
+    async with SqliteDatabase(path, clock=clock) as database:
         keeping = Housekeeping(
             database=database,
             writer=writer,

@@ -151,10 +151,10 @@ async def _until_stopped(daemon: Daemon, stop: asyncio.Event, hurry: asyncio.Eve
 @_config
 def migrate(config_path: Path) -> None:
     """Bring the database to the schema of this release."""
-    from rtobserver.store import database, schema
+    from rtobserver.store import schema, sqlite
 
-    path = database.sqlite_path(_usable(config_path).store.url)
-    with database.hold(path):
+    path = sqlite.sqlite_path(_usable(config_path).store.url)
+    with sqlite.hold(path):
         before, after = schema.migrate(path)
     click.echo(f"{path} is at {after}" if before == after else f"{path} went from {before or 'nothing'} to {after}")
 
@@ -191,11 +191,11 @@ def rebuild(config_path: Path, as_json: bool) -> None:
     from rtobserver.daemon import new_state, prices_for
     from rtobserver.rebuild import count
     from rtobserver.rebuild import rebuild as rebuilding
-    from rtobserver.store import database
+    from rtobserver.store import sqlite
 
     config = _usable(config_path)
     prices = prices_for(config)
-    path = _existing(database.sqlite_path(config.store.url))
+    path = _existing(sqlite.sqlite_path(config.store.url))
 
     async def work() -> None:
         total = await count(path)
@@ -225,13 +225,13 @@ def rebuild(config_path: Path, as_json: bool) -> None:
 def purge(config_path: Path, dry_run: bool) -> None:
     """Take away what is older than `retention` allows; no daemon may run."""
     from rtobserver.purge import purge as purging
-    from rtobserver.store import database
+    from rtobserver.store import sqlite
 
     if TYPE_CHECKING:
         from rtobserver.store.retention import Due
 
     config = _usable(config_path)
-    path = _existing(database.sqlite_path(config.store.url))
+    path = _existing(sqlite.sqlite_path(config.store.url))
 
     with ExitStack() as stack:
 
@@ -407,9 +407,9 @@ def _usable(path: Path) -> Config:
 
 
 def _store_path(config_path: Path) -> Path:
-    from rtobserver.store import database
+    from rtobserver.store import sqlite
 
-    return database.sqlite_path(_usable(config_path).store.url)
+    return sqlite.sqlite_path(_usable(config_path).store.url)
 
 
 def _existing(path: Path) -> Path:

@@ -40,10 +40,11 @@ from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, FlushReport, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings
-from rtobserver.store import damage, database, decisions, orders, schema, unfinished
+from rtobserver.store import damage, decisions, orders, schema, sqlite, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.trouble import trouble_of
 from rtobserver.store.writer import EntryRow, Transaction, Writer
 from rtobserver.upstream.attach import Attach
@@ -154,7 +155,7 @@ async def running(
             for supervisor in observers:
                 supervisor.refused(rows)
 
-        log.info("starting", version=__version__, store=str(database.sqlite_path(config.store.url)))
+        log.info("starting", version=__version__, store=str(sqlite.sqlite_path(config.store.url)))
         stack.callback(log.info, "stopped")
         report = FlushReport(metrics, clock)
         writer, reads = await stack.enter_async_context(_store(config, report, refused, clock))
@@ -277,13 +278,13 @@ async def _store(
     config: Config, report: FlushReport, refused: Callable[[list[EntryRow]], None], clock: Clock
 ) -> AsyncIterator[tuple[Writer, Database]]:
     """Hold the database: its one writer, and what reads it."""
-    path = database.sqlite_path(config.store.url).resolve()
-    with database.hold(path):
+    path = sqlite.sqlite_path(config.store.url).resolve()
+    with sqlite.hold(path):
         # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
         moved = await asyncio.to_thread(damage.prepare, path)
         await asyncio.to_thread(schema.migrate if config.store.migrate_on_start else schema.check, path)
         writer = Writer(
-            lambda: database.open_writer(path, durability=config.store.durability),
+            lambda: sqlite.open_writer(path, durability=config.store.durability),
             flushes=report,
             refused=refused,
             path=path,
@@ -291,7 +292,7 @@ async def _store(
         await writer.open()
         report.watch(writer, moved)
         try:
-            async with Database(path, clock=clock, damaged=writer.recovery.look_over) as reads:
+            async with SqliteDatabase(path, clock=clock, damaged=writer.recovery.look_over) as reads:
                 try:
                     yield writer, reads
                 except asyncio.CancelledError:

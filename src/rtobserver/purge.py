@@ -11,9 +11,9 @@ from rtobserver.config.sections import Retention
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
 from rtobserver.recorder import FlushReport
-from rtobserver.store import database, retention, schema
-from rtobserver.store.database import Database
+from rtobserver.store import retention, schema, sqlite
 from rtobserver.store.retention import Due
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.writer import Writer
 
 FLUSH_INTERVAL = 0.001
@@ -30,15 +30,15 @@ async def purge(path: Path, kept: Retention, *, dry_run: bool, begins: Callable[
 
     """
     clock, metrics = SystemClock(), Metrics()
-    with database.hold(path):
+    with sqlite.hold(path):
         await asyncio.to_thread(schema.check, path)
         writer = Writer(
-            lambda: database.open_writer(path),
+            lambda: sqlite.open_writer(path),
             flushes=FlushReport(metrics, clock),
             refused=lambda _: None,
             flush_interval=FLUSH_INTERVAL,
         )
-        async with Database(path, clock=clock) as reads:
+        async with SqliteDatabase(path, clock=clock) as reads:
             keeping = Housekeeping(database=reads, writer=writer, clock=clock, metrics=metrics, retention=kept)
             recordings, calls = keeping.limits(clock.now_us())
             done = begins(await retention.due(reads, recordings_before=recordings, calls_before=calls))

@@ -20,10 +20,11 @@ from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import Changed, Rows, Sums
 from rtobserver.realtime.rows import ItemRow, ResponseRow
 from rtobserver.recorder import Bounds, FlushReport, Recorder
-from rtobserver.store import calls, database, folds, schema
+from rtobserver.store import calls, folds, schema, sqlite
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.writer import Writer
 
 PAGE = 200
@@ -48,7 +49,7 @@ async def count(path: Path) -> int:
 
     """
     await asyncio.to_thread(schema.check, path)
-    async with Database(path, clock=SystemClock()) as reads:
+    async with SqliteDatabase(path, clock=SystemClock()) as reads:
         return await calls.count(reads)
 
 
@@ -64,15 +65,13 @@ async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> Asy
 
     """
     clock = SystemClock()
-    with database.hold(path):
+    with sqlite.hold(path):
         await asyncio.to_thread(schema.check, path)
-        writer = Writer(
-            lambda: database.open_writer(path), flushes=FlushReport(Metrics(), clock), refused=lambda _: None
-        )
+        writer = Writer(lambda: sqlite.open_writer(path), flushes=FlushReport(Metrics(), clock), refused=lambda _: None)
         await writer.open()
         try:
             recorder = Recorder(writer, bounds=Bounds())
-            async with Database(path, clock=clock) as reads:
+            async with SqliteDatabase(path, clock=clock) as reads:
                 before = None
                 while True:
                     replaced: list[asyncio.Future[None]] = []

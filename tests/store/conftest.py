@@ -7,6 +7,7 @@ import pytest
 
 from rtobserver.clock import SystemClock
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.writer import Writer
 from tests.store import stored
 
@@ -18,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[Database]:
-    async with Database(path, clock=SystemClock()) as opened:
+    async with SqliteDatabase(path, clock=SystemClock()) as opened:
         yield opened
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rtobserver.store import database, schema, tables
+from rtobserver.store import schema, sqlite, tables
 from rtobserver.store.identity import CallRef, call_key, day_of
 from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import Writer
@@ -23,7 +23,7 @@ def fresh(folder: Path) -> Path:
 
 
 def insert(path: Path, table: sa.Table, *rows: dict[str, Any]) -> None:
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         connection.execute(table.insert(), list(rows))
 
 
@@ -96,4 +96,4 @@ class Deaf:
 
 
 def writer_of(path: Path) -> Writer:
-    return Writer(lambda: database.open_writer(path), flushes=Deaf(), refused=lambda _: None, flush_interval=0.002)
+    return Writer(lambda: sqlite.open_writer(path), flushes=Deaf(), refused=lambda _: None, flush_interval=0.002)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
 from rtobserver.errors import StoreUnavailable
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store import tables
 from rtobserver.store.audit import Audit
 from rtobserver.store.writer import Writer

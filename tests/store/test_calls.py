@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from rtobserver.clock import SystemClock
 from rtobserver.store import calls, tables
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from tests.store import stored
 
 SECOND = 1_000_000
@@ -108,7 +109,7 @@ def test_filters_and_pages_agree_with_plain_python(path: Path, wanted: Filter, l
             connection.execute(tables.call.insert(), rows)
 
     async def read() -> list[Call]:
-        async with Database(path, clock=SystemClock()) as database:
+        async with SqliteDatabase(path, clock=SystemClock()) as database:
             return await walk(database, wanted, limit)
 
     chosen = [row for row in rows if reference(row, wanted)]

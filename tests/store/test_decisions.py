@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rtobserver.store import commands, decisions, tables
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
 from rtobserver.store.decisions import Decision, Place
 from tests.store import stored

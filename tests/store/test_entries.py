@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rtobserver.store import database as store
 from rtobserver.store import entries, feed, tables
+from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
 from rtobserver.store.entries import Entry, Filter
 from rtobserver.store.positions import Position

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.errors import StoreUnavailable
-from rtobserver.store import database, erasure, tables
+from rtobserver.store import erasure, sqlite, tables
 from rtobserver.store.database import Database
 from rtobserver.store.writer import Writer
 from tests.store.stored import START, call, entry, insert, ref
@@ -15,7 +15,7 @@ from tests.web.test_api_erasure import item
 
 
 def seqs(path: Path) -> list[tuple[int, int]]:
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         rows = connection.execute(sa.select(tables.entry.c.call_key, tables.entry.c.seq))
         return sorted(tuple(row) for row in rows)
 
@@ -41,7 +41,7 @@ async def test_how_an_erased_call_ended_may_still_be_told(path: Path, writer: Wr
     assert not await writer.run(erasure.begin(ref("rtc_1"), actor="key", at=START))
     writer.fact(tables.call, ref("rtc_1"), {"status": "ended", "ended_at": START, "tags": '["x"]', "user": "ann"})
     await writer.run(lambda _: None)
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         row = connection.execute(sa.select(tables.call)).mappings().one()
     assert (row["status"], row["ended_at"]) == ("ended", START)
     assert (row["user"], row["labels"], row["tags"], row["checks"]) == (None, "{}", "[]", "{}")

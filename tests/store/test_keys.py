@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.errors import SchemaMismatch, StoreError
-from rtobserver.store import database as store
 from rtobserver.store import keys, schema, tables
+from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
 
 NOW = 1_767_225_600_000_000

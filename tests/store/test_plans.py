@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from rtobserver.store import calls, database, entries, positions, tables
+from rtobserver.store import calls, entries, positions, sqlite, tables
 from rtobserver.store.calls import Filter
 from rtobserver.store.positions import Position
 from tests.store import stored
@@ -17,7 +17,7 @@ CALL = stored.ref("rtc_1")
 
 
 def steps(path: Path, statement: sa.Select[Any]) -> list[str]:
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         text = str(statement.compile(connection, compile_kwargs={"literal_binds": True})).replace("%%", "%")
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
 

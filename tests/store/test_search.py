@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from rtobserver.clock import SystemClock
 from rtobserver.realtime.rows import ItemRow
 from rtobserver.store import calls, folds, phrases, search, tables
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
 from rtobserver.store.identity import call_key
 from rtobserver.store.search import Hit
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.writer import Writer
 from tests.store import stored
 
@@ -156,7 +157,7 @@ def test_no_text_is_a_syntax_error(path: Path, text: str) -> None:
         return
 
     async def read() -> None:
-        async with Database(path, clock=SystemClock()) as database:
+        async with SqliteDatabase(path, clock=SystemClock()) as database:
             await search.page(database, found, Filter(), limit=5)
             await search.call_page(database, found, Filter(), limit=5)
 
@@ -221,7 +222,7 @@ def test_search_and_its_filters_agree_with_plain_python(
     )
 
     async def read() -> tuple[list[Hit], list[Call]]:
-        async with Database(path, clock=SystemClock()) as database:
+        async with SqliteDatabase(path, clock=SystemClock()) as database:
             hits = await every_hit(database, " ".join(words), wanted, limit)
             found: list[Call] = []
             before: Before | None = None

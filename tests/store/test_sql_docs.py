@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store import tables
 from tests.store import stored
 

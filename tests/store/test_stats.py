@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.realtime.rows import ResponseRow
-from rtobserver.store import database as store
 from rtobserver.store import folds, stats, tables
+from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
 from tests.store import stored
 

@@ -242,7 +242,7 @@ def _loop_apart() -> asyncio.AbstractEventLoop:
 
 def _memory() -> str | None:
     """Name a folder in memory, where there is one with room enough."""
-    folder = "/dev/shm"  # noqa: S108 - what is made there has a name that nobody guesses
+    folder = "/dev/shm"
     try:
         roomy = shutil.disk_usage(folder).free > MEMORY_BYTES
     except OSError:

@@ -24,10 +24,11 @@ from rtobserver.policy.active import Active
 from rtobserver.policy.rules import PolicySet
 from rtobserver.reloading import Reloading
 from rtobserver.settings import Settings
-from rtobserver.store import database as store
 from rtobserver.store import keys
+from rtobserver.store import sqlite as store
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.writer import Writer
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
@@ -173,7 +174,7 @@ async def stage(
     writer = stored.writer_of(path)
     await writer.open()
     try:
-        async with Database(path, clock=clock) as database:
+        async with SqliteDatabase(path, clock=clock) as database:
             housekeeping = Housekeeping(
                 database=database, writer=writer, clock=clock, metrics=metrics, retention=Retention()
             )

@@ -21,7 +21,7 @@ import structlog
 
 from rtobserver.errors import StoreError
 from rtobserver.realtime.holes import Loss, fewest
-from rtobserver.store import database, holes, schema, tables
+from rtobserver.store import holes, schema, sqlite, tables
 
 SALVAGE_SECONDS = 20.0
 """How long bringing rows over may take; recording waits in memory meanwhile."""
@@ -91,7 +91,7 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:
-        connection = database.open_writer(path)
+        connection = sqlite.open_writer(path)
     except StoreError as exc:
         if not _is_damage(exc.__cause__):
             raise
@@ -166,7 +166,7 @@ def begin_anew(path: Path, aside: Path, *, problem: str, live: Collection[int]) 
 def _salvage(path: Path, aside: Path, live: Collection[int]) -> Salvaged:
     salvaged = Salvaged()
     deadline = time.monotonic() + SALVAGE_SECONDS
-    target = database.open_writer(path)
+    target = sqlite.open_writer(path)
     try:
         source = sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True, isolation_level=None)
         try:

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 
 from rtobserver.errors import SchemaMismatch, StoreError
 from rtobserver.store import audit, schema, tables
-from rtobserver.store.database import Database, transaction
+from rtobserver.store.database import Database
+from rtobserver.store.sqlite import transaction
 
 Scope = Literal["read", "export", "metrics", "control", "erase", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

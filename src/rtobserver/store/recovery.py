@@ -20,7 +20,7 @@ import structlog
 
 from rtobserver.errors import StoreError
 from rtobserver.realtime.holes import Loss
-from rtobserver.store import damage, database, holes
+from rtobserver.store import damage, holes, sqlite
 from rtobserver.store.care import Care
 from rtobserver.store.commits import Batch, Commits, EntryRow, Work
 from rtobserver.store.identity import CallRef
@@ -200,7 +200,7 @@ class Recovery:
             return
         copy = self._path.with_name(f"{self._path.name}.restoring")
         copy.unlink(missing_ok=True)
-        database.create(copy)
+        sqlite.create(copy)
         with contextlib.closing(sqlite3.connect(copy)) as target:
             self._commits.raw.backup(target)
         # before the new file has its name: closing deletes the WAL by its name

@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from rtobserver.errors import SchemaMismatch, StoreError
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 
 
 def scripts() -> Path:
@@ -49,7 +49,7 @@ def check(path: Path) -> None:
         StoreUnavailable: it stayed locked.
 
     """
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         found = current(connection)
     if found != head():
         raise SchemaMismatch(found, head())
@@ -68,7 +68,7 @@ def migrate(path: Path, *, home: Path | None = None) -> tuple[str | None, str]:
     """
     home = home or scripts()
     needed = head(home)
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         found = current(connection)
         if found is not None and found > needed:
             raise SchemaMismatch(found, needed)

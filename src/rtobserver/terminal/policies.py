@@ -381,9 +381,9 @@ def _settings(path: Path) -> Settings:
 
 
 def _store(settings: Settings) -> Path:
-    from rtobserver.store import database
+    from rtobserver.store import sqlite
 
-    path = database.sqlite_path(settings.config.store.url)
+    path = sqlite.sqlite_path(settings.config.store.url)
     if not path.exists():
         raise ConfigError([Mistake("store.url", f"there is no {path}", "`rtobserver serve` or `migrate` makes it")])
     return path
@@ -400,10 +400,10 @@ def _check_profile(name: str, configured: list[str], path: Path) -> None:
 
 async def _recorded_profiles(path: Path) -> list[str]:
     from rtobserver.store import calls, schema
-    from rtobserver.store.database import Database
+    from rtobserver.store.sqlite import SqliteDatabase
 
     await asyncio.to_thread(schema.check, path)
-    async with Database(path, clock=SystemClock()) as database:
+    async with SqliteDatabase(path, clock=SystemClock()) as database:
         return await calls.profiles(database)
 
 

@@ -29,6 +29,7 @@ from rtobserver.store import calls, commands, decisions, entries, minted, schema
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
 from rtobserver.store.decisions import Decision
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.terminal.running import progress
 
 PAGE = 200
@@ -80,7 +81,7 @@ class Rehearsal:
         """
         await asyncio.to_thread(schema.check, path)
         wanted = Filter(since=since, profile=profile, erased=True)
-        async with Database(path, clock=SystemClock()) as database:
+        async with SqliteDatabase(path, clock=SystemClock()) as database:
             total = 0
             async for call in chosen(database, wanted, limit):
                 total += call.entry_count
@@ -246,7 +247,7 @@ async def explain_entry(path: Path, side: Side, call_id: str, at: Place) -> list
 
     """
     await asyncio.to_thread(schema.check, path)
-    async with Database(path, clock=SystemClock()) as database:
+    async with SqliteDatabase(path, clock=SystemClock()) as database:
         call = await calls.find(database, call_id)
         if call is None:
             raise NotReplayable(f"there is no call {call_id}")

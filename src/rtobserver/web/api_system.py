@@ -42,7 +42,7 @@ class Losses(Struct, frozen=True):
 class StoreFacts(Struct, frozen=True, rename={"schema_": "schema"}):
     """Describe the database."""
 
-    kind: Literal["sqlite"]
+    kind: Literal["sqlite", "postgresql"]
     size_bytes: int
     wal_bytes: int
     schema_: str
@@ -100,7 +100,7 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
     lost = await gaps.recent(database, since=since, limit=GAPS_SHOWN)
     return System(
         **checkup.look(),
-        versions={"rtobserver": __version__, "python": platform.python_version(), "sqlite": found.sqlite},
+        versions={"rtobserver": __version__, "python": platform.python_version(), found.dialect: found.version},
         replicas=[
             Replica(
                 replica_id=each.replica_id,
@@ -117,7 +117,7 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
         recent_gaps=[RecentGap(**structs.asdict(shapes.gap(gap)), call_id=call_id) for call_id, gap in lost],
         shed=sum(each.lost for each in found.losses if each.reason in ("shed", "disk")),
         store=StoreFacts(
-            kind="sqlite",
+            kind=found.dialect,
             size_bytes=found.size_bytes,
             wal_bytes=found.wal_bytes,
             schema_=found.schema,

@@ -18,7 +18,7 @@ from rtobserver.errors import RequestError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.store import keys, tables
 from rtobserver.store.audit import Audit
-from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.web import problems, queries
 from rtobserver.web.bearer import Bearer
 from rtobserver.web.listener import listening
@@ -188,7 +188,7 @@ async def failing(tmp_path: Path) -> AsyncIterator[Failing]:
     path, clock = stored.fresh(tmp_path), SystemClock()
     writer = stored.writer_of(path)
     await writer.open()
-    async with Database(path, clock=clock) as database:
+    async with SqliteDatabase(path, clock=clock) as database:
         app = web.Application()
         problems.install(app, page=refusals.telling(Rendering(Assets(), clock)))
         audit = Audit(writer, clock=clock)
