@@ -7,8 +7,9 @@ second paid call would be the result. Storage and the attach never delay the ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from rtobserver.config.sections import Profile
 from rtobserver.errors import (
     CallUnobservable,
     RequestError,
+    StoreUnavailable,
     UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
@@ -33,8 +35,9 @@ from rtobserver.realtime.location import call_id_from
 from rtobserver.store import registration
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.notes import Note
 from rtobserver.store.registration import NewCall
-from rtobserver.store.writer import Transaction, Writer
+from rtobserver.store.writing import Writing
 from rtobserver.upstream.reach import Reach
 from rtobserver.upstream.rest import REQUEST_SECONDS, Answer, AnswerBroken, AnswerLate, ClientSecret, Rest
 
@@ -98,7 +101,7 @@ class Negotiation:
         *,
         rest: Rest,
         supervisor: Supervisor,
-        writer: Writer,
+        writer: Writing,
         database: Database,
         quota: Quota,
         clock: Clock,
@@ -194,7 +197,7 @@ class Negotiation:
         # the row of a call that was accepted a moment ago may still wait for its flush
         owner = await registration.owner(self._database, call_id)
         if owner is None:
-            await self._writer.run(lambda _: None)
+            await self._writer.readable()
             owner = await registration.owner(self._database, call_id)
         if owner is None:
             return False
@@ -360,7 +363,7 @@ class Negotiation:
         ended_at = self._clock.now_us()
         self._post(registration.close(ref, status="failed", outcome=outcome, ended_at=ended_at), ref.call_id)
 
-    def _post(self, work: Callable[[Transaction], None], call_id: str, negotiation: CallRef | None = None) -> None:
+    def _post(self, note: Note, call_id: str, negotiation: CallRef | None = None) -> None:
         def done(future: asyncio.Future[Any]) -> None:
             if future.cancelled() or (exc := future.exception()) is None:
                 return
@@ -368,22 +371,21 @@ class Negotiation:
             if negotiation is not None:
                 self._disown(call_id, negotiation)
 
-        self._writer.post(work).add_done_callback(done)
+        self._writer.note(note).add_done_callback(done)
 
     def _disown(self, call_id: str, negotiation: CallRef) -> None:
         """Stop observing a call that cannot have a row of its own."""
         if observer := self._supervisor.find(call_id):
             observer.drain()
 
-        def close(flushed: asyncio.Future[Any]) -> None:
-            if flushed.cancelled() or flushed.exception() is not None:
-                return
-            self._post(
-                registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None), call_id
-            )
+        self._tasks.create_task(self._close(call_id, negotiation), name=f"disown {call_id}")
 
+    async def _close(self, call_id: str, negotiation: CallRef) -> None:
         # in a flush of its own, after what the observer has written of the call's status
-        self._writer.post(lambda _: None).add_done_callback(close)
+        with contextlib.suppress(StoreUnavailable):
+            await self._writer.kept()
+            note = registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None)
+            self._post(note, call_id)
 
     async def _abandon(self, call_id: str) -> None:
         """End a call whose answer could not be used: nobody will ever talk in it."""

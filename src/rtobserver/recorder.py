@@ -34,6 +34,7 @@ from rtobserver.store.identity import CallRef
 from rtobserver.store.recovery import Recovery
 from rtobserver.store.trouble import WORDS, Trouble
 from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ _SHORT = shedding.BUFFER_MARK | shedding.FULL_DISK
 class Recorder:
     """Record for all observers of this process."""
 
-    def __init__(self, writer: Writer, *, bounds: Bounds) -> None:
+    def __init__(self, writer: Writing, *, bounds: Bounds) -> None:
         self._writer = writer
         self._bounds = bounds
         self._calm_total = int(bounds.total * _LEVELS[-1][0])
@@ -99,7 +100,7 @@ class Recorder:
             case DecisionRow():
                 self._writer.fact(tables.decision, call, _decision_values(what))
             case OrderRow():
-                self._writer.post(orders.settle(what)).add_done_callback(orders.hear)
+                self._writer.note(orders.settle(what)).add_done_callback(orders.hear)
             case Sums():
                 counts = {"entry_count": what.entry_count, "gap_count": what.gap_count}
                 self._writer.fact(tables.call, call, {**folds.call_values(what.totals), **counts})

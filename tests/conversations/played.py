@@ -125,7 +125,7 @@ async def record(
     at, mono = started_at + ms * 1000, ms / 1000
     do(machine.detached(1000, "", oversize=False, at=at, mono=mono))
     do(machine.attach_failed(404, None, at, mono, 0.5))
-    await writer.run(lambda _: None)
+    await writer.readable()
     # what was posted with that work is in the next flush at the latest
-    await writer.run(lambda _: None)
+    await writer.readable()
     return ref

@@ -18,7 +18,7 @@ from rtobserver.observation.control import ORDER_SECONDS, Order
 from rtobserver.realtime.entries import OrderRow
 from rtobserver.store import orders
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 
 LOOK_SECONDS = 1.0
 """Between two looks, while nothing waits and no signal comes."""
@@ -43,7 +43,7 @@ class Dispatch:
     def __init__(
         self,
         *,
-        writer: Writer,
+        writer: Writing,
         database: Database,
         clock: Clock,
         owner: str,
@@ -90,6 +90,6 @@ class Dispatch:
         if observer is None:
             # the call ended while the order was being taken
             problem = OrderRow(row.order_id, "failed", error="the call ended before it was sent")
-            self._writer.post(orders.settle(problem)).add_done_callback(orders.hear)
+            self._writer.note(orders.settle(problem)).add_done_callback(orders.hear)
         else:
             observer.order(Order(row.order_id, dict(row.command), row.ordered_at))

@@ -34,11 +34,12 @@ from rtobserver.realtime.call import CallState
 from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
 from rtobserver.store import gaps, registration, unfinished
+from rtobserver.store.commits import EntryRow
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
 from rtobserver.store.unfinished import Mark, Unfinished
-from rtobserver.store.writer import EntryRow, Writer
+from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach
 
 BEAT_SECONDS = 0.5
@@ -93,7 +94,7 @@ class Supervisor:
         attach: Attach,
         rest: HangsUp,
         recorder: Recorder,
-        writer: Writer,
+        writer: Writing,
         database: Database,
         clock: Clock,
         metrics: Metrics,
@@ -218,8 +219,8 @@ class Supervisor:
             self.leave()
             await self._none.wait()
         if not self._undeclared:
-            work = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts, stopped_at=now)
-            stopped = self._writer.post(work, last=True)
+            note = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts, stopped_at=now)
+            stopped = self._writer.note(note)
             stopped.add_done_callback(_hear)
 
     def leave(self) -> None:
@@ -250,7 +251,7 @@ class Supervisor:
             if kept is None:
                 continue
             again = registration.again(call, kept.row, kept.observer.machine.ledger.epoch)
-            self._writer.post(again).add_done_callback(_hear)
+            self._writer.note(again).add_done_callback(_hear)
             if lost:
                 kept.observer.damaged(lost)
 
@@ -300,7 +301,7 @@ class Supervisor:
             await kept.observer.run()
             if not self._leaving.is_set():
                 # the writer may yet refuse one of its last entries, and then the observer must hear of it
-                await self._writer.run(lambda _: None)
+                await self._writer.kept()
             failed = False
         except Exception:
             log.exception("observer_failed", call_id=ref.call_id)
@@ -318,7 +319,7 @@ class Supervisor:
 
     async def _take_up_again(self, ref: CallRef, kept: _Kept) -> None:
         try:
-            await self._writer.run(lambda _: None)
+            await self._writer.readable()
             found = [call for call in await unfinished.calls(self._database) if call.ref.call_id == ref.call_id]
         except Exception:
             log.exception("call_left_alone", call_id=ref.call_id)
@@ -345,7 +346,7 @@ class Supervisor:
 
     async def _taken_up(self, call: Unfinished, mark: int, failures: int) -> _Kept:
         profile = self._profiles.get(call.profile, self._default)
-        epoch = await self._writer.run(registration.next_epoch(call.ref))
+        epoch = call.ref.epoch = await self._writer.run(registration.next_epoch(call.ref))
         restored, watch = await self._restored(call, profile)
         resumption = Resumption(
             watermark=max(call.started_at, restored.heard_at or 0, mark),
@@ -423,8 +424,7 @@ class Supervisor:
             if not (self._undeclared or any(kept.observer.machine.is_unaccounted for kept in self._kept.values())):
                 mark = self._mark(self._clock.now_us())
                 try:
-                    work = unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts)
-                    await self._writer.post(work, last=True)
+                    await self._writer.note(unfinished.beat(self._replica_id, mark.at, doubts=mark.doubts))
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
             self._tidy()
@@ -470,7 +470,7 @@ def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration: fl
     )
 
 
-def _hear(future: asyncio.Future[object]) -> None:
+def _hear(future: asyncio.Future[Any]) -> None:
     """Take note of how something ended that nobody waits for."""
     if not future.cancelled():
         future.exception()

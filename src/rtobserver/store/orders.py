@@ -15,10 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from msgspec.structs import asdict
 
 from rtobserver.realtime.entries import OrderRow
 from rtobserver.store import tables
 from rtobserver.store.database import Database
+from rtobserver.store.notes import Note
 from rtobserver.store.writer import Transaction
 
 UNKNOWN = "it is not known whether it was sent: who was to send it stopped meanwhile"
@@ -101,7 +103,7 @@ def take(order_ids: Collection[str], owner: str) -> Callable[[Transaction], list
     return work
 
 
-def settle(row: OrderRow) -> Callable[[Transaction], None]:
+def settle(row: OrderRow) -> Note:
     """Write what became of an order; nothing is written over a later state."""
     values: dict[str, Any] = {"state": row.state, "error": row.error}
     for name in ("event_id", "sent_at", "acknowledged_at"):
@@ -114,7 +116,7 @@ def settle(row: OrderRow) -> Callable[[Transaction], None]:
     def work(transaction: Transaction) -> None:
         transaction.execute(_order.update().where(where).values(values))
 
-    return work
+    return Note("settle", work, (), asdict(row))
 
 
 def expire(before: int) -> Callable[[Transaction], None]:

@@ -13,6 +13,7 @@ from rtobserver import __version__
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.notes import Note
 from rtobserver.store.writer import Transaction
 
 _call = tables.call
@@ -139,9 +140,7 @@ def enter_replica(replica_id: str, at: int) -> Callable[[Transaction], None]:
     return work
 
 
-def beat(
-    replica_id: str, at: int, *, doubts: Mapping[str, int] | None = None, stopped_at: int | None = None
-) -> Callable[[Transaction], None]:
+def beat(replica_id: str, at: int, *, doubts: Mapping[str, int] | None = None, stopped_at: int | None = None) -> Note:
     """Mark that whatever came before `at` is stored or lies within a gap; true because the writer keeps the order.
 
     Of the calls in `doubts` that is true up to an earlier time each.
@@ -153,4 +152,5 @@ def beat(
             values["stopped_at"] = stopped_at
         transaction.execute(tables.replica.update().where(tables.replica.c.replica_id == replica_id).values(values))
 
-    return work
+    told = {"replica_id": replica_id, "at": at, "doubts": dict(doubts or {}), "stopped_at": stopped_at}
+    return Note("beat", work, (), told, is_last=True)

@@ -26,11 +26,13 @@ from sqlalchemy import Table
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss
 from rtobserver.store.care import TEND_SECONDS
-from rtobserver.store.commits import Batch, EntryRow, Transaction, Work
+from rtobserver.store.commits import Batch, EntryRow, Work
 from rtobserver.store.derived import Fact
 from rtobserver.store.identity import CallRef
+from rtobserver.store.notes import Note
 from rtobserver.store.recovery import Recovery
 from rtobserver.store.signal import Signal
+from rtobserver.store.transaction import Transaction
 from rtobserver.store.trouble import Trouble
 
 __all__ = ["EntryRow", "Flushes", "Transaction", "Writer"]
@@ -158,6 +160,18 @@ class Writer:
         """Say whether the disk is full, or was a moment ago."""
         care = self.recovery.care
         return care is not None and care.short
+
+    def note(self, note: Note) -> asyncio.Future[None]:
+        """Hand over a note: it is done in the next flush."""
+        return self.post(note, last=note.is_last)
+
+    async def kept(self) -> None:
+        """Wait until all that was handed over before is committed."""
+        await self.post(_nothing)
+
+    async def readable(self) -> None:
+        """Wait until all that was handed over before is committed."""
+        await self.post(_nothing)
 
     def post(self, function: Callable[[Transaction], Any], *, last: bool = False) -> asyncio.Future[Any]:
         """Have work done in the next flush, before its rows, or behind them if it is `last`.
@@ -327,6 +341,10 @@ class Writer:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop is closed: nobody is left to be told
             log.warning("writer_outlived_its_loop")
+
+
+def _nothing(_transaction: Transaction) -> None:
+    """Be work that only waits for its turn."""
 
 
 def _settle(work: Sequence[Work]) -> None:
