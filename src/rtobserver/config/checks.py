@@ -181,7 +181,7 @@ VALUES: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
     },
     PublicAuth: {
         **_TOKENS,
-        "label_claims": values.each(values.text),
+        "label_claims": values.label_claims,
         "trusted_proxies": values.each(addresses.network),
         "user_header": values.header,
     },

@@ -13,20 +13,16 @@ _NOT_YET = "this release cannot do it yet"
 def unsupported(config: Config) -> list[Mistake]:
     """Give what is valid but cannot be done; `serve` refuses to start with any of it."""
     wanted: Mapping[str, bool] = {
-        "public.auth.mode": config.public.auth.mode == "jwt",
-        "operator.auth.mode": config.operator.auth.mode == "jwt",
         "store.url": config.store.url.startswith("postgresql:"),
         "store.distribution": config.store.distribution == "citus",
         "recording.redact": bool(config.recording.redact),
     }
     remedies = {
-        "public.auth.mode": 'write "none" or "forwarded"',
-        "operator.auth.mode": 'write "keys"',
         "store.url": "write sqlite:///PATH",
         "store.distribution": 'write "none"',
         "recording.redact": "leave it empty",
     }
-    values = {"public.auth.mode": '"jwt": ', "operator.auth.mode": '"jwt": ', "store.url": "PostgreSQL: "}
+    values = {"store.url": "PostgreSQL: "}
     return [
         Mistake(path, values.get(path, "") + _NOT_YET, remedies[path])
         for path, is_wanted in wanted.items()

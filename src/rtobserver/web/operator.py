@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from rtobserver.clock import Clock
-from rtobserver.config.sections import Operator
+from rtobserver.config.sections import Operator, OperatorAuth
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import CONTENT_TYPE, Metrics
 from rtobserver.policy.active import Active
@@ -42,11 +42,12 @@ from rtobserver.web import (
 )
 from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
-from rtobserver.web.bearer import Bearer
+from rtobserver.web.bearer import Bearer, Statements
 from rtobserver.web.connection import Patience
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.health import Health
 from rtobserver.web.health import routes as health_routes
+from rtobserver.web.identities import access_tokens
 from rtobserver.web.pages import call, calls, login, policies, refusals, search, statistics, system
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.live import Live
@@ -83,7 +84,15 @@ def operator_app(
     access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts, tunnels=True)
     access.install(app)
     cookies = Cookies(login_key, base_url=section.base_url)
-    bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics, cookies=cookies, is_own=access.is_own)
+    bearer = Bearer(
+        database=database,
+        audit=audit,
+        clock=clock,
+        metrics=metrics,
+        cookies=cookies,
+        is_own=access.is_own,
+        tokens=_statements(section.auth, app, clock),
+    )
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
     live = Live(rendering, database=database, clock=clock, commits=writer.commits, front=front)
@@ -125,6 +134,13 @@ def operator_app(
 
     _attend(app, rendering, bearer, streams)
     return app
+
+
+def _statements(auth: OperatorAuth, app: web.Application, clock: Clock) -> Statements | None:
+    if auth.mode == "keys":
+        return None
+    tokens = access_tokens(auth, app, clock)
+    return Statements(tokens, user_claim=auth.user_claim, scope_claim=auth.scope_claim)
 
 
 def _attend(app: web.Application, rendering: Rendering, bearer: Bearer, streams: Database) -> None:
