@@ -14,6 +14,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# --- SQLite -------------------------------------------------------------------------------------------------------
+
 CALLS = """
 CREATE VIEW calls AS
 SELECT
@@ -129,7 +131,116 @@ SEARCH = (
 )
 
 
+# --- PostgreSQL ---------------------------------------------------------------------------------------------------
+
+# Rows of days that nobody made a partition for have a place too. What a row was committed with orders the entries of
+# all calls: transactions become visible in another order than they begin, and what is not over yet is known.
+PARTITIONS = (
+    "CREATE TABLE entry_rest PARTITION OF entry DEFAULT",
+    "ALTER TABLE entry ADD COLUMN landed bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint)",
+    "CREATE INDEX ix_entry_landed ON entry (landed)",
+)
+
+# The words of a text as SQLite's tokenizer finds them: letters and digits without their marks, folded; everything else
+# is between words. A word that is longer than the index takes is left out, and so is what a line has beyond any use.
+FOLD = r"""
+CREATE FUNCTION rtobserver_fold(content text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+  SELECT btrim(regexp_replace(
+    lower(regexp_replace(normalize(left(content, 200000), NFD), '[\u0300-\u036f]', '', 'g') COLLATE {collation}),
+    '[^[:alnum:]]+' COLLATE {collation}, ' ', 'g'
+  ))
+$$
+"""
+WORDS_OF = """
+CREATE FUNCTION rtobserver_words(content text) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+  SELECT coalesce(string_agg(word || ':' || least(place, 16383), ' '), '')::tsvector
+  FROM unnest(string_to_array(rtobserver_fold(content), ' ')) WITH ORDINALITY AS found (word, place)
+  WHERE word <> '' AND octet_length(word) < 1000 AND place < 60000
+$$
+"""
+# Words in a row, or nothing where there are none; the last one may go on.
+QUERY_OF = """
+CREATE FUNCTION rtobserver_query(content text, is_prefix boolean) RETURNS tsquery
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+  SELECT CASE WHEN rtobserver_fold(content) = '' THEN ''::tsquery ELSE
+    (replace(rtobserver_fold(content), ' ', ' <-> ') || CASE WHEN is_prefix THEN ':*' ELSE '' END)::tsquery
+  END
+$$
+"""
+WORDS = (
+    f"""
+    ALTER TABLE item ADD COLUMN words tsvector GENERATED ALWAYS AS
+    (CASE WHEN {LINE.format("item").replace("item.", "")} THEN rtobserver_words(text) END) STORED
+    """,
+    "CREATE INDEX ix_item_words ON item USING gin (words)",
+    # what is found is read day by day, the newest first
+    "CREATE INDEX ix_item_day ON item (day) WHERE words IS NOT NULL",
+)
+
+# Wakes whoever looks for orders; looking is what they rely on.
+WAKE = """
+CREATE FUNCTION rtobserver_ordered() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_notify('rtobserver_orders', ''); RETURN NULL; END
+$$
+"""
+WAKER = """
+CREATE TRIGGER rtobserver_ordered AFTER INSERT ON "order" FOR EACH STATEMENT EXECUTE FUNCTION rtobserver_ordered()
+"""
+
+MOMENT = """to_char(timestamp 'epoch' + {} * interval '1 microsecond', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+PG_CALLS = f"""
+CREATE VIEW calls AS
+SELECT
+  call_id, protocol, status, outcome,
+  {MOMENT.format("started_at")} AS started_at,
+  {MOMENT.format("ended_at")} AS ended_at,
+  (ended_at - started_at) / 1000000.0 AS duration_seconds,
+  profile, model, "user", labels::json AS labels, tags::json AS tags,
+  entry_count, turn_count, interruption_count, error_count, tampered,
+  (usage::json ->> 'input_tokens')::bigint AS input_tokens,
+  (usage::json ->> 'output_tokens')::bigint AS output_tokens,
+  (usage::json ->> 'total_tokens')::bigint AS total_tokens,
+  (usage::json ->> 'cached_tokens')::bigint AS cached_tokens,
+  cost_usd::numeric AS cost_usd,
+  (latency::json #>> '{{first_audio_ms,p50}}')::bigint AS first_audio_p50_ms,
+  (latency::json #>> '{{first_audio_ms,p95}}')::bigint AS first_audio_p95_ms,
+  attach_latency_ms, completeness, gap_count
+FROM call
+"""  # noqa: S608 - nothing is put in but our own words
+PG_ENTRIES = f"""
+CREATE VIEW entries AS
+SELECT
+  call.call_id AS call_id,
+  entry.epoch || ':' || entry.seq AS position,
+  entry.epoch AS epoch, entry.seq AS seq,
+  {MOMENT.format("entry.at")} AS at,
+  entry.offset_us / 1000.0 AS offset_ms,
+  CASE entry.kind WHEN 1 THEN 'event' WHEN 2 THEN 'command' WHEN 3 THEN 'gap' END AS kind,
+  entry.type AS type, entry.event_id AS event_id,
+  (entry.flags & 1) <> 0 AS stripped,
+  (entry.flags & 2) <> 0 AS overlap,
+  CASE WHEN (entry.flags & 4) <> 0 THEN convert_from(entry.payload, 'UTF8')::json END AS payload,
+  CASE WHEN (entry.flags & 4) = 0 THEN entry.payload END AS payload_bytes
+FROM call JOIN entry ON entry.call_key = call.call_key AND entry.day = call.day
+"""  # noqa: S608 - as above
+
+
+def _functions() -> tuple[str, ...]:
+    """Give the functions, for a collation that knows letters beyond ASCII, whatever the database's own is."""
+    known = sa.text(
+        """
+        SELECT quote_ident(collname) FROM pg_collation
+        WHERE collname IN ('und-x-icu', 'pg_c_utf8', 'C.utf8', 'C.UTF-8')
+          AND collencoding IN (-1, pg_char_to_encoding(getdatabaseencoding()))
+        ORDER BY array_position(ARRAY['und-x-icu', 'pg_c_utf8'], collname::text) NULLS LAST LIMIT 1
+        """
+    )
+    collation = op.get_bind().execute(known).scalar() or '"default"'
+    return (FOLD.format(collation=collation), WORDS_OF, QUERY_OF)
+
+
 def upgrade() -> None:
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
         "api_key",
         sa.Column("key_id", sa.Text(), nullable=False),
@@ -189,9 +300,12 @@ def upgrade() -> None:
         sa.Column("upstream_request_id", sa.Text(), nullable=True),
         sa.Column("session", sa.Text(), nullable=True),
         sa.Column("purged_at", sa.BigInteger(), nullable=True),
+        sa.Column("erased_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", name=op.f("pk_call")),
-        sa.UniqueConstraint("call_id", name=op.f("uq_call_call_id")),
+        *([sa.UniqueConstraint("call_id", name=op.f("uq_call_call_id"))] if is_sqlite else []),
     )
+    if not is_sqlite:
+        op.create_index("ix_call_call_id", "call", ["call_id"])
     op.create_index("ix_call_profile_started", "call", ["profile", "started_at", "call_key"], unique=False)
     op.create_index("ix_call_started", "call", ["started_at", "call_key"], unique=False)
     op.create_index("ix_call_status_started", "call", ["status", "started_at", "call_key"], unique=False)
@@ -201,6 +315,7 @@ def upgrade() -> None:
         ["started_at"],
         unique=False,
         sqlite_where=sa.text("purged_at IS NULL OR purged_at = 0"),
+        postgresql_where=sa.text("purged_at IS NULL OR purged_at = 0"),
     )
     op.create_index("ix_call_user_started", "call", ["user", "started_at", "call_key"], unique=False)
     op.create_table(
@@ -259,6 +374,7 @@ def upgrade() -> None:
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("flags", sa.SmallInteger(), nullable=False),
         sa.UniqueConstraint("call_key", "day", "epoch", "seq", name=op.f("uq_entry_call_key_day_epoch_seq")),
+        postgresql_partition_by="RANGE (day)",
     )
     op.create_table(
         "gap",
@@ -305,14 +421,33 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("call_key", "day", "item_id", name=op.f("pk_item")),
     )
     op.create_table(
+        "journal",
+        sa.Column("journal_id", sa.Text(), nullable=False),
+        sa.Column("replica_id", sa.Text(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("oldest_at", sa.BigInteger(), nullable=True),
+        sa.Column("shipped_at", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("journal_id", name=op.f("pk_journal")),
+        comment="how far each replica's journal has come; empty on SQLite",
+    )
+    op.create_table(
         "lease",
         sa.Column("call_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("claimed_at", sa.BigInteger(), nullable=False),
+        sa.Column("previous", sa.Text(), nullable=True),
+        sa.Column("phase", sa.Text(), nullable=False),
+        sa.Column("attached_at", sa.BigInteger(), nullable=True),
+        sa.Column("registration", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("call_key", name=op.f("pk_lease")),
     )
     op.create_index("ix_lease_owner", "lease", ["owner"], unique=False)
+    op.create_index("ix_lease_previous", "lease", ["previous"], unique=False)
     op.create_table(
         "order",
         sa.Column("order_id", sa.Text(), nullable=False),
@@ -344,6 +479,18 @@ def upgrade() -> None:
         comment="entries that the database refused one by one",
     )
     op.create_table(
+        "quota",
+        sa.Column("slot_id", sa.Text(), nullable=False),
+        sa.Column("caller", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("slot_id", name=op.f("pk_quota")),
+        comment="calls that count for the limits of several replicas; empty on SQLite",
+    )
+    op.create_index("ix_quota_caller", "quota", ["caller", "begun_at"])
+    op.create_index("ix_quota_owner", "quota", ["owner"])
+    op.create_table(
         "replica",
         sa.Column("replica_id", sa.Text(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
@@ -351,6 +498,10 @@ def upgrade() -> None:
         sa.Column("doubts", sa.Text(), nullable=True),
         sa.Column("stopped_at", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("fenced_at", sa.BigInteger(), nullable=True),
+        sa.Column("draining_at", sa.BigInteger(), nullable=True),
+        sa.Column("journal", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("replica_id", name=op.f("pk_replica")),
     )
     op.create_table(
@@ -391,7 +542,11 @@ def upgrade() -> None:
         sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("call_key", name=op.f("pk_tombstone")),
     )
-    op.execute(CALLS)
-    op.execute(ENTRIES)
-    for statement in SEARCH:
-        op.execute(statement)
+    statements: tuple[str, ...]
+    if is_sqlite:
+        statements = (CALLS, ENTRIES, *SEARCH)
+    else:
+        statements = (*_functions(), *PARTITIONS, *WORDS, WAKE, WAKER, PG_CALLS, PG_ENTRIES)
+    for statement in statements:
+        # a colon is no parameter here
+        op.execute(sa.text(statement.replace(":", r"\:")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import sqlalchemy as sa
 
 from rtobserver.store import schema, sqlite, tables
 from rtobserver.store.identity import CallRef, call_key, day_of
+from rtobserver.store.places import Server
 from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import Writer
+from tests.support import postgres
 
 START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 
@@ -20,6 +23,16 @@ def fresh(folder: Path) -> Path:
     path = folder / "rtobserver.db"
     schema.migrate(path)
     return path
+
+
+def fresh_server() -> Server:
+    """Make a database of its own on the test's PostgreSQL server, with the schema of this release."""
+
+    def prepare(url: str) -> None:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(schema.migrate, Server(url)).result()
+
+    return Server(postgres.shared().prepared("migrated", prepare))
 
 
 def insert(path: Path, table: sa.Table, *rows: dict[str, Any]) -> None:
