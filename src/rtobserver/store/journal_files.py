@@ -2,7 +2,7 @@
 
 A file is begun at each start, when the newest has grown large or old, and when the disk has failed
 under it: what was not committed is then written again, into a file of its own. Names carry the line
-behind which a file begins. The newest is never deleted, so the numbers go on for ever.
+behind which a file begins, and when that was. The newest is never deleted, so the numbers go on for ever.
 
 For the writer's thread, but for what says otherwise.
 """
@@ -155,7 +155,7 @@ class Files:
             found = sorted(path for path in self.folder.iterdir() if path.suffix == SUFFIX)
         except OSError as exc:
             raise StoreUnavailable(f"{self.folder} cannot be opened: {exc.strerror}") from exc
-        self._files = [File(path, _after(path), int(path.stat().st_mtime * 1e6)) for path in found]
+        self._files = [_named(path) for path in found]
         if self._files:
             self._last = self._last_of(self._files[-1])
         self._begin()
@@ -240,12 +240,13 @@ class Files:
         self._begin()
 
     def _begin(self) -> None:
-        path = self.folder / f"{self._last:020}{SUFFIX}"
-        if self._files and self._files[-1].path == path:
+        if self._files and self._files[-1].after == self._last:
             # nothing is committed in it: whatever else stands there was never told to anybody
             with self._lock:
-                self._files.pop()
-            _remove(path)
+                empty = self._files.pop()
+            _remove(empty.path)
+        begun_at = time.time_ns() // 1000
+        path = self.folder / f"{self._last:020}-{begun_at:020}{SUFFIX}"
         raw = sqlite.open_writer(path, durability=self._durability)
         try:
             raw.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
@@ -256,7 +257,7 @@ class Files:
         _sync(self.folder)
         self._begun = time.monotonic()
         with self._lock:
-            self._files.append(File(path, self._last, time.time_ns() // 1000))
+            self._files.append(File(path, self._last, begun_at))
 
     def _last_of(self, file: File) -> int:
         try:
@@ -273,9 +274,10 @@ class Files:
         return self.folder / "id"
 
 
-def _after(path: Path) -> int:
+def _named(path: Path) -> File:
+    after, _, begun_at = path.stem.partition("-")
     try:
-        return int(path.stem)
+        return File(path, int(after), int(begun_at))
     except ValueError:
         raise StoreError(f"{path} is no file of a journal") from None
 
