@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
@@ -36,6 +37,13 @@ SELECT * FROM unnest(
 _EPOCHS = "SELECT call_key, epoch FROM call WHERE call_key = ANY($1::bigint[])"
 _ERASED = "SELECT call_key FROM tombstone WHERE call_key = ANY($1::bigint[])"
 _CHANGE_CALLS = frozenset({"register", "again"})
+
+_BLANK: dict[str, dict[str, Any]] = {
+    # what an earlier release has written down may lack a column
+    table.name: dict.fromkeys((column.name for column in table.columns), None)
+    for table in tables.PER_CALL
+    if table is not tables.call
+}
 
 _journal = tables.journal
 
@@ -223,7 +231,7 @@ class _Shipment:
             values = journal_lines.read(line.told)
             if line.what == tables.quarantine.name:
                 values["payload"] = base64.b64decode(values["payload"])
-            facts.append((tables.metadata.tables[line.what], ref, values))
+            facts.append((tables.metadata.tables[line.what], ref, _BLANK.get(line.what, {}) | values))
         for statement in shipped(facts, self._takes, self._is_stale):
             await self._driver.executemany(statement.sql, statement.rows)
 

@@ -8,6 +8,7 @@ halving and set apart; nothing else waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -145,6 +146,11 @@ class Shipper:
                 except (*_DATABASES, OSError, sqlite3.Error) as exc:
                     tries += 1
                     await self._wait_out(engine, exc, tries)
+                except Exception as exc:
+                    # a fault of ours: what waits stays in the files, and the next release may know better
+                    log.exception("shipping_failed")
+                    tries += 1
+                    await self._wait_out(engine, exc, tries)
                 else:
                     tries = 0
         finally:
@@ -176,11 +182,9 @@ class Shipper:
         stretch = self._next()
         if stretch is None:
             await self._tell(engine)
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._news.wait()
-            except TimeoutError:
-                return
         elif stretch.entries or stretch.facts:
             await self._ship(engine, stretch)
         else:
@@ -227,7 +231,7 @@ class Shipper:
                 state = self._state(stretch.until)
                 await shipment.move(connection, state, before, stretch.until)
                 outcome = await shipment.bring(connection, stretch, opened.calls)
-        except (*_DATABASES, ValueError, TypeError) as exc:
+        except (*_DATABASES, ValueError, TypeError, LookupError) as exc:
             # what was found within it is undone
             opened.calls.forget()
             if isinstance(exc, Moved) or not _is_rows_fault(exc):
@@ -330,7 +334,7 @@ class Shipper:
 def _is_rows_fault(problem: BaseException) -> bool:
     if state := state_of(problem):
         return state[:2] in _ROWS_FAULT
-    return not is_away(problem) and isinstance(problem, ValueError | TypeError | StoreError)
+    return not is_away(problem) and isinstance(problem, ValueError | TypeError | LookupError | StoreError)
 
 
 def _part(stretch: Stretch, after: int, until: int) -> Stretch:
