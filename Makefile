@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients demo fmt lint types layers test check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
+.PHONY: setup browser clients linters demo fmt lint types layers test check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -28,6 +28,9 @@ $(INSTALLED)/dev: requirements/dev.lock pyproject.toml | $(BIN)/python
 
 browser:  ## Debian's Chromium, for the browser tests
 	@tests/browser/install-chromium
+
+linters:  ## what checks the files in deploy/ and is no Python package
+	@tests/deploy/install-linters
 
 # the packages that the browser tests bundle; with the Node of the dev requirements, whatever the machine has,
 # and with the certificates that the machine trusts, as pip does it
@@ -60,7 +63,7 @@ layers: setup
 
 # a third of the tests' time is waiting, so three workers fill two cores
 WORKERS ?= 3
-test: setup browser clients  ## all tests
+test: setup browser clients linters  ## all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint types layers test
@@ -94,6 +97,7 @@ lock: setup  ## resolve the locked requirement files anew
 	$(BIN)/uv pip compile pyproject.toml --extra demo --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/run.lock
 	$(BIN)/uv pip compile requirements/build.in --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/build.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/dev.lock
+	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra cel --extra parquet --constraint requirements/dev.lock --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements/container.lock
 
 clean:
 	rm -rf $(VENV) dist $(CLIENTS)/dist $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
