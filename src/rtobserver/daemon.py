@@ -25,10 +25,10 @@ from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.addresses import is_wildcard
 from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config, Profile
-from rtobserver.errors import StoreError
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
+from rtobserver.observation.ownership import Sole
 from rtobserver.observation.supervisor import Supervisor
 from rtobserver.outbound import Outbound
 from rtobserver.policy.active import MINUTE_US, Active, compile_rules
@@ -37,16 +37,15 @@ from rtobserver.quota import Quota
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.session import lookup
-from rtobserver.recorder import Bounds, FlushReport, Recorder
+from rtobserver.recorder import Bounds, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings
-from rtobserver.store import damage, decisions, orders, schema, sqlite, unfinished
+from rtobserver.storage import opened
+from rtobserver.store import damage, decisions, orders, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
-from rtobserver.store.database import Database
-from rtobserver.store.sqlite import SqliteDatabase
-from rtobserver.store.trouble import trouble_of
-from rtobserver.store.writer import EntryRow, Transaction, Writer
+from rtobserver.store.writer import EntryRow, Transaction
+from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach
 from rtobserver.upstream.credentials import credentials_for
 from rtobserver.upstream.endpoints import Endpoints
@@ -76,7 +75,7 @@ class Daemon:
         self,
         supervisor: Supervisor,
         negotiation: Negotiation,
-        writer: Writer,
+        writer: Writing,
         outbound: Outbound,
         reloads: Reloading,
     ) -> None:
@@ -155,13 +154,15 @@ async def running(
             for supervisor in observers:
                 supervisor.refused(rows)
 
-        log.info("starting", version=__version__, store=str(sqlite.sqlite_path(config.store.url)))
+        log.info("starting", version=__version__)
         stack.callback(log.info, "stopped")
-        report = FlushReport(metrics, clock)
-        writer, reads = await stack.enter_async_context(_store(config, report, refused, clock))
         replica_id, began_at = f"rep_{secrets.token_hex(8)}", clock.now_us()
+        storage = await stack.enter_async_context(
+            opened(config, replica_id=replica_id, refused=refused, metrics=metrics, clock=clock)
+        )
+        writer, reads = storage.writer, storage.reads
 
-        if refused_before := await writer.between(damage.admit_refused):
+        if storage.file is not None and (refused_before := await storage.file.between(damage.admit_refused)):
             log.warning("entries_refused_before", count=refused_before)
         mark = await unfinished.watermark(reads)
         audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, began_at))
@@ -190,12 +191,13 @@ async def running(
             default=config.default_profile,
             audio_key=audio_key if config.recording.audio == "strip" else None,
             new_state=lambda profile, model: new_state(profile, model, prices),
-            replica_id=replica_id,
+            ownership=Sole(writer, replica_id),
             active=active,
             outbound=outbound,
         )
         observers.append(supervisor)
-        writer.recovery.live, writer.begun_anew = supervisor.refs, supervisor.begun_anew
+        if storage.file is not None:
+            storage.file.recovery.live, storage.file.begun_anew = supervisor.refs, supervisor.begun_anew
         await stack.enter_async_context(supervisor)
         negotiation = await stack.enter_async_context(
             Negotiation(
@@ -209,6 +211,8 @@ async def running(
                 secret_ttl=config.upstream.secret_ttl,
             )
         )
+        if storage.journal is not None:
+            storage.journal.disown = negotiation.disown
         settings = Settings(config, policies, files)
         shown = redacted(config)
         adopt = _adopting(active, outbound, supervisor, shown)
@@ -217,7 +221,7 @@ async def running(
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: {"the recorder has stopped": None} if writer.done.done() else {},
-            degraded=lambda: report.reasons(writer.recovery) | negotiation.reasons(),
+            degraded=lambda: storage.reasons() | negotiation.reasons(),
         )
         housekeeping = await stack.enter_async_context(
             keeping_house(
@@ -271,41 +275,6 @@ async def running(
             await stack.enter_async_context(reloading(reloads))
         stack.enter_context(_calm_collector())
         yield daemon
-
-
-@asynccontextmanager
-async def _store(
-    config: Config, report: FlushReport, refused: Callable[[list[EntryRow]], None], clock: Clock
-) -> AsyncIterator[tuple[Writer, Database]]:
-    """Hold the database: its one writer, and what reads it."""
-    path = sqlite.sqlite_path(config.store.url).resolve()
-    with sqlite.hold(path):
-        # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
-        moved = await asyncio.to_thread(damage.prepare, path)
-        await asyncio.to_thread(schema.migrate if config.store.migrate_on_start else schema.check, path)
-        writer = Writer(
-            lambda: sqlite.open_writer(path, durability=config.store.durability),
-            flushes=report,
-            refused=refused,
-            path=path,
-        )
-        await writer.open()
-        report.watch(writer, moved)
-        try:
-            async with SqliteDatabase(path, clock=clock, damaged=writer.recovery.look_over) as reads:
-                try:
-                    yield writer, reads
-                except asyncio.CancelledError:
-                    # a start that is broken off has nothing that would be worth a wait
-                    writer.hurry()
-                    raise
-                finally:
-                    await writer.close()
-        except StoreError as exc:
-            if trouble_of(exc) == "damaged":
-                # found while starting, further in than `prepare` looks: the next start finds a new file
-                await asyncio.to_thread(damage.prepare, path, suspected=True)
-            raise
 
 
 def prices_for(config: Config) -> Prices:

@@ -28,8 +28,9 @@ from rtobserver.errors import (
     UpstreamUnavailable,
 )
 from rtobserver.metrics import Metrics
-from rtobserver.observation.supervisor import Accepted, Supervisor
-from rtobserver.quota import Quota
+from rtobserver.observation.machines import Accepted
+from rtobserver.observation.supervisor import Supervisor
+from rtobserver.quota import Counts
 from rtobserver.realtime import session
 from rtobserver.realtime.location import call_id_from
 from rtobserver.store import registration
@@ -103,7 +104,7 @@ class Negotiation:
         supervisor: Supervisor,
         writer: Writing,
         database: Database,
-        quota: Quota,
+        quota: Counts,
         clock: Clock,
         metrics: Metrics,
         secret_ttl: float,
@@ -167,7 +168,7 @@ class Negotiation:
         self._in_flight += 1
         self._idle.clear()
         try:
-            with self._quota.connecting(caller.user, began):
+            async with self._quota.connecting(caller.user, began):
                 answered = await self._registered(offer, caller)
         finally:
             self._in_flight -= 1
@@ -372,6 +373,11 @@ class Negotiation:
                 self._disown(call_id, negotiation)
 
         self._writer.note(note).add_done_callback(done)
+
+    def disown(self, call: CallRef) -> None:
+        """Take note that a call cannot have a row of its own, as its id is on record already."""
+        if call.origin is not None:
+            self._disown(call.call_id, CallRef(call.origin, call.day))
 
     def _disown(self, call_id: str, negotiation: CallRef) -> None:
         """Stop observing a call that cannot have a row of its own."""

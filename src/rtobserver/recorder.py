@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from msgspec.structs import astuple
@@ -30,10 +29,9 @@ from rtobserver.realtime.entries import (
     Sums,
 )
 from rtobserver.store import folds, orders, tables
+from rtobserver.store.care import Care
 from rtobserver.store.identity import CallRef
-from rtobserver.store.recovery import Recovery
 from rtobserver.store.trouble import WORDS, Trouble
-from rtobserver.store.writer import Writer
 from rtobserver.store.writing import Writing
 
 log = structlog.get_logger()
@@ -108,6 +106,18 @@ class Recorder:
                 self._writer.fact(tables.call, call, _call_values(what.values))
 
 
+class Looked(Protocol):
+    """Be who keeps files, as far as one may look at them from any thread."""
+
+    @property
+    def care(self) -> Care | None:
+        """Who looks after them."""
+
+    @property
+    def damaged_files(self) -> list[str]:
+        """Names of those that were moved aside."""
+
+
 class FlushReport:
     """Turn what the writer's thread does into figures and log lines."""
 
@@ -140,12 +150,12 @@ class FlushReport:
         seconds = (self._clock.now_us() - since) / 1e6 if since is not None else 0.0
         log.warning("store_recovered", seconds=round(seconds, 3))
 
-    def reasons(self, recovery: Recovery) -> dict[str, int | None]:
+    def reasons(self, keeper: Looked) -> dict[str, int | None]:
         """Say in short words what is wrong with the store, and since when where that is known, for `/readyz`."""
         found: dict[str, int | None] = {}
         if (trouble := self.trouble) is not None:
             found[WORDS[trouble]] = self.failing_since
-        care = recovery.care
+        care = keeper.care
         if care is None:
             return found
         if care.short and self.trouble != "full":
@@ -156,15 +166,13 @@ class FlushReport:
             found["somebody reads for long and keeps the write-ahead log from being emptied"] = care.since.get(
                 "wal_held"
             )
-        if recovery.damaged_files:
+        if keeper.damaged_files:
             found["the database was damaged and begun anew since the start"] = None
         return found
 
-    def watch(self, writer: Writer, moved: Path | None = None) -> None:
-        """Keep the figures of what waits, of the disk and of the files; `moved` was found damaged at the start."""
-        metrics, care = self._metrics, writer.recovery.care
-        if moved is not None:
-            writer.recovery.damaged_files.append(moved.name)
+    def watch(self, writer: Writing, keeper: Looked) -> None:
+        """Keep the figures of what waits, of the disk and of the files."""
+        metrics, care = self._metrics, keeper.care
         metrics.queue_rows.set_function(lambda: writer.queued_rows)
         metrics.queue_bytes.set_function(lambda: writer.queued_bytes)
         metrics.store_failing.set_function(lambda: self.failing_since is not None)
@@ -172,7 +180,7 @@ class FlushReport:
             metrics.disk_full.set_function(lambda: care.short)
             metrics.disk_free_bytes.set_function(lambda: care.free_bytes or 0)
             metrics.wal_bytes.set_function(lambda: care.wal_bytes)
-            metrics.damaged_files.set_function(lambda: len(writer.recovery.damaged_files))
+            metrics.damaged_files.set_function(lambda: len(keeper.damaged_files))
 
 
 def _gap_values(gap: GapRow) -> dict[str, Any]:

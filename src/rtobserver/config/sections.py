@@ -165,6 +165,10 @@ class Store:
     """Bring an older schema up to date at start; else `rtobserver migrate` must."""
     journal_dir: FilePath = FilePath("journal")
     """Where rows wait while PostgreSQL is away; SQLite has no use for it."""
+    journal_max: Bytes = Bytes(16 * 1024**3)
+    """Once the journal takes so much, only what must not be lost is recorded; PostgreSQL only."""
+    journal_min_free: Bytes = Bytes(256 * 1024**2)
+    """The same once its disk has less than this free; PostgreSQL only."""
     distribution: Literal["none", "citus"] = "none"
     """`citus` makes `migrate` distribute the tables of calls; PostgreSQL only."""
 

@@ -17,7 +17,7 @@ from rtobserver.clock import Clock
 from rtobserver.errors import StoreUnavailable
 from rtobserver.store import tables
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 
 AUDIT_SECONDS = 5.0
 """How long a request waits for its row while the database refuses to write."""
@@ -105,7 +105,7 @@ def _id_at(at: int) -> str:
 class Audit:
     """Write audit rows through the daemon's writer."""
 
-    def __init__(self, writer: Writer, *, clock: Clock, patience: float = AUDIT_SECONDS) -> None:
+    def __init__(self, writer: Writing, *, clock: Clock, patience: float = AUDIT_SECONDS) -> None:
         self._writer = writer
         self._clock = clock
         self._patience = patience

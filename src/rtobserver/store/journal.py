@@ -120,6 +120,11 @@ class Journal:
             return None
         return self.files.holding(self._shipper.position + 1)[0].begun_at
 
+    @property
+    def shipper_failed(self) -> bool:
+        """Say whether nothing is shipped any more until the next start."""
+        return self._shipper.failed is not None
+
     async def open(self) -> None:
         """Begin a file behind what an earlier run left, and begin to ship.
 

@@ -83,7 +83,8 @@ class Files:
         self._files: list[File] = []
         self._last = self._rows = 0
         self._begun = self._look_due = 0.0
-        self._over = False
+        self.over_since: int | None = None
+        """Since when the files take more room than they may, in microseconds since 1970."""
         self.size_bytes = 0
         """Of all files, as of the last look."""
 
@@ -92,7 +93,7 @@ class Files:
     @property
     def short(self) -> bool:
         """Say whether the files take more than they may, or the disk has less free than it must."""
-        return self._over or self.care.short
+        return self.over_since is not None or self.care.short
 
     @property
     def last(self) -> int:
@@ -214,16 +215,17 @@ class Files:
                 log.warning("journal_not_rotated", problem=str(exc))
 
     def _weigh(self) -> None:
-        part = ENOUGH if self._over else 1.0
+        was_over = self.over_since is not None
+        part = ENOUGH if was_over else 1.0
         free = self.care.free_bytes
         is_over = bool(self._most_bytes) and self.size_bytes > self._most_bytes * part
         is_low = bool(self._least_free) and free is not None and free < self._least_free / part
-        over = is_over or is_low
-        if over != self._over:
-            self._over = over
-            (log.error if over else log.warning)(
-                "journal_short_of_room" if over else "journal_has_room", bytes=self.size_bytes, free_bytes=free
-            )
+        if (is_over or is_low) and not was_over:
+            self.over_since = time.time_ns() // 1000
+            log.error("journal_short_of_room", bytes=self.size_bytes, free_bytes=free)
+        elif was_over and not (is_over or is_low):
+            self.over_since = None
+            log.warning("journal_has_room", bytes=self.size_bytes, free_bytes=free)
 
     def _ready(self) -> JournalCommits:
         if self._commits is None:

@@ -21,7 +21,7 @@ from rtobserver.policy.active import Active
 from rtobserver.reloading import Reloading
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from rtobserver.web import (
     api_audit,
     api_calls,
@@ -63,7 +63,7 @@ def operator_app(
     *,
     section: Operator,
     database: Database,
-    writer: Writer,
+    writer: Writing,
     audit: Audit,
     housekeeping: Housekeeping,
     checkup: Checkup,

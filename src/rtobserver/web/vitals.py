@@ -18,7 +18,7 @@ from rtobserver.config import display
 from rtobserver.metrics import Metrics, tally
 from rtobserver.outbound import HookState
 from rtobserver.store import schema
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from rtobserver.web import shapes
 from rtobserver.web.health import Health, Status
 
@@ -121,7 +121,7 @@ class Checkup:
     """Microseconds since 1970."""
     health: Health
     metrics: Metrics
-    writer: Writer
+    writer: Writing
     clock: Clock
     settings: Mapping[str, Any]
     """Must hold no secrets."""
