@@ -1,18 +1,38 @@
 """Count what callers have started, and say when it is too much.
 
-Pure: it is told the time. The counts are this process's own.
+Pure: it is told the time. The counts are this process's own; several replicas count together in
+`store/quotas.py`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 from rtobserver.config.sections import Limits
 from rtobserver.errors import RequestError
 
 _WINDOW = 60.0
+
+
+class Counts(Protocol):
+    """Count calls, and hold callers to their limits."""
+
+    def connecting(self, user: str | None, mono: float) -> AbstractAsyncContextManager[None]:
+        """Count a call as begun; it stays counted after the block, unless the block raises.
+
+        Raises:
+            RequestError: 429, a limit is reached, or 503, there is no room; nothing was counted.
+
+        """
+
+    def ended(self, user: str | None) -> None:
+        """Count a call as over."""
+
+    def resumed(self, user: str | None, of: str | None = None) -> None:
+        """Count a call that an earlier run, or the replica `of`, began."""
 
 
 class Quota:
@@ -27,9 +47,18 @@ class Quota:
         self._open: Counter[str | None] = Counter()
         self._connects: dict[str | None, deque[float]] = {}
 
-    @contextmanager
-    def connecting(self, user: str | None, mono: float) -> Iterator[None]:
-        """Count a call as begun; it stays counted after the block, unless the block raises.
+    @asynccontextmanager
+    async def connecting(self, user: str | None, mono: float) -> AsyncIterator[None]:
+        """Count a call as `begin` does; it stays counted after the block, unless the block raises."""
+        self.begin(user, mono)
+        try:
+            yield
+        except BaseException:
+            self.ended(user)
+            raise
+
+    def begin(self, user: str | None, mono: float) -> None:
+        """Count a call as begun.
 
         Raises:
             RequestError: 429, a limit is reached, or 503, there is no room; nothing was counted.
@@ -37,11 +66,6 @@ class Quota:
         """
         self._check(user, mono)
         self._open[user] += 1
-        try:
-            yield
-        except BaseException:
-            self.ended(user)
-            raise
 
     def ended(self, user: str | None) -> None:
         """Count a call as over."""
@@ -49,8 +73,8 @@ class Quota:
         if not self._open[user]:
             del self._open[user]
 
-    def resumed(self, user: str | None) -> None:
-        """Count a call that an earlier run began."""
+    def resumed(self, user: str | None, of: str | None = None) -> None:
+        """Count a call that an earlier run, or the replica `of`, began."""
         self._open[user] += 1
 
     def _check(self, user: str | None, mono: float) -> None:

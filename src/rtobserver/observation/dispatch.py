@@ -15,6 +15,7 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.errors import StoreError
 from rtobserver.observation.control import ORDER_SECONDS, Order
+from rtobserver.observation.ownership import Ownership
 from rtobserver.realtime.entries import OrderRow
 from rtobserver.store import orders
 from rtobserver.store.database import Database
@@ -46,13 +47,13 @@ class Dispatch:
         writer: Writing,
         database: Database,
         clock: Clock,
-        owner: str,
+        ownership: Ownership,
         find: Callable[[str], TakesOrders | None],
     ) -> None:
         self._writer = writer
         self._database = database
         self._clock = clock
-        self._owner = owner
+        self._ownership = ownership
         self._find = find
 
     async def run(self) -> None:
@@ -72,8 +73,9 @@ class Dispatch:
         found = await orders.waiting(self._database)
         waiting = [each for each in found if each.owner is None]
         here = [each for each in waiting if self._find(each.call_id) is not None]
-        if here:
-            taken = set(await self._writer.run(orders.take([each.order_id for each in here], self._owner)))
+        if here and self._ownership.may_act():
+            work = orders.take([each.order_id for each in here], self._ownership.replica_id)
+            taken = set(await self._writer.run(work))
             for each in here:
                 if each.order_id in taken:
                     self._hand_over(each)

@@ -93,12 +93,12 @@ async def waiting(database: Database) -> list[Order]:
 
 def take(order_ids: Collection[str], owner: str) -> Callable[[Transaction], list[str]]:
     """Take orders for one run of the daemon; gives the ids of those that were still there."""
+    free = sa.and_(_order.c.order_id.in_(order_ids), _order.c.state == "waiting", _order.c.owner.is_(None))
+    # one statement: of two that take the same order, one finds it taken
+    statement = _order.update().where(free).values(owner=owner).returning(_order.c.order_id)
 
     def work(transaction: Transaction) -> list[str]:
-        free = sa.and_(_order.c.order_id.in_(order_ids), _order.c.state == "waiting", _order.c.owner.is_(None))
-        taken = [str(row[0]) for row in transaction.execute(sa.select(_order.c.order_id).where(free))]
-        transaction.execute(_order.update().where(_order.c.order_id.in_(taken)).values(owner=owner))
-        return taken
+        return [str(row[0]) for row in transaction.execute(statement)]
 
     return work
 
@@ -141,9 +141,16 @@ def lose(before: int) -> Callable[[Transaction], None]:
 
 def abandon(*, owner: str) -> Callable[[Transaction], None]:
     """Close what earlier runs had taken and did not settle; this run is `owner`."""
+    return _abandon(sa.and_(_order.c.owner.is_not(None), _order.c.owner != owner))
 
+
+def abandon_of(replica_id: str) -> Callable[[Transaction], None]:
+    """Close what a replica had taken that is gone, and did not settle."""
+    return _abandon(_order.c.owner == replica_id)
+
+
+def _abandon(theirs: sa.ColumnElement[bool]) -> Callable[[Transaction], None]:
     def work(transaction: Transaction) -> None:
-        theirs = sa.and_(_order.c.owner.is_not(None), _order.c.owner != owner)
         transaction.execute(
             _order.update().where(theirs, _order.c.state == "waiting").values(state="failed", error=UNKNOWN)
         )

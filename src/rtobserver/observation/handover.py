@@ -1,0 +1,139 @@
+"""Hand calls over to another replica: who takes them hears them before who has them stops.
+
+    who stops                               who takes them
+    acts no more, offers its calls
+                                            claims them, joins each, says since when
+    leaves those, stores the rest, says so
+                                            reads what is stored, and goes on
+
+In between nobody acts: the one does not any more, and the other does not know the call yet. What both
+have received is marked as overlap in the epoch before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from rtobserver.clock import Clock
+from rtobserver.errors import StoreError, UpstreamError
+from rtobserver.observation.ownership import Calls
+from rtobserver.store import overlap
+from rtobserver.store.leases import Claim, Leases
+from rtobserver.store.signal import Signal
+from rtobserver.store.writing import Writing
+from rtobserver.upstream.attach import Attach, Sideband
+
+LOOK_SECONDS = 0.05
+"""Between two looks whether the other side has come further, without any notice."""
+NOBODY_SECONDS = 3.0
+"""How long whoever stops waits for somebody to take another call."""
+LONGEST_SECONDS = 20.0
+"""How long a hand-over may take in all."""
+LEFT_SECONDS = 5.0
+"""How long whoever takes a call waits for the other to leave it; then it is taken for dead."""
+
+log = structlog.get_logger()
+
+
+async def give(
+    leases: Leases, calls: Calls, call_ids: Collection[str], *, writer: Writing, clock: Clock, wake: Signal
+) -> None:
+    """Offer calls and leave those that are taken, until none is left or nobody takes any.
+
+    Raises:
+        StoreUnavailable: the database is away; what was offered may be taken all the same.
+
+    """
+    offered = {ref.key: ref.call_id for ref in calls.refs() if ref.call_id in set(call_ids)}
+    await leases.drain()
+    others = await leases.others()
+    if not offered or all(other.is_dead or other.is_draining for other in others):
+        return
+    calls.resign(offered.values())
+    await leases.offer(offered)
+    began = progress = clock.mono()
+    handed = 0
+    while offered and clock.mono() < min(progress + NOBODY_SECONDS, began + LONGEST_SECONDS):
+        seen = wake.count
+        phases = await leases.taken(offered)
+        leave = [key for key, phase in phases.items() if phase != "taken"]
+        if leave:
+            await calls.let_go([offered[key] for key in leave])
+            await writer.readable()
+            await leases.leave(leave)
+            for key in leave:
+                del offered[key]
+            handed += len(leave)
+            progress = clock.mono()
+        gone = [key for key, call_id in offered.items() if not calls.knows(call_id)]
+        for key in gone:
+            # it ended meanwhile
+            del offered[key]
+        if offered:
+            await wake.wait(seen, LOOK_SECONDS)
+    log.info("calls_handed_over", count=handed, left=len(offered), seconds=round(clock.mono() - began, 3))
+
+
+async def take(
+    leases: Leases,
+    calls: Calls,
+    claims: Sequence[Claim],
+    *,
+    attach: Attach,
+    writer: Writing,
+    clock: Clock,
+    wake: Signal,
+) -> None:
+    """Take calls over that were offered, and that are ours by now; those that cannot be joined are taken over too."""
+    joined: dict[int, tuple[Claim, Sideband, int]] = {}
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for claim in claims:
+                tasks.create_task(_join(leases, calls, claim, joined, attach=attach, clock=clock))
+        until = clock.mono() + LEFT_SECONDS
+        while joined and clock.mono() < until:
+            seen = wake.count
+            phases = await leases.phases(joined)
+            for key in [key for key, phase in phases.items() if phase == "left"]:
+                claim, sideband, since = joined.pop(key)
+                await _take(leases, calls, claim, sideband, since, writer=writer)
+            if joined:
+                await wake.wait(seen, LOOK_SECONDS)
+    except StoreError as exc:
+        log.warning("hand_over_broken_off", calls=len(joined), problem=str(exc))
+    finally:
+        for claim, sideband, _ in joined.values():
+            calls.take_over(claim, sideband)
+
+
+async def _join(
+    leases: Leases,
+    calls: Calls,
+    claim: Claim,
+    joined: dict[int, tuple[Claim, Sideband, int]],
+    *,
+    attach: Attach,
+    clock: Clock,
+) -> None:
+    try:
+        sideband = await attach.open(claim.ref.call_id)
+    except UpstreamError as exc:
+        log.info("attach_failed", call_id=claim.ref.call_id, problem=str(exc))
+        calls.take_over(claim)
+        await leases.keep(claim.ref)
+        return
+    since = clock.now_us()
+    joined[claim.ref.key] = claim, sideband, since
+    await leases.attached(claim.ref, since)
+
+
+async def _take(leases: Leases, calls: Calls, claim: Claim, sideband: Sideband, since: int, *, writer: Writing) -> None:
+    try:
+        await writer.run(overlap.since(claim.ref, claim.ref.epoch - 1, since))
+        await leases.keep(claim.ref)
+    except StoreError as exc:
+        log.warning("overlap_not_marked", call_id=claim.ref.call_id, problem=str(exc))
+    calls.take_over(claim, sideband, is_handed_over=True)
