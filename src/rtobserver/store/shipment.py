@@ -27,7 +27,7 @@ from rtobserver.store.transaction import Transaction
 
 log = structlog.get_logger()
 
-_ENTRIES = """
+ENTRIES = """
 INSERT INTO entry (call_key, day, epoch, seq, kind, at, offset_us, type, event_id, payload, flags)
 SELECT * FROM unnest(
     $1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::smallint[], $6::bigint[], $7::bigint[],
@@ -248,7 +248,7 @@ class _Shipment:
         keys = [refs[number].key for number in numbers]
         days = [refs[number].day for number in numbers]
         columns = (keys, days, epochs, seqs, kinds, ats, offsets, _clean(types), _clean(ids), payloads, flags)
-        done = await self._driver.execute(_ENTRIES, *columns)
+        done = await self._driver.execute(ENTRIES, *columns)
         there = len(lines) - int(done.rpartition(" ")[2])
         if there:
             # nothing is shipped twice, so this is a database that was set back, or two writers of one epoch
