@@ -28,22 +28,25 @@ from rtobserver.config.sections import Config, Profile
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
-from rtobserver.observation.ownership import Sole
+from rtobserver.observation.ownership import Ownership, Sole
+from rtobserver.observation.sharing import Sharing
 from rtobserver.observation.supervisor import Supervisor
 from rtobserver.outbound import Outbound
 from rtobserver.policy.active import MINUTE_US, Active, compile_rules
 from rtobserver.policy.rules import Policy, PolicySet
-from rtobserver.quota import Quota
+from rtobserver.quota import Counts, Quota
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings
-from rtobserver.storage import opened
+from rtobserver.storage import Storage, opened
 from rtobserver.store import damage, decisions, orders, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
+from rtobserver.store.places import Server, place_of
+from rtobserver.store.quotas import SharedQuota
 from rtobserver.store.writer import EntryRow, Transaction
 from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach
@@ -165,20 +168,23 @@ async def running(
         if storage.file is not None and (refused_before := await storage.file.between(damage.admit_refused)):
             log.warning("entries_refused_before", count=refused_before)
         mark = await unfinished.watermark(reads)
-        audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, began_at))
+        if storage.file is not None:
+            await writer.run(_beginning(replica_id, began_at))
+        audio_key, token_key, login_key = await writer.run(_keys(config))
 
         credentials = credentials_for(config.upstream, clock)
         stack.push_async_callback(credentials.close)
         endpoints = Endpoints(config.upstream.base_url, config.upstream.provider)
         rest = await stack.enter_async_context(Rest(endpoints, credentials, config.upstream, clock))
-        quota = Quota(config.limits, room=_room())
         recorder = Recorder(writer, bounds=Bounds())
         active = _watched(Active(policies), metrics)
         capped = [policy.id for policy in policies.policies if policy.limit.per_minute]
         active.restore(await decisions.rates(reads, capped, since=clock.now_us() - MINUTE_US))
         outbound = await stack.enter_async_context(Outbound(config.webhooks, clock, metrics))
+        attach = Attach(endpoints, credentials, config.upstream, config.observer.max_frame)
+        ownership, quota = await stack.enter_async_context(_shared(config, storage, replica_id, attach, metrics, clock))
         supervisor = Supervisor(
-            attach=Attach(endpoints, credentials, config.upstream, config.observer.max_frame),
+            attach=attach,
             rest=rest,
             recorder=recorder,
             writer=writer,
@@ -191,7 +197,7 @@ async def running(
             default=config.default_profile,
             audio_key=audio_key if config.recording.audio == "strip" else None,
             new_state=lambda profile, model: new_state(profile, model, prices),
-            ownership=Sole(writer, replica_id),
+            ownership=ownership,
             active=active,
             outbound=outbound,
         )
@@ -221,7 +227,7 @@ async def running(
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: {"the recorder has stopped": None} if writer.done.done() else {},
-            degraded=lambda: storage.reasons() | negotiation.reasons(),
+            degraded=lambda: storage.reasons() | ownership.reasons() | negotiation.reasons(),
         )
         housekeeping = await stack.enter_async_context(
             keeping_house(
@@ -251,7 +257,7 @@ async def running(
                 patience=OPERATOR_PATIENCE,
             )
         )
-        adopted = await supervisor.adopt(mark)
+        adopted = await supervisor.adopt(mark) if storage.file is not None else 0
         stack.push_async_callback(daemon.drain)
         public = await stack.enter_async_context(
             listening(
@@ -319,13 +325,57 @@ def _adopting(
     return adopt
 
 
-def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transaction], tuple[bytes, bytes, bytes]]:
-    """Enter this run and close what an earlier one left hanging; gives the keys for audio, tokens and cookies."""
+@asynccontextmanager
+async def _shared(
+    config: Config, storage: Storage, replica_id: str, attach: Attach, metrics: Metrics, clock: Clock
+) -> AsyncIterator[tuple[Ownership, Counts]]:
+    """Own calls and count callers: alone, or together with other replicas."""
+    place, journal = place_of(config.store.url), storage.journal
+    if journal is None or not isinstance(place, Server):
+        yield Sole(storage.writer, replica_id), Quota(config.limits, room=_room())
+        return
+    sharing = Sharing(
+        place,
+        replica_id=replica_id,
+        attach=attach,
+        writer=storage.writer,
+        clock=clock,
+        metrics=metrics,
+        ttl=config.observer.lease_ttl,
+        journal=journal.journal_id,
+    )
+    quota = SharedQuota(
+        place,
+        config.limits,
+        room=_room(),
+        clock=clock,
+        replica_id=lambda: sharing.replica_id,
+        replicas=lambda: sharing.replicas,
+    )
+    sharing.beside = quota.compare
+    try:
+        await sharing.enter()
+        yield sharing, quota
+    finally:
+        sharing.close()
+        quota.close()
 
-    def work(transaction: Transaction) -> tuple[bytes, bytes, bytes]:
+
+def _beginning(replica_id: str, at: int) -> Callable[[Transaction], None]:
+    """Enter this run and close what an earlier one left hanging."""
+
+    def work(transaction: Transaction) -> None:
         unfinished.close_negotiations(at)(transaction)
         unfinished.enter_replica(replica_id, at)(transaction)
         orders.abandon(owner=replica_id)(transaction)
+
+    return work
+
+
+def _keys(config: Config) -> Callable[[Transaction], tuple[bytes, bytes, bytes]]:
+    """Give the keys for audio, tokens and cookies, which the first run makes."""
+
+    def work(transaction: Transaction) -> tuple[bytes, bytes, bytes]:
         audio_key = own_keys.keep(transaction, own_keys.AUDIO_KEY)
         login_key = own_keys.keep(transaction, own_keys.LOGIN_KEY)
         if config.public.token_key is not None:

@@ -83,16 +83,16 @@ class Quota:
             # better no call than one that nobody observes
             raise RequestError(503, "no_room", "This replica observes as many calls as it can.", retry_after=5)
         if limits.concurrent_calls and self._open.total() >= limits.concurrent_calls:
-            raise _too_many("all calls that may run at once are taken", 5)
+            raise too_many("all calls that may run at once are taken", 5)
         if limits.concurrent_calls_per_user and self._open[user] >= limits.concurrent_calls_per_user:
-            raise _too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
+            raise too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
         if per_minute := limits.connects_per_minute_per_user:
             recent = self._connects.setdefault(user, deque())
             while recent and recent[0] <= mono - _WINDOW:
                 recent.popleft()
             if len(recent) >= per_minute:
                 wait = max(1, int(recent[0] + _WINDOW - mono) + 1)
-                raise _too_many(f"a user may begin {per_minute} calls a minute", wait)
+                raise too_many(f"a user may begin {per_minute} calls a minute", wait)
             recent.append(mono)
             self._forget(mono)
 
@@ -104,5 +104,6 @@ class Quota:
             }
 
 
-def _too_many(message: str, wait: int) -> RequestError:
+def too_many(message: str, wait: int) -> RequestError:
+    """Refuse a call because of a limit; `wait` is in seconds."""
     return RequestError(429, "too_many_calls", message, retry_after=wait)

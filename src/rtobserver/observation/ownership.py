@@ -49,6 +49,9 @@ class Ownership(Protocol):
     def may_act(self) -> bool:
         """Say whether anything may leave now; asked right before each thing that does."""
 
+    def reasons(self) -> dict[str, int | None]:
+        """Say in short words what keeps this replica from acting, for `/readyz`."""
+
     def begun(self, call: CallRef, row: NewCall) -> None:
         """Take note of a new call, which was accepted here."""
 
@@ -88,6 +91,10 @@ class Sole:
     def may_act(self) -> bool:
         """Nobody else can act."""
         return True
+
+    def reasons(self) -> dict[str, int | None]:
+        """Nothing keeps it."""
+        return {}
 
     def begun(self, call: CallRef, row: NewCall) -> None:
         """Need nothing beyond the call's row."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import asdict
+from typing import Any
 
 import structlog
 
@@ -60,6 +61,7 @@ class Sharing:
         self,
         server: Server,
         *,
+        replica_id: str,
         attach: Attach,
         writer: Writing,
         clock: Clock,
@@ -81,16 +83,18 @@ class Sharing:
         self._handing: set[str] = set()
         """Those that are being handed over to us."""
         self._ration = Ration(CLAIMS_PER_SECOND, CLAIMS)
-        self._resigned = False
+        self._caught_up = self._resigned = False
         self.replicas = 1
         """Replicas that go on, this one among them, as far as is known."""
-        self._begin()
+        self.beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """What else goes on as long as calls are shared."""
+        self._begin(replica_id)
         metrics.lease_seconds.set_function(lambda: self._trust.left(since_boot()))
         self._taken_over, self._fenced = metrics.calls_taken_over, metrics.replicas_fenced
 
-    def _begin(self) -> None:
+    def _begin(self, replica_id: str) -> None:
         self._trust = Trust(self._ttl)
-        self._leases = Leases(self._line, f"rep_{secrets.token_hex(8)}", self._ttl, beats=self._beats)
+        self._leases = Leases(self._line, replica_id, self._ttl, beats=self._beats)
 
     async def enter(self) -> None:
         """Begin this incarnation.
@@ -102,6 +106,10 @@ class Sharing:
         asked = since_boot()
         await self._leases.enter(at=self._clock.now_us(), version=__version__, journal=self._journal)
         self._trust.renewed(asked)
+
+    def reasons(self) -> dict[str, int | None]:
+        """Say in short words what keeps this replica from acting, for `/readyz`."""
+        return {} if self.may_act() or self._resigned else {"the lease has run out; nothing is sent into calls": None}
 
     def close(self) -> None:
         """Let go of the database."""
@@ -173,6 +181,8 @@ class Sharing:
             tasks.create_task(self._again(lambda: self._look(calls, tasks)), name="look for calls without owner")
             tasks.create_task(self._again(self._keep_books), name="write leases")
             tasks.create_task(self._again(lambda: self._audit(calls)), name="compare leases")
+            if self.beside is not None:
+                tasks.create_task(self.beside(), name="share limits")
             tasks.create_task(listen(self._server, channels), name="listen")
 
     async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -205,7 +215,7 @@ class Sharing:
         before, refs = self._leases.me, calls.refs()
         log.error("lease_lost", replica_id=before, calls=len(refs))
         await calls.let_go([ref.call_id for ref in refs])
-        self._begin()
+        self._begin(f"rep_{secrets.token_hex(8)}")
         while True:
             try:
                 await self.enter()
@@ -226,8 +236,22 @@ class Sharing:
             except StoreError as exc:
                 log.warning("overlap_not_marked", calls=len(refs), problem=str(exc))
 
+    async def _catch_up(self) -> None:
+        """Fence those that wrote to our journal before, whose processes are gone, and bring what they left to all."""
+        for earlier in await self._leases.fence_earlier(self._journal):
+            log.info("predecessor_fenced", replica_id=earlier)
+            await self._close_accounts(earlier)
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await self._writer.readable()
+        except TimeoutError:
+            log.warning("journal_far_behind")
+        self._caught_up = True
+
     async def _look(self, calls: Calls, tasks: asyncio.TaskGroup) -> None:
         """Look for the dead and for those that stop, and take calls of theirs."""
+        if not self._caught_up:
+            await self._catch_up()
         seen = self._wake.count
         others = await self._leases.others()
         self.replicas = 1 + sum(not other.is_dead for other in others)
