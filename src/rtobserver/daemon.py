@@ -42,7 +42,7 @@ from rtobserver.recorder import Bounds, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings
 from rtobserver.storage import Storage, opened
-from rtobserver.store import damage, decisions, orders, unfinished
+from rtobserver.store import decisions, orders, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.places import Server, place_of
@@ -164,9 +164,6 @@ async def running(
             opened(config, replica_id=replica_id, refused=refused, metrics=metrics, clock=clock)
         )
         writer, reads = storage.writer, storage.reads
-
-        if storage.file is not None and (refused_before := await storage.file.between(damage.admit_refused)):
-            log.warning("entries_refused_before", count=refused_before)
         mark = await unfinished.watermark(reads)
         if storage.file is not None:
             await writer.run(_beginning(replica_id, began_at))
@@ -202,8 +199,6 @@ async def running(
             outbound=outbound,
         )
         observers.append(supervisor)
-        if storage.file is not None:
-            storage.file.recovery.live, storage.file.begun_anew = supervisor.refs, supervisor.begun_anew
         await stack.enter_async_context(supervisor)
         negotiation = await stack.enter_async_context(
             Negotiation(
@@ -217,8 +212,7 @@ async def running(
                 secret_ttl=config.upstream.secret_ttl,
             )
         )
-        if storage.journal is not None:
-            storage.journal.disown = negotiation.disown
+        storage.tell(live=supervisor.refs, begun_anew=supervisor.begun_anew, disown=negotiation.disown)
         settings = Settings(config, policies, files)
         shown = redacted(config)
         adopt = _adopting(active, outbound, supervisor, shown)

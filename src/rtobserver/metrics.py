@@ -88,6 +88,7 @@ class Metrics:
             registry=registry,
         )
         self._of_the_store(registry)
+        self._of_the_journal(registry)
         self._of_policies(registry)
 
     def _of_the_store(self, registry: CollectorRegistry) -> None:
@@ -123,6 +124,16 @@ class Metrics:
         self.damaged_files = Gauge(
             "rtobserver_damaged_files", "Damaged database files moved aside since the start.", registry=registry
         )
+        self.loop_gap_seconds = Gauge(
+            "rtobserver_loop_gap_seconds",
+            "The longest that the loop kept anything waiting in the last minute.",
+            registry=registry,
+        )
+        self.loop_stalls = Counter(
+            "rtobserver_loop_stalls", "Times that the loop stood still for more than a second.", registry=registry
+        )
+
+    def _of_the_journal(self, registry: CollectorRegistry) -> None:
         self.journal_rows = Gauge(
             "rtobserver_journal_rows",
             "Lines of the journal that are not yet in the database; PostgreSQL only.",
@@ -157,14 +168,6 @@ class Metrics:
         )
         self.replicas_fenced = Counter(
             "rtobserver_replicas_fenced", "Replicas that this one has declared dead.", registry=registry
-        )
-        self.loop_gap_seconds = Gauge(
-            "rtobserver_loop_gap_seconds",
-            "The longest that the loop kept anything waiting in the last minute.",
-            registry=registry,
-        )
-        self.loop_stalls = Counter(
-            "rtobserver_loop_stalls", "Times that the loop stood still for more than a second.", registry=registry
         )
 
     def _of_policies(self, registry: CollectorRegistry) -> None:

@@ -7,7 +7,7 @@ machine through which all that is recorded reaches it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from rtobserver.config.sections import Config
 from rtobserver.config.sections import Store as Section
 from rtobserver.errors import StoreError
 from rtobserver.metrics import Metrics
+from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import FlushReport
 from rtobserver.store import damage, schema, sqlite
 from rtobserver.store.database import Database
+from rtobserver.store.identity import CallRef
 from rtobserver.store.journal import Journal
 from rtobserver.store.journal_files import Files
 from rtobserver.store.places import Server, place_of
@@ -62,6 +64,23 @@ class Storage:
     journal: Journal | None = None
     """What stands before PostgreSQL, where that is."""
     backlog: Callable[[], Backlog | None] = lambda: None
+    """Says what waits in the journal."""
+
+    def tell(
+        self,
+        *,
+        live: Callable[[], Iterable[CallRef]],
+        begun_anew: Callable[[dict[CallRef, list[Loss]]], None],
+        disown: Callable[[CallRef], None],
+    ) -> None:
+        """Ask `live` from now on for the calls under observation, and tell what has become of some of them.
+
+        `begun_anew` hears what another file lacks of them, `disown` of one that could not have a row of its own.
+        """
+        if self.file is not None:
+            self.file.recovery.live, self.file.begun_anew = live, begun_anew
+        if self.journal is not None:
+            self.journal.disown = disown
 
 
 @asynccontextmanager
@@ -117,6 +136,8 @@ async def _file(
         try:
             async with SqliteDatabase(path, clock=clock, damaged=writer.recovery.look_over) as reads:
                 try:
+                    if refused_before := await writer.between(damage.admit_refused):
+                        log.warning("entries_refused_before", count=refused_before)
                     yield Storage(writer, reads, lambda: report.reasons(writer.recovery), file=writer)
                 except asyncio.CancelledError:
                     # a start that is broken off has nothing that would be worth a wait

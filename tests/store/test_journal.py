@@ -91,9 +91,7 @@ def ground(tmp_path: Path) -> Ground:
 
 
 def new(call_id: str, started_at: int = START) -> NewCall:
-    return NewCall(
-        call_id=call_id, status="live", started_at=started_at, profile="p", model="m", max_duration_us=0
-    )
+    return NewCall(call_id=call_id, status="live", started_at=started_at, profile="p", model="m", max_duration_us=0)
 
 
 def entry(ref: CallRef, seq: int, payload: bytes = b"{}", type_: str | None = "a", epoch: int = 1) -> EntryRow:
@@ -102,7 +100,7 @@ def entry(ref: CallRef, seq: int, payload: bytes = b"{}", type_: str | None = "a
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a thread makes it true
             await asyncio.sleep(0.01)
 
 
@@ -120,7 +118,8 @@ async def test_what_is_recorded_can_be_read_from_the_database(ground: Ground) ->
             (call_key("rtc_1"), "ended", 100, True)
         ]
         assert ground.heard.shipped_rows == 100
-        assert journal.waiting == 0 and journal.oldest_at is None
+        assert journal.waiting == 0
+        assert journal.oldest_at is None
 
 
 async def test_a_negotiation_s_row_gives_way_to_its_call_s(ground: Ground) -> None:
@@ -277,7 +276,7 @@ async def test_files_are_begun_anew_and_forgotten_once_they_are_shipped(ground: 
         await until(lambda: len(journal.files.standing()) == 1)
         # the newest grows old too, and then nothing that was said is left on this machine
         await until(lambda: not any(b"xxx" in path.read_bytes() for path in ground.folder.glob("*.journal*")))
-        [(oldest_at,)] = ground.rows("SELECT oldest_at FROM journal")
+        [(_oldest_at,)] = ground.rows("SELECT oldest_at FROM journal")
         await until(lambda: ground.rows("SELECT oldest_at FROM journal") == [(None,)])
     assert [seq for seq, _ in ground.entries(ref)] == list(range(1, 51))
 

@@ -40,9 +40,10 @@ async def database() -> tuple[Server, str]:
 
 
 def _key(server: Server) -> str:
+    scopes: tuple[keys.Scope, ...] = ("admin",)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "keys.db"
-        key = keys.create(path, name="test", scopes=("admin",), now_us=SystemClock().now_us())
+        key = keys.create(path, name="test", scopes=scopes, now_us=SystemClock().now_us())
         with sqlite.transaction(path) as connection:
             [row] = connection.execute(tables.api_key.select())
     postgres.shared().execute("INSERT INTO api_key VALUES ($1, $2, $3, $4, $5, $6, $7)", *row, url=server.url)

@@ -157,8 +157,12 @@ class Files:
         except OSError as exc:
             raise StoreUnavailable(f"{self.folder} cannot be opened: {exc.strerror}") from exc
         self._files = [_named(path) for path in found]
-        if self._files:
-            self._last = self._last_of(self._files[-1])
+        while self._files:
+            last = self._last_of(self._files[-1])
+            if last is not None:
+                self._last = last
+                break
+            _remove(self._files.pop().path)
         self._begin()
         self.care.opened()
 
@@ -261,9 +265,12 @@ class Files:
         with self._lock:
             self._files.append(File(path, self._last, begun_at))
 
-    def _last_of(self, file: File) -> int:
+    def _last_of(self, file: File) -> int | None:
+        """Give the last line of a file, None where it was not even begun."""
         try:
             with contextlib.closing(Reader(str(file.path))) as reader:
+                if not reader.is_begun():
+                    return None
                 return max(file.after, reader.last())
         except sqlite3.Error as exc:
             if trouble_of(exc) not in ("damaged", "other"):

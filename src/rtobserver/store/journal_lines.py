@@ -22,6 +22,7 @@ from rtobserver.store.notes import Note
 from rtobserver.store.registration import NewCall
 
 SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS call (
     number INTEGER PRIMARY KEY, call_id TEXT NOT NULL, day INTEGER NOT NULL, epoch INTEGER NOT NULL, origin TEXT
 );
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS entry (
     payload BLOB NOT NULL, flags INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS fact (line INTEGER PRIMARY KEY, calls TEXT NOT NULL, what TEXT NOT NULL, told BLOB NOT NULL);
+COMMIT;
 """
 INSERT_CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?)"
 INSERT_ENTRY = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -147,6 +149,10 @@ class Reader:
     def close(self) -> None:
         """Let go of the file."""
         self._raw.close()
+
+    def is_begun(self) -> bool:
+        """Say whether whoever made the file came so far that anything can stand in it."""
+        return self._raw.execute("SELECT 1 FROM sqlite_schema WHERE name = 'fact'").fetchone() is not None
 
     def last(self) -> int:
         """Give the number of the last line; 0 where there is none."""
