@@ -9,11 +9,21 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from tests.support import statements
+
 # a law says nothing of time, and a busy machine may stop anywhere
 settings.register_profile("rtobserver", deadline=None)
 settings.load_profile("rtobserver")
 
 pytest_plugins = ("tests.faults.table",)
+
+
+@pytest.fixture(autouse=True)
+def kept_rules() -> Iterator[None]:
+    """Hold all that a test sends to PostgreSQL to what a database of many nodes demands (design, section 11)."""
+    with statements.watched() as sent:
+        yield
+    assert {sql: found for sql in set(sent) if (found := statements.breaches(sql))} == {}
 
 
 @pytest.fixture

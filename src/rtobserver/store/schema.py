@@ -13,12 +13,12 @@ import asyncio
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import sqlalchemy as sa
 
 from rtobserver.errors import SchemaMismatch, StoreError
-from rtobserver.store import postgres, sqlite, tables
+from rtobserver.store import distribution, postgres, sqlite, tables
 from rtobserver.store.places import Place, Server
 
 _LOCK = 7_250_147_306_159_612_018
@@ -75,14 +75,18 @@ def fits(found: str | None, needed: str, place: Place) -> bool:
     return isinstance(place, Server) and int(found) == int(needed) + 1
 
 
-def migrate(place: Place, *, home: Path | None = None) -> tuple[str | None, str]:
+def migrate(
+    place: Place, *, home: Path | None = None, spread: Literal["none", "citus"] = "none"
+) -> tuple[str | None, str]:
     """Bring the database to the newest revision; give the one before and the one after.
 
     All of it is one transaction: either every script ran or nothing happened. Several at once
     wait for each other. Makes the file if it is not there. For a thread that runs no loop.
+    `spread` is `store.distribution`: with `citus` the tables of calls are distributed then.
 
     Raises:
         SchemaMismatch: the database is newer than this release.
+        StoreError: the tables are to be distributed, and the server cannot do it.
         StoreUnavailable: it stayed locked, or cannot be reached.
 
     """
@@ -99,6 +103,8 @@ def migrate(place: Place, *, home: Path | None = None) -> tuple[str | None, str]
             return found, found
         if found != needed:
             _run_scripts(home, connection)
+        if spread == "citus":
+            distribution.distribute(connection)
         return found, needed
 
     return visit(place, work)
