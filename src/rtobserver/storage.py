@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -162,7 +163,8 @@ async def _server(
     metrics: Metrics,
     clock: Clock,
 ) -> AsyncIterator[Storage]:
-    await asyncio.to_thread(schema.migrate if section.migrate_on_start else schema.check, server)
+    migrate = partial(schema.migrate, spread=section.distribution)
+    await asyncio.to_thread(migrate if section.migrate_on_start else schema.check, server)
     files = Files(
         Path(section.journal_dir),
         durability=section.durability,

@@ -14,12 +14,10 @@ def unsupported(config: Config) -> list[Mistake]:
     """Give what is valid but cannot be done; `serve` refuses to start with any of it."""
     wanted: Mapping[str, bool] = {
         "store.url": config.store.url.startswith("postgresql:"),
-        "store.distribution": config.store.distribution == "citus",
         "recording.redact": bool(config.recording.redact),
     }
     remedies = {
         "store.url": "write sqlite:///PATH",
-        "store.distribution": 'write "none"',
         "recording.redact": "leave it empty",
     }
     values = {"store.url": "PostgreSQL: "}
