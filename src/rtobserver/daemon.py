@@ -237,7 +237,9 @@ async def running(
                     writer=writer,
                     audit=audit,
                     housekeeping=housekeeping,
-                    checkup=Checkup(replica_id, began_at, health, metrics, writer, clock, shown, outbound.states),
+                    checkup=Checkup(
+                        replica_id, began_at, health, metrics, writer, clock, shown, outbound.states, storage.backlog
+                    ),
                     metrics=metrics,
                     health=health,
                     clock=clock,

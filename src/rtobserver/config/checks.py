@@ -187,7 +187,11 @@ VALUES: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
     },
     Operator: _LISTENER,
     OperatorAuth: {**_TOKENS, "scope_claim": values.text},
-    Store: {"url": store_url},
+    Store: {
+        "url": store_url,
+        "journal_max": values.size_at_least("1MiB"),
+        "journal_min_free": values.size_at_least("1MiB"),
+    },
     Observer: {
         "attach_timeout": _POSITIVE,
         "idle_probe": _POSITIVE,

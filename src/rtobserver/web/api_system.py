@@ -52,13 +52,6 @@ class StoreFacts(Struct, frozen=True, rename={"schema_": "schema"}):
     ]
 
 
-class Journal(Struct, frozen=True):
-    """Describe what waits to be shipped to the database."""
-
-    rows: int
-    bytes: int
-
-
 class RecentGap(shapes.Gap, frozen=True, kw_only=True):
     """Be a gap, and say in which call."""
 
@@ -78,7 +71,6 @@ class System(Vitals, frozen=True, kw_only=True):
     ]
     shed: Annotated[int, Meta(description="Frames of those calls that were given up because the database was slow.")]
     store: StoreFacts
-    journal: Annotated[Journal | None, Meta(description="Null on SQLite, which needs none.")]
     leases: Annotated[int | None, Meta(description="Null on SQLite, where one daemon holds the file.")]
 
 
@@ -124,7 +116,6 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
             erasures_pending=found.erasures_pending,
             quarantined=found.quarantined,
         ),
-        journal=None,
         leases=None,
     )
 
