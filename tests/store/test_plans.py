@@ -41,7 +41,7 @@ def test_rows_of_a_call_are_found_by_the_call(path: Path, table: sa.Table, after
         entries.Filter(),
         entries.Filter(type="response.*", kind=1),
         entries.Filter(types=("error", "response.done"), kind=1),
-        entries.Filter(until_rowid=7),
+        entries.Filter(until_number=7),
     ],
 )
 @pytest.mark.parametrize("after", [None, Position(1, 7)])
