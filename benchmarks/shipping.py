@@ -154,7 +154,8 @@ async def insert(server: Server, load: Load, side: Side) -> None:
     connection = await postgres.connect(server, "ship")
     began, cpu = time.monotonic(), time.process_time()
     for first in range(0, len(rows), shipping.ROWS):
-        await connection.execute(shipment.ENTRIES, *zip(*rows[first : first + shipping.ROWS], strict=True))
+        columns = zip(*rows[first : first + shipping.ROWS], strict=True)
+        await connection.execute(shipment.ENTRIES, *columns, first)
     side.took(load.count, time.monotonic() - began, time.process_time() - cpu)
     await connection.close()
     await check(server, load)

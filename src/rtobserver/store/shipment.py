@@ -28,11 +28,11 @@ from rtobserver.store.transaction import Transaction
 log = structlog.get_logger()
 
 ENTRIES = """
-INSERT INTO entry (call_key, day, epoch, seq, kind, at, offset_us, type, event_id, payload, flags)
-SELECT * FROM unnest(
+INSERT INTO entry (call_key, day, epoch, seq, kind, at, offset_us, type, event_id, payload, flags, landed)
+SELECT told.*, $12::bigint FROM unnest(
     $1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::smallint[], $6::bigint[], $7::bigint[],
     $8::text[], $9::text[], $10::bytea[], $11::smallint[]
-) ON CONFLICT DO NOTHING
+) AS told ON CONFLICT DO NOTHING
 """
 _EPOCHS = "SELECT call_key, epoch FROM call WHERE call_key = ANY($1::bigint[])"
 _ERASED = "SELECT call_key FROM tombstone WHERE call_key = ANY($1::bigint[])"
@@ -117,8 +117,8 @@ async def position(connection: AsyncConnection, journal_id: str) -> int:
     return int(found.scalar() or 0)
 
 
-async def move(connection: AsyncConnection, state: State, before: int, after: int) -> None:
-    """Move a journal's position; others who would do the same wait.
+async def move(connection: AsyncConnection, state: State, before: int, after: int) -> int:
+    """Move a journal's position, and give the transaction's number; others who would do the same wait.
 
     Raises:
         Moved: it is not where it was thought to be.
@@ -136,15 +136,18 @@ async def move(connection: AsyncConnection, state: State, before: int, after: in
         insert(_journal)
         .values(journal_id=state.journal_id, **told)
         .on_conflict_do_update(index_elements=["journal_id"], set_=told, where=_journal.c.position == before)
-        .returning(_journal.c.position)
+        # not left to the column's default: where entries are spread, that would be a number of another server's
+        .returning(sa.cast(sa.cast(sa.func.pg_current_xact_id(), sa.Text), sa.BigInteger))
     )
-    if (await connection.execute(moving)).first() is None:
+    moved = (await connection.execute(moving)).first()
+    if moved is None:
         raise Moved("the journal has come to another place")
+    return int(moved[0])
 
 
-async def bring(connection: AsyncConnection, stretch: Stretch, calls: Calls) -> Outcome:
-    """Do what a stretch says, in a transaction that has begun."""
-    shipment = _Shipment(connection, await _driver(connection), calls)
+async def bring(connection: AsyncConnection, stretch: Stretch, calls: Calls, landed: int) -> Outcome:
+    """Do what a stretch says, in a transaction that has begun and has the number `landed`."""
+    shipment = _Shipment(connection, await _driver(connection), calls, landed)
     facts: list[tuple[FactLine, CallRef]] = []
     for line in stretch.facts:
         refs = calls.of(line.calls)
@@ -193,8 +196,11 @@ async def _driver(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Rec
 class _Shipment:
     """Be on its way."""
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection[asyncpg.Record], calls: Calls) -> None:
+    def __init__(
+        self, connection: AsyncConnection, driver: asyncpg.Connection[asyncpg.Record], calls: Calls, landed: int
+    ) -> None:
         self._connection, self._driver, self._calls = connection, driver, calls
+        self._landed = landed
         self._epochs: dict[int, int] = {}
         """Of calls as the database has them; of those that are not here none is known."""
         self._erased: set[int] = set()
@@ -248,7 +254,7 @@ class _Shipment:
         keys = [refs[number].key for number in numbers]
         days = [refs[number].day for number in numbers]
         columns = (keys, days, epochs, seqs, kinds, ats, offsets, _clean(types), _clean(ids), payloads, flags)
-        done = await self._driver.execute(ENTRIES, *columns)
+        done = await self._driver.execute(ENTRIES, *columns, self._landed)
         there = len(lines) - int(done.rpartition(" ")[2])
         if there:
             # nothing is shipped twice, so this is a database that was set back, or two writers of one epoch

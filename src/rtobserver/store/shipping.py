@@ -229,8 +229,8 @@ class Shipper:
         try:
             async with engine.begin() as connection:
                 state = self._state(stretch.until)
-                await shipment.move(connection, state, before, stretch.until)
-                outcome = await shipment.bring(connection, stretch, opened.calls)
+                landed = await shipment.move(connection, state, before, stretch.until)
+                outcome = await shipment.bring(connection, stretch, opened.calls, landed)
         except (*_DATABASES, ValueError, TypeError, LookupError) as exc:
             # what was found within it is undone
             opened.calls.forget()
