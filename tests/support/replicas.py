@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.support.stage import Setting, Stage, config_for
 class Replica(Stage):
     """A daemon on PostgreSQL; `path` is its journal's folder."""
 
-    server: Server = Server("")
+    server: Server = field(default_factory=lambda: Server(""))
 
     def select(self, statement: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in postgres.shared().execute(statement, url=self.server.url)]
