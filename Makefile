@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients linters demo fmt lint types layers test check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
+.PHONY: setup browser clients linters demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -63,10 +63,18 @@ layers: setup
 
 # a third of the tests' time is waiting, so three workers fill two cores
 WORKERS ?= 3
+# further words for pytest
+PYTEST ?=
 test: setup browser clients linters  ## all tests
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
-check: lint types layers test
+cost:  ## all tests, and at the end which files and tests use how much CPU
+	$(MAKE) test PYTEST=--cost
+
+# mypy takes one processor for half a minute: beside what is fetched and built, but not beside the tests
+check: setup
+	$(MAKE) --jobs 2 --output-sync=target types lint layers browser clients linters
+	$(MAKE) test
 
 FIGURES := artifacts/faults.ndjson
 faults: setup  ## break everything on purpose and count what is left, 20 minutes; writes docs/promises.md
@@ -76,7 +84,7 @@ faults: setup  ## break everything on purpose and count what is left, 20 minutes
 
 soak: setup  ## what takes long: 200 kills, 500 calls for ten minutes, the patience that people run with; an hour
 	@tests/faults/install-tools
-	$(BIN)/pytest tests/faults -m soak --figures artifacts/soak.ndjson
+	$(BIN)/pytest tests/faults -m soak --figures artifacts/soak.ndjson --whole
 
 build: setup
 	$(BIN)/python -m build --no-isolation

@@ -24,11 +24,11 @@ from websockets.asyncio.client import connect
 
 from benchmarks.sender import call_id
 from rtobserver.config.sections import Observer
-from rtobserver.daemon import GC_THRESHOLD
 from rtobserver.realtime.entries import EVENT, JSON
 from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import call_key, day_of
 from rtobserver.store.writer import FLUSH_INTERVAL
+from rtobserver.terminal.running import GC_THRESHOLD
 from rtobserver.upstream import attach
 
 CONNECTING = 50

@@ -21,7 +21,7 @@ from benchmarks.floor import CONNECTING
 from benchmarks.prober import FORBIDDEN
 from benchmarks.sender import call_id
 from rtobserver.config.sections import Observer
-from rtobserver.daemon import GC_THRESHOLD
+from rtobserver.terminal.running import GC_THRESHOLD
 from rtobserver.upstream import attach
 
 

@@ -1,6 +1,7 @@
 """Write the figures of a run of the fault cases into docs/promises.md, between its two marks.
 
 Run it as `python scripts/promises.py FIGURES…`; `make faults` does, with those of the last soak if there are any.
+Each figure stands there with the day on which it was measured: a soak may be older than the cases beside it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,32 @@ import json
 import os
 import platform
 import sqlite3
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "promises.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-SUMS = ("produced", "stored", "missing", "missing_unexplained", "dup", "holes", "conflicts", "inversions")
+SUMS = (
+    *("produced", "stored", "missing", "missing_unexplained", "forgotten", "empty_gaps", "overcounted"),
+    *("dup", "holes", "conflicts", "inversions", "closes_by_us", "gap_s"),
+)
 WORST = ("gap_overhang_s", "rss", "loop_gap")
-HEADS = ("case", "runs", *SUMS, *WORST)
+BESIDE = {"starved": "loop_gap"}
+"""What belongs to the worst of another column."""
+HEADS = ("case", "runs", *SUMS, *WORST, *BESIDE, "measured")
 
 
 def rows(figures: Path) -> list[dict[str, Any]]:
-    """Read what a run has written."""
-    return [json.loads(line) for line in figures.read_text().splitlines()]
+    """Read what a run has written.
+
+    Raises: ValueError, if a figure does not say when it was measured.
+    """
+    found = [json.loads(line) for line in figures.read_text().splitlines()]
+    if undated := sorted({str(row["case"]) for row in found if not row.get("measured")}):
+        raise ValueError(f"{figures.name} does not say when these were measured: {', '.join(undated)}")
+    return found
 
 
 def table(found: list[dict[str, Any]]) -> str:
@@ -32,10 +45,22 @@ def table(found: list[dict[str, Any]]) -> str:
     for case, of_case in groupby(sorted(found, key=lambda row: str(row["case"])), key=lambda row: str(row["case"])):
         group = list(of_case)
         cells = [case, str(len(group))]
-        cells += [str(sum(row[name] for row in group)) for name in SUMS]
-        cells += [f"{max(row[name] for row in group):g}" for name in WORST]
+        cells += [_cell(group, name, lambda values: round(sum(values), 3)) for name in SUMS]
+        cells += [_cell(group, name, max) for name in WORST]
+        cells += [_cell(_worst(group, of), name, max) for name, of in BESIDE.items()]
+        cells.append(" ".join(sorted({row["measured"] for row in group})))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _worst(group: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return sorted((row for row in group if name in row), key=lambda row: float(row[name]))[-1:]
+
+
+def _cell(group: list[dict[str, Any]], name: str, fold: Callable[[list[float]], float]) -> str:
+    """Fold a column; a run from before there was that figure leaves its case without one."""
+    values = [row[name] for row in group if name in row]
+    return f"{fold(values):.10g}" if values and len(values) == len(group) else "none"
 
 
 def own(found: list[dict[str, Any]]) -> str:
@@ -46,7 +71,7 @@ def own(found: list[dict[str, Any]]) -> str:
         if more:
             told = ", ".join(f"{name} {_short(value)}" for name, value in more.items())
             variant = f" ({row['variant']})" if row["variant"] else ""
-            lines.append(f"- {row['case']}{variant}: {told}")
+            lines.append(f"- {row['case']}{variant}, {row['measured']}: {told}")
     return "\n".join(lines)
 
 
@@ -60,7 +85,8 @@ def written(page: str, found: list[dict[str, Any]]) -> str:
     if not (begin and end):
         raise ValueError("the page has no marks to write between")
     machine = f"{os.cpu_count()} processors, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    text = f"Measured on {machine}; `rss` in MiB, `loop_gap` in ms.\n\n{table(found)}\n\nBeside these:\n\n{own(found)}"
+    unit = "`rss` in MiB, `loop_gap` and `starved` in ms, `none` where the run is older than the column"
+    text = f"Measured on {machine}; {unit}.\n\n{table(found)}\n\nBeside these:\n\n{own(found)}"
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 

@@ -216,7 +216,8 @@ async def test_an_endpoint_that_hangs_costs_its_time_and_no_more(endpoint: Peer,
                 await out.ask(endpoint.url, BODY, timeout=0.2, secret=None)
     assert caught.value.outcome == "timeout"
     assert metrics.of("rtobserver_tool_asks_total", outcome="timeout") == 1
-    assert len(endpoint.asked) == 1
+    # its time may be over before the question has left
+    assert len(endpoint.asked) <= 1
 
 
 async def test_an_endpoint_that_drips_does_not_outlast_the_time(endpoint: Peer) -> None:
@@ -242,7 +243,7 @@ async def test_a_question_nobody_listens_to_is_unreachable() -> None:
     with pytest.raises(OutboundError, match=r"there was no connection .*: Connection refused") as caught:
         await ask(gone)
     assert caught.value.outcome == "unreachable"
-    assert str(gone.port) not in str(caught.value)
+    assert f":{gone.port}" not in str(caught.value)
 
 
 async def test_a_server_whose_certificate_nobody_vouches_for_gets_no_question(tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ async def test_what_will_not_pass_is_tried_once_and_logged(endpoint: Peer, statu
     [logged] = [line for line in logs if line["event"] == "notification_not_delivered"]
     assert (logged["webhook"], logged["became"], logged["tries"]) == ("hook-0", "failed", 1)
     assert str(status) in logged["problem"]
-    assert str(endpoint.port) not in str(logs)
+    assert f":{endpoint.port}" not in str(logs)
 
 
 async def test_a_wish_to_wait_is_honoured(endpoint: Peer) -> None:
@@ -505,7 +506,8 @@ async def test_a_replaced_webhook_gets_what_waited_at_its_new_address(endpoint: 
 async def test_what_waits_for_a_webhook_that_is_gone_is_given_up(endpoint: Peer) -> None:
     endpoint.will(answer(500))
     metrics = Counted()
-    async with made(*hooks(endpoint), metrics=metrics, first_delay=0.1) as out:
+    # the next try must not come before the webhook has gone
+    async with made(*hooks(endpoint), metrics=metrics, first_delay=2.0) as out:
         out.notify("hook-0", {"a": 1})
         await until(lambda: metrics.of("rtobserver_webhook_failures_total") == 1)
         out.replace([])

@@ -13,7 +13,7 @@ from rtobserver.realtime import shedding
 from rtobserver.realtime.entries import EVENT, JSON, Changed, CommandRow, GapRow, Record, Rows, Sums
 from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
 from rtobserver.recorder import Bounds, FlushReport, Recorder
-from rtobserver.store import schema, sqlite, tables
+from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.sqlite import transaction
 from rtobserver.store.writer import Writer
@@ -22,9 +22,7 @@ from tests.store import stored
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    made = tmp_path / "rtobserver.db"
-    schema.migrate(made)
-    return made
+    return stored.fresh(tmp_path)
 
 
 def _writer(path: Path, interval: float = 0.01) -> Writer:

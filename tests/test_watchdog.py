@@ -24,9 +24,16 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def stand_still(seconds: float) -> None:
+def stand_still(is_over: Callable[[], bool]) -> None:
     """Be the function that the log must name."""
-    threading.Event().wait(seconds)
+    for _ in range(1000):
+        if is_over():
+            return
+        threading.Event().wait(0.01)
+
+
+def _count(logs: list[structlog.typing.EventDict], event: str) -> int:
+    return [line["event"] for line in logs].count(event)
 
 
 async def test_a_stall_is_told_once_with_the_place_where_the_loop_stands() -> None:
@@ -36,22 +43,24 @@ async def test_a_stall_is_told_once_with_the_place_where_the_loop_stands() -> No
         watchdog = Watchdog(gap, metrics, stall_seconds=0.3)
         watchdog.start()
         await _until(lambda: gap.turned_at > 0)
-        stand_still(1.2)
-        await _until(lambda: any(line["event"] == "loop_turns_again" for line in logs))
+        stand_still(lambda: any("stand_still" in line.get("stacks", "") for line in list(logs)))
+        await _until(lambda: _count(logs, "loop_turns_again") == _count(logs, "loop_stalled"))
         watchdog.stop()
         gap.stop()
-    [stalled] = [line for line in logs if line["event"] == "loop_stalled"]
+    told = [line for line in logs if line["event"] == "loop_stalled"]
+    # on a busy machine it may stand still for other reasons too
+    [stalled] = [line for line in told if "stand_still" in line["stacks"]]
     assert stalled["stacks"].startswith("the loop:")
-    assert "stand_still" in stalled["stacks"]
-    [again] = [line for line in logs if line["event"] == "loop_turns_again"]
-    assert again["seconds"] >= 1.1
-    assert b"rtobserver_loop_stalls_total 1.0" in metrics.render()
+    again = logs[logs.index(stalled) + 1]
+    assert again["event"] == "loop_turns_again"
+    assert again["seconds"] >= stalled["seconds"] >= 0.3
+    assert f"rtobserver_loop_stalls_total {len(told)}.0" in metrics.render().decode()
 
 
 async def test_the_longest_gap_of_late_is_a_figure() -> None:
     metrics = Metrics()
     with watching(metrics) as gap:
-        stand_still(0.4)
+        threading.Event().wait(0.4)
         await _until(lambda: gap.longest > 0.3)
         [line] = [line for line in metrics.render().splitlines() if line.startswith(b"rtobserver_loop_gap_seconds ")]
         assert 0.3 < float(line.split()[1]) < 5

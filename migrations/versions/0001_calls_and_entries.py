@@ -499,6 +499,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("beat_at", sa.BigInteger(), nullable=False),
         sa.Column("doubts", TEXT, nullable=True),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("boot", TEXT, nullable=True),
         sa.Column("stopped_at", sa.BigInteger(), nullable=True),
         sa.Column("version", TEXT, nullable=False),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),

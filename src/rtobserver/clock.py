@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -38,6 +43,26 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """Say how long the machine has run, which nobody can set."""
+
+    boot_id: str
+    """Of this start of the machine; only times of the same one can be compared."""
+    us: int
+    """Microseconds, those in which it was suspended included."""
+
+
+def uptime() -> Uptime | None:
+    """Tell how long the machine has run; None where the system does not tell (only Linux does)."""
+    with suppress(OSError, AttributeError):
+        return Uptime(_BOOT_ID.read_text().strip(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
+    return None
+
+
 def since_boot() -> float:
-    """Give the seconds since the machine was started, those among them in which it was suspended."""
+    """Give the seconds since the machine was started, for differences within this process.
+
+    Those in which it was suspended are among them where the system counts them.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

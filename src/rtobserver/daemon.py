@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import resource
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from importlib.resources import files
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +22,7 @@ from rtobserver import __version__
 from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.addresses import is_wildcard
 from rtobserver.config.display import redacted
-from rtobserver.config.sections import Config, Profile
+from rtobserver.config.sections import Config
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
@@ -35,12 +33,9 @@ from rtobserver.outbound import Outbound
 from rtobserver.policy.active import MINUTE_US, Active, compile_rules
 from rtobserver.policy.rules import Policy, PolicySet
 from rtobserver.quota import Counts, Quota
-from rtobserver.realtime.call import CallState
-from rtobserver.realtime.cost import Prices
-from rtobserver.realtime.session import lookup
 from rtobserver.recorder import Bounds, Recorder
 from rtobserver.reloading import Reloading, reloading
-from rtobserver.settings import Settings
+from rtobserver.settings import Settings, new_state, prices_for
 from rtobserver.storage import Storage, opened
 from rtobserver.store import decisions, orders, unfinished
 from rtobserver.store import secrets as own_keys
@@ -63,8 +58,6 @@ from rtobserver.web.vitals import Checkup
 
 DRAIN_SECONDS = 30.0
 """The longest that stopping may take before what is left is cut off."""
-GC_THRESHOLD = (50_000, 20, 50)
-"""Live calls are many long-lived objects; a full collection over them would stop the loop for tens of milliseconds."""
 RESERVED_FILES = 64
 """Descriptors, at least, that calls leave to everything else."""
 
@@ -164,8 +157,9 @@ async def running(
             opened(config, replica_id=replica_id, refused=refused, metrics=metrics, clock=clock)
         )
         writer, reads = storage.writer, storage.reads
-        mark = await unfinished.watermark(reads)
+        mark = None
         if storage.file is not None:
+            mark = await unfinished.watermark(reads)
             await writer.run(_beginning(replica_id, began_at))
         audio_key, token_key, login_key = await writer.run(_keys(config))
 
@@ -212,7 +206,7 @@ async def running(
                 secret_ttl=config.upstream.secret_ttl,
             )
         )
-        storage.tell(live=supervisor.refs, begun_anew=supervisor.begun_anew, disown=negotiation.disown)
+        storage.tell(live=supervisor.live, begun_anew=supervisor.begun_anew, disown=negotiation.disown)
         settings = Settings(config, policies, files)
         shown = redacted(config)
         adopt = _adopting(active, outbound, supervisor, shown)
@@ -228,7 +222,7 @@ async def running(
                 Housekeeping(database=reads, writer=writer, clock=clock, metrics=metrics, retention=config.retention)
             )
         )
-        audit = Audit(writer, clock=clock)
+        audit = Audit(writer, clock=clock, is_refused=storage.is_refused)
         operator = await stack.enter_async_context(
             listening(
                 operator_app(
@@ -275,23 +269,7 @@ async def running(
         log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
         if read is not None and files:
             await stack.enter_async_context(reloading(reloads))
-        stack.enter_context(_calm_collector())
         yield daemon
-
-
-def prices_for(config: Config) -> Prices:
-    """Read the price table: the operator's own, or the built-in one."""
-    own = config.pricing.file
-    text = Path(own).read_text() if own else (files("rtobserver.realtime") / "prices.toml").read_text()
-    return Prices.parse(text, config.pricing.aliases)
-
-
-def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
-    """Begin the fold of a call of this profile."""
-    transcriber = lookup(profile.session, "audio.input.transcription.model")
-    return CallState(
-        model=model, transcription_model=transcriber if isinstance(transcriber, str) else None, prices=prices
-    )
 
 
 def _watched(active: Active, metrics: Metrics) -> Active:
@@ -394,20 +372,6 @@ def _room() -> int:
         return 0
     # a call holds one; the store, those who ask and upstream's other connections share what is left over
     return max(1, files - max(RESERVED_FILES, files // 4))
-
-
-@contextmanager
-def _calm_collector() -> Iterator[None]:
-    """Keep the collector off what lives as long as the daemon, and let it look seldom, until the block ends."""
-    threshold = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*threshold)
-        gc.unfreeze()
 
 
 def _front(config: Config, url: str) -> str:

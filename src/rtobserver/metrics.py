@@ -122,7 +122,17 @@ class Metrics:
         self.disk_free_bytes = Gauge("rtobserver_disk_free_bytes", "Free on the database's disk.", registry=registry)
         self.wal_bytes = Gauge("rtobserver_wal_bytes", "Size of the write-ahead log.", registry=registry)
         self.damaged_files = Gauge(
-            "rtobserver_damaged_files", "Damaged database files moved aside since the start.", registry=registry
+            "rtobserver_damaged_files", "Damaged files that lie beside the database, moved aside.", registry=registry
+        )
+        self.files_away = Gauge(
+            "rtobserver_files_away",
+            "Open files of the database that are not at their place: a crash would take with it what they hold.",
+            registry=registry,
+        )
+        self.files_saved = Gauge(
+            "rtobserver_files_saved",
+            "Times since the start that files of the database were taken away and what they held was saved.",
+            registry=registry,
         )
         self.loop_gap_seconds = Gauge(
             "rtobserver_loop_gap_seconds",

@@ -117,6 +117,10 @@ class Looked(Protocol):
     def damaged_files(self) -> list[str]:
         """Names of those that were moved aside."""
 
+    @property
+    def written_again(self) -> int:
+        """How often files were taken away and what they held was saved."""
+
 
 class FlushReport:
     """Turn what the writer's thread does into figures and log lines."""
@@ -161,13 +165,15 @@ class FlushReport:
         if care.short and self.trouble != "full":
             found["the disk is full; only what must not be lost is recorded"] = care.since.get("short")
         if care.is_away:
-            found["the database file was taken away"] = care.since.get("is_away")
+            found["a file of the database was taken away or replaced"] = care.since.get("is_away")
         if care.wal_held:
             found["somebody reads for long and keeps the write-ahead log from being emptied"] = care.since.get(
                 "wal_held"
             )
         if keeper.damaged_files:
-            found["the database was damaged and begun anew since the start"] = None
+            found["the database was damaged and begun anew; the damaged file lies beside it"] = None
+        if keeper.written_again:
+            found["a file of the database was taken away since the start; what it held was saved"] = None
         return found
 
     def watch(self, writer: Writing, keeper: Looked) -> None:
@@ -181,6 +187,8 @@ class FlushReport:
             metrics.disk_free_bytes.set_function(lambda: care.free_bytes or 0)
             metrics.wal_bytes.set_function(lambda: care.wal_bytes)
             metrics.damaged_files.set_function(lambda: len(keeper.damaged_files))
+            metrics.files_away.set_function(lambda: len(care.away))
+            metrics.files_saved.set_function(lambda: keeper.written_again)
 
 
 def _gap_values(gap: GapRow) -> dict[str, Any]:

@@ -1,20 +1,24 @@
 """Load a configuration and its policies together, with every mistake of both at once.
 
 The one door for whoever runs or judges policies; `config.load.load` is for those who need no more than
-the settings.
+the settings. What settings say of the fold of a call stands here too, since not only a daemon folds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from rtobserver.config import load as config_load
-from rtobserver.config.sections import Config
+from rtobserver.config.sections import Config, Profile
 from rtobserver.errors import ConfigError
 from rtobserver.policy.compile import compile_policies
 from rtobserver.policy.rules import PolicySet
+from rtobserver.realtime.call import CallState
+from rtobserver.realtime.cost import Prices
+from rtobserver.realtime.session import lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,18 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     if loaded.mistakes or mistakes:
         raise ConfigError([*loaded.mistakes, *mistakes])
     return Settings(loaded.config, policies, loaded.files)
+
+
+def prices_for(config: Config) -> Prices:
+    """Read the price table: the operator's own, or the built-in one."""
+    own = config.pricing.file
+    text = Path(own).read_text() if own else (files("rtobserver.realtime") / "prices.toml").read_text()
+    return Prices.parse(text, config.pricing.aliases)
+
+
+def new_state(profile: Profile, model: str, prices: Prices) -> CallState:
+    """Begin the fold of a call of this profile."""
+    transcriber = lookup(profile.session, "audio.input.transcription.model")
+    return CallState(
+        model=model, transcription_model=transcriber if isinstance(transcriber, str) else None, prices=prices
+    )

@@ -7,7 +7,7 @@ machine through which all that is recorded reaches it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,8 @@ class Storage:
 
     writer: Writing
     reads: Database
+    is_refused: Callable[[], bool]
+    """Says whether it is known that the database takes nothing now."""
     reasons: Callable[[], dict[str, int | None]]
     """Says in short words what is wrong with it, and since when where that is known, for `/readyz`."""
     file: Writer | None = None
@@ -70,7 +72,7 @@ class Storage:
     def tell(
         self,
         *,
-        live: Callable[[], Iterable[CallRef]],
+        live: Callable[[], damage.Live],
         begun_anew: Callable[[dict[CallRef, list[Loss]]], None],
         disown: Callable[[CallRef], None],
     ) -> None:
@@ -122,7 +124,7 @@ async def _file(
 ) -> AsyncIterator[Storage]:
     with sqlite.hold(path):
         # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
-        moved = await asyncio.to_thread(damage.prepare, path)
+        await asyncio.to_thread(damage.prepare, path)
         await asyncio.to_thread(schema.migrate if section.migrate_on_start else schema.check, path)
         writer = Writer(
             lambda: sqlite.open_writer(path, durability=section.durability),
@@ -131,15 +133,19 @@ async def _file(
             path=path,
         )
         await writer.open()
-        if moved is not None:
-            writer.recovery.damaged_files.append(moved.name)
         report.watch(writer, writer.recovery)
         try:
             async with SqliteDatabase(path, clock=clock, damaged=writer.recovery.look_over) as reads:
                 try:
                     if refused_before := await writer.between(damage.admit_refused):
                         log.warning("entries_refused_before", count=refused_before)
-                    yield Storage(writer, reads, lambda: report.reasons(writer.recovery), file=writer)
+                    yield Storage(
+                        writer,
+                        reads,
+                        is_refused=lambda: report.failing_since is not None,
+                        reasons=lambda: report.reasons(writer.recovery),
+                        file=writer,
+                    )
                 except asyncio.CancelledError:
                     # a start that is broken off has nothing that would be worth a wait
                     writer.hurry()
@@ -183,7 +189,14 @@ async def _server(
             return own | shipping.reasons(journal)
 
         try:
-            yield Storage(journal, reads, reasons, journal=journal, backlog=lambda: shipping.backlog(journal))
+            yield Storage(
+                journal,
+                reads,
+                is_refused=lambda: shipping.is_away,
+                reasons=reasons,
+                journal=journal,
+                backlog=lambda: shipping.backlog(journal),
+            )
         except asyncio.CancelledError:
             journal.hurry()
             raise
@@ -198,6 +211,11 @@ class ShipReport:
         self._metrics, self._clock = metrics, clock
         self._away_since: int | None = None
         self._problem = ""
+
+    @property
+    def is_away(self) -> bool:
+        """Say whether the database takes no rows."""
+        return self._away_since is not None
 
     def shipped(self, rows: int) -> None:
         """Count what has reached the database."""

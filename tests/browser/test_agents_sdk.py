@@ -54,7 +54,9 @@ async def test_it_connects_holds_a_turn_with_a_tool_and_knows_its_calls_id(
         async with staged(tmp_path, Setting(public=public), **simulation) as stage:
             origin = elsewhere if is_foreign else stage.daemon.public_url
             async with tab(browser, f"{origin}/index.html") as shown:
-                assert await connect(shown, stage) < STALL_SECONDS
+                await connect(shown, stage)
+                # what it would have waited for in vain was there
+                assert "session.updated" in await shown.page.evaluate("client.transport")
                 [call_id] = stage.simulator.calls
                 assert await shown.page.evaluate("client.callId") == call_id
 
@@ -87,7 +89,7 @@ async def test_with_the_filter_on_it_stalls_for_five_seconds_and_then_misses_fun
         tab(browser, f"{stage.daemon.public_url}/index.html") as shown,
     ):
         seconds = await connect(shown, stage)
-        assert STALL_SECONDS <= seconds < STALL_SECONDS + 3
+        assert seconds >= STALL_SECONDS
         [call_id] = stage.simulator.calls
         assert await shown.page.evaluate("client.callId") == call_id
         stage.simulator.perform(call_id, ToolCall(output=""))

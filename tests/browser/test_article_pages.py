@@ -15,6 +15,7 @@ from tests.browser.chromium import browsing, flows_both_ways, tab
 from tests.process.stage import ground
 from tests.support import outside
 from tests.support.stage import Setting, Stage, staged
+from tests.support.watch import Watch
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -49,8 +50,10 @@ async def test_the_connect_page_works_unchanged_and_all_that_it_caused_is_record
         assert told["data-channel"]["messagesReceived"] > 10
         [call_id] = stage.simulator.calls
         await stage.until(call_id, status="live")
+        watch = Watch()
         await shown.page.get_by_role("button", name="Close Session").click()
-        row = await stage.ended(call_id, patience=2.0)
+        row = await stage.ended(call_id)
+        assert watch.seconds() < 2
         assert (row["turn_count"], row["gap_count"], row["completeness"]) == (1, 0, "complete")
         assert await stage.events(call_id) == heard_by_sidebands(stage, call_id)
         assert shown.complaints == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,11 @@ async def test_without_scripts_calls_are_searched_and_paged(browser: Browser, tm
             assert await page.locator("main img").count() == 0
             await page.goto(f"{api.url}/calls?limit=25")
             await page.get_by_role("link", name="Older calls").click()
+            # a second click on the first page would lead to the second one again
+            await expect(page).to_have_url(re.compile("[?&]cursor="))
+            second = page.url
             await page.get_by_role("link", name="Older calls").click()
+            await expect(page).not_to_have_url(second)
             await expect(page.locator("table.calls tbody")).to_have_count(10)
             await page.get_by_role("link", name="Back to the newest").click()
             await expect(page).to_have_url(f"{api.url}/calls?limit=25")

@@ -70,7 +70,9 @@ frames = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(sent=frames)
 def test_rows_of_any_call_are_made_again(tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[int, Any]]) -> None:
     ms, happened, away = 0, [], False
@@ -86,7 +88,9 @@ def test_rows_of_any_call_are_made_again(tmp_path_factory: pytest.TempPathFactor
     asyncio.run(check(tmp_path_factory.mktemp("rebuild"), happened))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(chance=st.randoms(use_true_random=False))
 def test_rows_of_a_conversation_with_holes_are_made_again(
     tmp_path_factory: pytest.TempPathFactory, chance: random.Random

@@ -70,6 +70,22 @@ PLACES = {
 }
 """The seventeen places of reliability case D02."""
 
+REPLACING = {
+    "salvage.begun": Place("rtobserver.store.damage:_fill"),
+    "salvage.calls": Place("rtobserver.store.salvage:_bring", concerns=lambda args: args[0] == "call"),
+    "salvage.entries": Place("rtobserver.store.salvage:_bring", concerns=lambda args: args[0] == "entry"),
+    "salvage.admitting": Place("rtobserver.store.damage:_admit"),
+    "salvage.whole": Place("rtobserver.store.damage:_fill", after=True),
+    "replacement.whole": Place("rtobserver.store.replacement:complete", after=True),
+    "replacement.half_aside": Place(
+        "rtobserver.store.replacement:_move", after=True, concerns=lambda args: args[2] == "-wal"
+    ),
+    "replacement.aside": Place("rtobserver.store.replacement:put_aside", after=True),
+    "replacement.done": Place("rtobserver.store.replacement:_put_in_place", after=True),
+    "losses.told": Place("rtobserver.store.recovery:Recovery._tell_losses", after=True),
+}
+"""The steps in which a new database takes the place of another one."""
+
 OTHERS = {
     "policy.weighed": Place(
         "rtobserver.policy.deciding:Scales._accepts", concerns=lambda args: args[1].policy.id == "broken"
@@ -77,6 +93,7 @@ OTHERS = {
     "frame.received": Place("rtobserver.observation.machine:Machine.frame_received"),
     "writer.turn": Place("rtobserver.store.writer:Writer._next_batch"),
     "loop.turn": Place("rtobserver.store.unfinished:beat"),
+    **REPLACING,
 }
 
 

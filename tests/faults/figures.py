@@ -13,11 +13,17 @@ class Figures:
     stored: int
     missing: int
     missing_unexplained: int
-    """Missing, and no gap stands at that place and that time."""
+    """Missing, and no gap stands at that place and that time; of a forgotten call, all without a reason."""
+    forgotten: int
+    """Calls that upstream made and of which the daemon knows nothing; what they produced is missing."""
     gap_s: float
     """Length of all gaps but those before the first attach."""
     gap_overhang_s: float
     """The longest part of any one gap in which nothing was cut and nothing lost."""
+    empty_gaps: int
+    """Gaps in whose time somebody listened, and nothing was lost."""
+    overcounted: int
+    """Losses that gaps count and that were none."""
     dup: int
     holes: int
     """Numbers that are left out of an epoch and that no gap counts."""
@@ -29,9 +35,12 @@ class Figures:
     rss: float
     """The most memory that the daemon held, in MiB."""
     loop_gap: float
-    """The longest that its loop did not turn, in ms, without the time that something waited for a processor."""
+    """The longest that its loop did not turn, in ms."""
+    starved: float
+    """So much of that in which anything on this machine waited for a processor, in ms: told, and taken off nothing."""
 
     @property
     def is_lawful(self) -> bool:
         """Say whether nothing is wrong, whatever is missing."""
-        return not (self.missing_unexplained or self.dup or self.holes or self.conflicts or self.inversions)
+        wrong = (self.missing_unexplained, self.empty_gaps, self.overcounted)
+        return not any((*wrong, self.dup, self.holes, self.conflicts, self.inversions))

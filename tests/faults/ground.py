@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 import threading
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,11 +26,13 @@ from rtobserver.simulator.server import Simulator, SimulatorOptions
 from rtobserver.store import keys
 from tests.faults import oracle
 from tests.faults.figures import Figures
-from tests.faults.oracle import Json, Record, Span
+from tests.faults.oracle import Json, Record, Span, Told
 from tests.faults.proxy import Proxy, between
 from tests.process.stage import PATIENCE, Command, Daemon, Watch, configure
 from tests.support.stage import read_entry
 
+Gap = tuple[float, float]
+"""How long a loop did not turn, and how much of that something waited for a processor; both in ms."""
 TOP = Path(__file__).resolve().parents[2]
 SAMPLE = 0.1
 """Seconds between two looks at a process."""
@@ -48,9 +52,10 @@ class Measured:
 
     rss: float = 0.0
     """MiB."""
-    loop_gap: float = 0.0
-    """Milliseconds."""
+    loop_gap: Gap = (0.0, 0.0)
     descriptors: int = 0
+    deaths: list[Span] = field(default_factory=list)
+    """For each daemon that was killed, when it was last seen alive and first seen dead."""
 
 
 class Look(threading.Thread):
@@ -61,14 +66,26 @@ class Look(threading.Thread):
         self._home = Path(f"/proc/{pid}")
         self._measured = measured
         self._over = threading.Event()
+        self._alive = time.time()
+        self._dead = 0.0
+
+    @property
+    def death(self) -> Span:
+        """Give when it was last seen alive, and first seen dead."""
+        return self._alive, self._dead or time.time()
 
     def run(self) -> None:
         while not self._over.wait(SAMPLE):
+            now = time.time()
             try:
                 status = (self._home / "status").read_text()
+                if "\nState:\tZ" in status:
+                    raise ProcessLookupError(self.name)
                 count = sum(1 for _ in (self._home / "fd").iterdir())
             except OSError:
+                self._dead = self._dead or now
                 continue  # it has ended, or is about to
+            self._alive = now
             if found := re.search(r"VmHWM:\s+(\d+)", status):
                 self._measured.rss = max(self._measured.rss, int(found[1]) / 1024)
             self._measured.descriptors = max(self._measured.descriptors, count)
@@ -124,6 +141,8 @@ class Site:
     http: aiohttp.ClientSession
     ledger: Path
     proxy: Proxy | None = None
+    migrations: Path | None = None
+    """Scripts of the release that what is started from now on is; None is this one."""
     measured: Measured = field(default_factory=Measured)
     config: Path = field(init=False)
     _runs: int = 0
@@ -155,6 +174,7 @@ class Site:
         gap = self.folder / f"daemon-{self._runs}.gap"
         runner = [sys.executable, "-m", "tests.faults.run", "--loop-gap", str(gap)]
         runner += [part for order in failpoints for part in ("--failpoint", order)]
+        runner += [] if self.migrations is None else ["--migrations", str(self.migrations)]
         formatted = ["--log-format", "json"] if words[0] == "serve" else []
         with log.open("wb") as file:
             watch = Watch()
@@ -181,8 +201,9 @@ class Site:
                 process.kill()
             await process.wait()
             await asyncio.to_thread(look.stop)
-            if gap.exists():
-                self.measured.loop_gap = max(self.measured.loop_gap, float(gap.read_text() or 0))
+            if process.returncode == -signal.SIGKILL:
+                self.measured.deaths.append(look.death)
+            self.measured.loop_gap = max(self.measured.loop_gap, _gap(gap))
 
     @asynccontextmanager
     async def serving(self, *failpoints: str, prefix: Sequence[str] = (), **environ: str) -> AsyncIterator[Daemon]:
@@ -191,8 +212,12 @@ class Site:
         scopes: tuple[keys.Scope, ...] = ("admin",)
         key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=scopes, now_us=now))
         async with self.starting(*failpoints, prefix=prefix, **environ) as begun:
-            said = await begun.logged("listening")
-            yield Daemon(begun, self.http, said["public"], said["operator"], key, said["adopted"])
+            yield await self.listening(begun, key)
+
+    async def listening(self, begun: Logged, key: str) -> Daemon:
+        """Wait until a daemon listens; `key` is one that it knows."""
+        said = await begun.logged("listening")
+        return Daemon(begun, self.http, said["public"], said["operator"], key, said["adopted"])
 
     # --- what became of it ----------------------------------------------------------------------
 
@@ -204,24 +229,51 @@ class Site:
         for call_id in call_ids:
             await daemon.call_with(call_id, status=status)
 
-    async def figures(self, daemon: Daemon, call_ids: Iterable[str], *, cut: Sequence[Span] = ()) -> Figures:
-        """Compare the ledger with what the daemon gives back of these calls."""
-        call_ids = list(call_ids)
-        records = {call_id: await record(daemon, call_id) for call_id in call_ids}
+    async def figures(
+        self, daemon: Daemon, call_ids: Iterable[str], *, cut: Sequence[Span] = (), excuse: str = ""
+    ) -> Figures:
+        """Compare the ledger with what the daemon gives back: of these calls, and of all others that upstream made.
+
+        The others it may have forgotten, which is counted, or erased.
+        """
         told = await asyncio.to_thread(oracle.read_ledger, self.ledger)
+        records = {call_id: await record(daemon, call_id) for call_id in call_ids}
+        for call_id in [call_id for call_id in told if call_id not in records]:
+            match await daemon.status(f"/api/v1/calls/{call_id}"):
+                case 200:
+                    records[call_id] = await record(daemon, call_id)
+                case 410:
+                    del told[call_id]
+                case status:
+                    assert status == 404, status
+        return self._verified(told.values(), records, cut=cut, excuse=excuse)
+
+    async def figures_of(self, daemon: Daemon, call_ids: Iterable[str]) -> Figures:
+        """Compare the ledger with what the daemon gives back of these calls alone."""
+        told = await asyncio.to_thread(oracle.read_ledger, self.ledger)
+        records = {call_id: await record(daemon, call_id) for call_id in call_ids}
+        return self._verified([told[call_id] for call_id in records], records)
+
+    def _verified(self, told: Iterable[Told], records: dict[str, Record], **more: Any) -> Figures:
+        loop_gap, starved = self.measured_loop_gap()
         return oracle.verify(
-            [told[call_id] for call_id in call_ids],
+            told,
             records,
             rss=self.measured.rss,
-            loop_gap=self.measured_loop_gap(),
-            cut=cut,
+            loop_gap=loop_gap,
+            starved=starved,
+            deaths=self.measured.deaths,
+            **more,
         )
 
-    def measured_loop_gap(self) -> float:
+    def measured_loop_gap(self) -> Gap:
         """Give the longest gap so far, that of a running daemon included."""
-        running = self.folder / f"daemon-{self._runs}.gap"
-        last = float(running.read_text() or 0) if running.exists() else 0.0
-        return max(self.measured.loop_gap, last)
+        return max(self.measured.loop_gap, _gap(self.folder / f"daemon-{self._runs}.gap"))
+
+
+def _gap(path: Path) -> Gap:
+    words = path.read_text().split() if path.exists() else []
+    return (float(words[0]), float(words[1])) if len(words) == 2 else (0.0, 0.0)
 
 
 async def record(daemon: Daemon, call_id: str) -> Record:

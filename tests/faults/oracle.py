@@ -27,7 +27,16 @@ Span = tuple[float, float]
 
 TOLERANCE = 0.5
 """Seconds that an event may take from upstream to its receipt on a busy machine."""
-_MEASURED = {"gap_s", "gap_overhang_s", "rss", "loop_gap"}
+UNKNOWN = 0.05
+"""Seconds from upstream's answer to the first commit of a call's row: who is killed in them may leave a call of
+which nobody knows (docs/promises.md, what is not promised)."""
+EXCUSES = {
+    "the answer broke off": "A connection that breaks under the answer to an offer",
+    "the first page is destroyed": "A file whose first page is destroyed",
+}
+"""Why a call may be forgotten besides a kill, and the words of docs/promises.md that say so."""
+_COUNTED = {"gap_s", "gap_overhang_s", "forgotten", "rss", "loop_gap", "starved"}
+_NOT_OUTAGES = ("before_attach", "paused", "erased")
 ABRUPT = {1002, 1006, 1007, 1009, 1011}
 """Codes with which a client leaves a connection that it cannot or will not go on with."""
 
@@ -40,8 +49,13 @@ class Sent:
     digest: str
     event_id: str | None
     at: float
-    heard: bool
-    """Whether it was written to at least one sideband."""
+    sidebands: tuple[str, ...]
+    """Those to which it was written."""
+
+    @property
+    def heard(self) -> bool:
+        """Say whether it was written to at least one sideband."""
+        return bool(self.sidebands)
 
 
 @dataclass
@@ -49,24 +63,54 @@ class Told:
     """Hold what the ledger says of one call."""
 
     call_id: str
+    answered_at: float = 0.0
+    """When upstream made the call and was about to say 201."""
     events: list[Sent] = field(default_factory=list)
     attached: list[Span] = field(default_factory=list)
-    """When each sideband was open, whoever closed it; an open one ends in infinity."""
+    """When each sideband was open, whoever closed it; one that was not closed is open up to the last line."""
     names: list[str] = field(default_factory=list)
     closes: list[tuple[int | None, str]] = field(default_factory=list)
     """Code and manner of each end of a sideband; `detached` is that the daemon was first."""
     ended_at: float | None = None
+    last_at: float = 0.0
+    """When upstream last wrote down anything of the call."""
+
+    @property
+    def over_at(self) -> float:
+        """Give when the call ended, or as far as upstream knows of it."""
+        return self.last_at if self.ended_at is None else self.ended_at
 
     @property
     def away(self) -> list[Span]:
-        """Give the times, from the first attach on, in which no sideband was open."""
+        """Give the times, from the first attach to the call's end, in which no sideband was open."""
+        spans = self.absences
+        reached = max((end for _, end in self.attached), default=self.over_at)
+        return [*spans, (reached, self.over_at)] if reached < self.over_at else spans
+
+    @property
+    def absences(self) -> list[Span]:
+        """Give those that ended with an attach."""
         spans: list[Span] = []
         reached: float | None = None
         for begin, end in sorted(self.attached):
             if reached is not None and begin > reached:
                 spans.append((reached, begin))
             reached = end if reached is None else max(reached, end)
-        return spans if reached is None or reached == float("inf") else [*spans, (reached, float("inf"))]
+        return spans
+
+    def handshake(self, placed: Iterable[int], deaths: Sequence[Span]) -> float:
+        """Give when the handshake was done of which the record knows: up to then `before_attach` explains.
+
+        It is the first, unless who made that was killed before anything of it was stored.
+        """
+        stored = {name for ordinal in placed for name in self.events[ordinal - 1].sidebands}
+        done = float("inf")
+        for name, (begin, end) in zip(self.names, self.attached, strict=True):
+            done = begin
+            was_killed = any(died >= begin and alive <= end + TOLERANCE for alive, died in deaths)
+            if name in stored or not was_killed:
+                break
+        return done
 
 
 def read_ledger(path: Path) -> dict[str, Told]:
@@ -75,10 +119,13 @@ def read_ledger(path: Path) -> dict[str, Told]:
     for text in path.read_bytes().splitlines():
         line: Json = json.loads(text)
         told = calls.setdefault(line["call_id"], Told(line["call_id"]))
+        told.last_at = line["at"]
         match line["kind"]:
+            case "answer":
+                told.answered_at = line["at"]
             case "event":
-                heard = bool(line["sidebands"])
-                told.events.append(Sent(line["ordinal"], line["sha256"], line["event_id"], line["at"], heard))
+                names = tuple(line["sidebands"])
+                told.events.append(Sent(line["ordinal"], line["sha256"], line["event_id"], line["at"], names))
             case "attach":
                 told.names.append(line["sideband"])
                 told.attached.append((line["at"], float("inf")))
@@ -88,12 +135,15 @@ def read_ledger(path: Path) -> dict[str, Told]:
                 told.closes.append((line["code"], line["end"]))
             case "end":
                 told.ended_at = line["at"]
+    for told in calls.values():
+        told.attached = [(begin, max(begin, min(end, told.last_at))) for begin, end in told.attached]
     return calls
 
 
 class _Missing(NamedTuple):
-    ordinal: int
+    sent: Sent
     span: Span
+    """When it was sent, and when it can have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +160,49 @@ def verify(
     *,
     rss: float,
     loop_gap: float,
+    starved: float = 0.0,
     cut: Sequence[Span] = (),
+    deaths: Sequence[Span] = (),
+    excuse: str = "",
 ) -> Figures:
-    """Give the figures of some calls.
+    """Give the figures of some calls; one that has no record was forgotten, and all that it produced is missing.
 
-    `cut` are times in which what was written to a sideband could not arrive, which upstream cannot know.
+    `cut` are times in which what was written to a sideband could not arrive, which upstream cannot know;
+    `deaths` are when daemons were killed, as the last moment at which each was seen alive and the first at which it
+    was not; `excuse`, one of `EXCUSES`, is why no daemon can know of a call that is forgotten.
     """
-    parts = [_verify(each, records[each.call_id], cut) for each in told]
+    known: list[Told] = []
+    forgotten: list[Told] = []
+    for each in told:
+        (known if each.call_id in records else forgotten).append(each)
+    parts = [_verify(each, records[each.call_id], cut, deaths) for each in known]
+    parts += [_forgotten(each, deaths, is_explained=excuse in EXCUSES) for each in forgotten]
     sums: Counter[str] = Counter()
     for part in parts:
         sums.update({name: value for name, value in part.items() if name != "gap_overhang_s"})
-    overhang = max((part["gap_overhang_s"] for part in parts), default=0.0)
-    whole = {name: int(sums[name]) for name in Figures.__dataclass_fields__ if name not in _MEASURED}
+    overhang = max((part.get("gap_overhang_s", 0.0) for part in parts), default=0.0)
+    whole = {name: int(sums[name]) for name in Figures.__dataclass_fields__ if name not in _COUNTED}
     return Figures(
         **whole,
+        forgotten=len(forgotten),
         gap_s=round(sums["gap_s"], 3),
         gap_overhang_s=round(overhang, 3),
         rss=round(rss, 1),
         loop_gap=round(loop_gap, 1),
+        starved=round(starved, 1),
     )
+
+
+def _forgotten(told: Told, deaths: Sequence[Span], *, is_explained: bool) -> dict[str, float]:
+    """Count what is missing of a call of which nobody knows.
+
+    That is explained where the daemon was killed before the call's row can have been committed.
+    """
+    since, until = told.answered_at - TOLERANCE, told.answered_at + UNKNOWN + TOLERANCE
+    is_explained = is_explained or any(died >= since and alive <= until for alive, died in deaths)
+    count = len(told.events)
+    # a call that said nothing is one that is lost all the same
+    return {"produced": count, "missing": count, "missing_unexplained": 0 if is_explained else max(1, count)}
 
 
 def lost(told: Told, entries: Sequence[Entry]) -> list[Sent]:
@@ -142,27 +216,30 @@ def seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def _verify(told: Told, record: Record, cut: Sequence[Span]) -> dict[str, float]:
+def _verify(told: Told, record: Record, cut: Sequence[Span], deaths: Sequence[Span]) -> dict[str, float]:
     entries, gaps = record.entries, record.gaps
     placed, order, conflicts, dup = _place(told, entries)
     missing = _missing(told, placed, entries)
-    ended_at = told.ended_at or max((sent.at for sent in told.events), default=0.0)
     away = [*told.away, *cut]
-    lengths = [_span(gap, ended_at) for gap in gaps if gap["reason"] != "before_attach"]
+    lengths = [_span(gap, told.over_at) for gap in gaps if gap["reason"] != "before_attach"]
     overhangs = [
-        _overhang(_span(gap, ended_at), [*away, *_lost_in(gap, missing)])
+        _overhang(_span(gap, told.over_at), [*away, *_lost_in(gap, missing)])
         for gap in gaps
         if gap["reason"] not in ("before_attach", "paused")
     ]
+    numbers = _left_out(entries)
+    explained = _explain(missing, placed, record, told.handshake(placed, deaths))
     return {
         "produced": len(told.events),
         "stored": len(placed),
         "missing": len(missing),
-        "missing_unexplained": _unexplained(missing, placed, entries, gaps),
+        "missing_unexplained": len(missing) - explained.events,
         "gap_s": sum(end - begin for begin, end in lengths),
         "gap_overhang_s": max(overhangs, default=0.0),
+        "empty_gaps": sum(_is_empty(gap, missing, away) for gap in gaps),
+        "overcounted": _overcounted(gaps, explained.left, numbers),
         "dup": dup,
-        "holes": _holes(entries, gaps),
+        "holes": _holes(numbers, gaps),
         "conflicts": conflicts,
         "inversions": sum(later <= earlier for earlier, later in pairwise(order))
         + sum(later.position <= earlier.position for earlier, later in pairwise(entries)),
@@ -233,7 +310,7 @@ def _missing(told: Told, placed: dict[int, int], entries: Sequence[Entry]) -> li
         if sent.ordinal not in placed:
             place = bisect_left(ordinals, sent.ordinal)
             longest = max((late[ordinal] for ordinal in ordinals[max(0, place - 1) : place + 1]), default=0.0)
-            found.append(_Missing(sent.ordinal, (sent.at, sent.at + longest)))
+            found.append(_Missing(sent, (sent.at, sent.at + longest)))
     return found
 
 
@@ -251,43 +328,72 @@ def _stretched(gap: Json) -> Span:
     return seconds(gap["from"]) - TOLERANCE, end
 
 
-def _unexplained(
-    missing: Sequence[_Missing], placed: dict[int, int], entries: Sequence[Entry], gaps: Sequence[Json]
-) -> int:
-    """Count what is missing outside of every gap.
+class _Explained(NamedTuple):
+    events: int
+    left: dict[int, int]
+    """What each gap that counts, by its index, counts beyond what it explains."""
 
-    One that counts explains so many of its time or at its place, the others what lies at their place.
+
+def _explain(missing: Sequence[_Missing], placed: dict[int, int], record: Record, handshake: float) -> _Explained:
+    """Find a gap for what is missing.
+
+    One that counts explains so many of its time or at its place, the others what lies at their place and in their
+    time. `before_attach` explains nothing that was sent after the handshake.
     """
+    entries, gaps = record.entries, record.gaps
     declared = [index for index, entry in enumerate(entries) if entry.kind == "gap"]
-    places = {_name(json.loads(entries[index].payload or "{}")): index for index in declared}
+    by_name: dict[tuple[str | None, float], list[int]] = defaultdict(list)
+    for index in declared:
+        by_name[_name(json.loads(entries[index].payload or "{}"))].append(index)
+    # a damaged file may have lost the entry of a gap: then any will do
+    places = [by_name.get(_name(gap), declared) for gap in gaps]
     ordinals = sorted(placed)
     spans = [_stretched(gap) for gap in gaps]
-    outages = [index for index, gap in enumerate(gaps) if gap["lost"] is None]
     left = {index: gap["lost"] for index, gap in enumerate(gaps) if gap["lost"] is not None}
 
-    def is_within(lost: _Missing, index: int) -> bool:
+    def is_in_time(lost: _Missing, index: int) -> bool:
+        if gaps[index]["reason"] == "before_attach" and lost.sent.at > handshake:
+            return False
         return lost.span[1] >= spans[index][0] and lost.span[0] <= spans[index][1]
 
-    unexplained = 0
+    found = 0
     for lost in missing:
-        before = _neighbour(ordinals, placed, lost.ordinal, earlier=True, default=-1)
-        behind = _neighbour(ordinals, placed, lost.ordinal, earlier=False, default=len(entries))
-        if any(before < index < behind for index in declared) and any(is_within(lost, index) for index in outages):
-            continue
-        counted = next(
-            (
-                index
-                for index in left
-                # what waited in buffers for long was sent before its gap began, and lies around its entry
-                if left[index] and (is_within(lost, index) or before < places.get(_name(gaps[index]), -2) < behind)
-            ),
-            None,
-        )
-        if counted is None:
-            unexplained += 1
+        before = _neighbour(ordinals, placed, lost.sent.ordinal, earlier=True, default=-1)
+        behind = _neighbour(ordinals, placed, lost.sent.ordinal, earlier=False, default=len(entries))
+
+        def is_at(index: int, before: int = before, behind: int = behind) -> bool:
+            return any(before < place < behind for place in places[index])
+
+        # what waited in buffers for long was sent before its gap began, and lies around its entry
+        counted = [index for index in left if left[index] and (is_in_time(lost, index) or is_at(index))]
+        if lost.sent.heard and counted:
+            left[counted[0]] -= 1
+            found += 1
         else:
-            left[counted] -= 1
-    return unexplained
+            outages = (index for index in range(len(gaps)) if index not in left)
+            found += any(is_at(index) and is_in_time(lost, index) for index in outages)
+    return _Explained(found, left)
+
+
+def _is_empty(gap: Json, missing: Sequence[_Missing], away: Sequence[Span]) -> bool:
+    """Tell whether a gap stands for nothing: nobody was away in its time, and nothing was lost."""
+    if gap["reason"] in _NOT_OUTAGES:
+        return False
+    if gap["lost"] is not None:
+        return not gap["lost"]
+    begin, end = _stretched(gap)
+    return not any(span[1] >= begin and span[0] <= end for span in (*away, *(each.span for each in missing)))
+
+
+def _overcounted(gaps: Sequence[Json], left: dict[int, int], numbers: dict[int, int]) -> int:
+    """Count the losses that gaps count and that were none."""
+    damaged = {index for index in left if gaps[index]["reason"] == "corrupt"}
+    beyond = sum(count for index, count in left.items() if index not in damaged)
+    # a damaged file has lost commands and gaps as well, of which upstream knows nothing: they left their numbers out
+    others: int = sum(gap["lost"] or 0 for gap in gaps if gap["reason"] != "corrupt")
+    declared: int = sum(gaps[index]["lost"] for index in damaged)
+    explained = declared - sum(left[index] for index in damaged)
+    return beyond + max(0, declared - max(explained, sum(numbers.values()) - others))
 
 
 def _name(gap: Json) -> tuple[str | None, float]:
@@ -305,12 +411,17 @@ def _neighbour(ordinals: list[int], placed: dict[int, int], ordinal: int, *, ear
     return placed[ordinals[index]] if 0 <= index < len(ordinals) else default
 
 
-def _holes(entries: Sequence[Entry], gaps: Sequence[Json]) -> int:
-    """Count the numbers of each epoch that neither an entry has nor a gap counts."""
-    seqs: dict[int, list[int]] = defaultdict(list)
+def _left_out(entries: Sequence[Entry]) -> dict[int, int]:
+    """Count the numbers of each epoch that no entry has."""
+    seqs: dict[int, set[int]] = defaultdict(set)
     for entry in entries:
         epoch, seq = entry.position
-        seqs[epoch].append(seq)
+        seqs[epoch].add(seq)
+    return {epoch: max(found) - len(found) for epoch, found in seqs.items()}
+
+
+def _holes(numbers: dict[int, int], gaps: Sequence[Json]) -> int:
+    """Count the numbers that no entry has and no gap counts."""
     counted: Counter[int] = Counter()
     anywhere = 0
     for gap in gaps:
@@ -319,7 +430,7 @@ def _holes(entries: Sequence[Entry], gaps: Sequence[Json]) -> int:
             anywhere += gap["lost"] or 0
         else:
             counted[gap["epoch"]] += gap["lost"] or 0
-    left = sum(max(0, max(found) - len(set(found)) - counted[epoch]) for epoch, found in seqs.items())
+    left = sum(max(0, count - counted[epoch]) for epoch, count in numbers.items())
     return max(0, left - anywhere)
 
 

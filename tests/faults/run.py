@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rtobserver import cli, daemon
+from rtobserver.store import schema
 from tests.faults import failpoints
 
 BEAT = 0.02
@@ -22,14 +23,14 @@ _PRESSURE = Path("/proc/pressure/cpu")
 class LoopGap:
     """Measure the longest that a loop did not turn, and keep it in a file that outlives a kill.
 
-    Time in which anything on this machine waited for a processor is not the daemon's.
+    Beside it stands for how much of that time anything on this machine waited for a processor, both in ms.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
         self._longest = 0.0
         self._loop = asyncio.get_running_loop()
-        self._write(0.0)
+        self._write(0.0, 0.0)
         self._arm()
 
     def _arm(self) -> None:
@@ -37,14 +38,14 @@ class LoopGap:
         self._timer = self._loop.call_later(BEAT, self._beat)
 
     def _beat(self) -> None:
-        late = time.monotonic() - self._due - max(0.0, _starved() - self._starved)
+        late = time.monotonic() - self._due
         if late > self._longest:
-            self._write(late)
+            self._write(late, min(late, max(0.0, _starved() - self._starved)))
         self._arm()
 
-    def _write(self, seconds: float) -> None:
+    def _write(self, seconds: float, starved: float) -> None:
         self._longest = seconds
-        os.pwrite(self._file, f"{seconds * 1000:15.3f}\n".encode(), 0)
+        os.pwrite(self._file, f"{seconds * 1000:15.3f} {starved * 1000:15.3f}\n".encode(), 0)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -78,10 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--failpoint", action="append", default=[])
     parser.add_argument("--loop-gap", type=Path)
+    parser.add_argument("--migrations", type=Path, help="be a release with these scripts")
     parser.add_argument("words", nargs="+")
     told = parser.parse_args()
     for order in told.failpoint:
         failpoints.install(order)
+    if told.migrations is not None:
+        schema.scripts = lambda: told.migrations
     if told.loop_gap is not None:
         daemon.running = _measured(told.loop_gap)
     sys.argv = ["rtobserver", *told.words]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import failpoints, oracle
+from tests.faults import failpoints, oracle, run
 from tests.faults.oracle import Json, Record
 from tests.faults.proxy import Proxy
 from tests.support.stage import Entry
@@ -30,7 +30,7 @@ def frame(number: int) -> bytes:
 def written(path: Path, count: int = 10) -> Path:
     """Write the ledger of a call that says something each second, with an outage from 5 to 7."""
     head = {"call_id": "rtc_1"}
-    lines: list[Json] = [{"kind": "attach", "sideband": "sb1", "at": BEGAN}]
+    lines: list[Json] = [{"kind": "answer", "at": BEGAN}, {"kind": "attach", "sideband": "sb1", "at": BEGAN}]
     for number in range(1, count + 1):
         if number == 5:
             lines.append({"kind": "detach", "sideband": "sb1", "at": BEGAN + 4.5, "code": 1006, "end": "aborted"})
@@ -38,7 +38,8 @@ def written(path: Path, count: int = 10) -> Path:
             lines.append({"kind": "attach", "sideband": "sb2", "at": BEGAN + 7.5})
         digest = hashlib.sha256(frame(number)).hexdigest()
         event = {"ordinal": number, "sha256": digest, "event_id": f"event_{number}", "at": BEGAN + number}
-        lines.append({"kind": "event", "sidebands": [] if 5 <= number < 8 else ["sb1"], **event})
+        names = ["sb1"] if number < 5 else ["sb2"] if number >= 8 else []
+        lines.append({"kind": "event", "sidebands": names, **event})
     lines.append({"kind": "end", "at": BEGAN + count + 1})
     path.write_text("".join(json.dumps(head | line) + "\n" for line in lines))
     return path
@@ -83,6 +84,20 @@ def spoilt(entries: list[Entry], gaps: list[Json], what: str) -> None:
             entries[0], entries[1] = entry(1, "event", frame(2)), entry(2, "event", frame(1))
         case "gap_overhang_s":
             gaps[0]["to"] = time(10)
+        case "empty_gaps":
+            gaps.append({"reason": "reattach", "from": time(8.6), "to": time(8.7), "lost": None, "epoch": 1})
+        case "empty_gaps that count":
+            gaps.append({"reason": "shed", "from": time(8.6), "to": time(8.7), "lost": 0, "epoch": 1})
+        case "overcounted":
+            del entries[0]
+            gaps.append({"reason": "shed", "from": time(0.9), "to": time(1.1), "lost": 3, "epoch": 1})
+        case "overcounted in a damaged file":
+            del entries[0]
+            gaps.append({"reason": "corrupt", "from": time(0), "to": time(4), "lost": 2, "epoch": 1})
+        case "missing_unexplained behind the handshake":
+            del entries[0:2]
+            gaps.insert(0, {"reason": "before_attach", "from": time(-1), "to": time(2.5), "lost": None, "epoch": 1})
+            entries.insert(0, entry(1, "gap", json.dumps(gaps[0]).encode()))
 
 
 def test_a_good_record_is_lawful(tmp_path: Path) -> None:
@@ -99,7 +114,8 @@ def test_a_good_record_is_lawful(tmp_path: Path) -> None:
     "what",
     [
         *("missing_unexplained", "missing_unexplained in time", "missing_unexplained in place"),
-        *("dup", "holes", "conflicts", "inversions", "gap_overhang_s"),
+        *("missing_unexplained behind the handshake", "dup", "holes", "conflicts", "inversions", "gap_overhang_s"),
+        *("empty_gaps", "empty_gaps that count", "overcounted", "overcounted in a damaged file"),
     ],
 )
 def test_the_oracle_sees_each_thing_that_can_be_wrong(tmp_path: Path, what: str) -> None:
@@ -108,6 +124,68 @@ def test_the_oracle_sees_each_thing_that_can_be_wrong(tmp_path: Path, what: str)
     told = oracle.read_ledger(written(tmp_path / "l")).values()
     figures = oracle.verify(told, {"rtc_1": Record(entries, gaps)}, rss=0, loop_gap=0)
     assert getattr(figures, what.partition(" ")[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("deaths", "excuse", "unexplained"),
+    [
+        pytest.param([], "", 10, id="nobody died"),
+        pytest.param([], "it was late", 10, id="an excuse that nobody promised"),
+        pytest.param([(BEGAN, BEGAN + 0.1)], "", 0, id="killed at once"),
+        pytest.param([(BEGAN + 2, BEGAN + 2.1)], "", 10, id="killed when the row had to be there"),
+        pytest.param([], "the answer broke off", 0, id="the answer broke off"),
+    ],
+)
+def test_a_call_of_which_nobody_knows_is_counted(
+    tmp_path: Path, deaths: list[oracle.Span], excuse: str, unexplained: int
+) -> None:
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    figures = oracle.verify(told, {}, rss=0, loop_gap=0, deaths=deaths, excuse=excuse)
+    assert (figures.forgotten, figures.produced, figures.missing) == (1, 10, 10)
+    assert figures.missing_unexplained == unexplained
+
+
+def test_a_forgotten_call_that_said_nothing_is_unexplained_all_the_same(tmp_path: Path) -> None:
+    told = oracle.read_ledger(written(tmp_path / "l", count=0)).values()
+    figures = oracle.verify(told, {}, rss=0, loop_gap=0)
+    assert (figures.missing, figures.missing_unexplained) == (0, 1)
+
+
+def test_who_was_killed_before_anything_was_stored_has_made_no_handshake(tmp_path: Path) -> None:
+    entries, gaps = sound()
+    gaps[0] |= {"reason": "before_attach", "from": time(-1)}
+    entries = [entry(1, "gap", json.dumps(gaps[0]).encode()), *entries[5:]]
+    records = {"rtc_1": Record(entries, gaps)}
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    killed = oracle.verify(told, records, rss=0, loop_gap=0, deaths=[(BEGAN + 4.4, BEGAN + 4.5)])
+    assert (killed.missing, killed.missing_unexplained) == (7, 0)
+    assert oracle.verify(told, records, rss=0, loop_gap=0).missing_unexplained > 0
+
+
+def test_nobody_is_away_before_the_first_attach_nor_behind_the_end(tmp_path: Path) -> None:
+    path = written(tmp_path / "l")
+    lines = path.read_text().splitlines()
+    detach = {"kind": "detach", "sideband": "sb2", "at": BEGAN + 10.5, "code": 1000, "end": "closed"}
+    path.write_text("".join(f"{line}\n" for line in [*lines, json.dumps({"call_id": "rtc_1", **detach})]))
+    [told] = oracle.read_ledger(path).values()
+    assert told.absences == [(BEGAN + 4.5, BEGAN + 7.5)]
+    assert told.away == [(BEGAN + 4.5, BEGAN + 7.5), (BEGAN + 10.5, BEGAN + 11)]
+
+
+async def test_the_time_that_a_loop_stood_still_is_told_whole_whoever_had_the_processor(tmp_path: Path) -> None:
+    gap = run.LoopGap(tmp_path / "gap")
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.3
+    while loop.time() < until:
+        pass
+    # the beat that was due meanwhile comes first
+    after: asyncio.Future[None] = loop.create_future()
+    loop.call_later(0.0, after.set_result, None)
+    await after
+    gap.stop()
+    longest, starved = map(float, (tmp_path / "gap").read_text().split())
+    assert longest >= 280
+    assert 0 <= starved <= longest
 
 
 def test_a_gap_that_counts_explains_no_more_than_it_counts(tmp_path: Path) -> None:

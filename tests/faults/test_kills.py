@@ -32,6 +32,8 @@ pytestmark = [pytest.mark.timeout(300)]
 
 RECOVERY = 3.0
 """Seconds from the start of a daemon until it observes all calls again."""
+SHARED = 2.0
+"""Seconds more: Python starts on two processors beside two other cases."""
 
 
 async def killed(daemon: Daemon | Logged) -> None:
@@ -44,7 +46,7 @@ async def killed(daemon: Daemon | Logged) -> None:
 async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) -> None:
     chance = random.Random(seed)
     committed: dict[str, list[bytes]] = {}
-    slowest = 0.0
+    slowest, starved = 0.0, 0.0
     # on a busy machine 200 restarts take longer than calls may by themselves
     here.configure(profile='max_duration = "0s"')
     call_ids: list[str] = []
@@ -56,7 +58,9 @@ async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) 
                     await daemon.get(f"/calls/{call_id}")
             else:
                 await observed(here.simulator, call_ids)
-                slowest = max(slowest, daemon.command.watch.seconds())
+                watch = daemon.command.watch
+                waited = watch.starved()
+                slowest, starved = max((slowest, starved), (watch.seconds() + waited, waited))
             await further(here.simulator, call_ids[:1], chance.randrange(1, 10))
             chosen = chance.choice(call_ids)
             committed[chosen] = [entry.payload for entry in (await record(daemon, chosen)).entries]
@@ -74,9 +78,17 @@ async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) 
             stored = [entry.payload for entry in (await record(last, call_id)).entries]
             lost += payloads != stored[: len(payloads)]
         figures = await here.figures(last, call_ids)
-        case.show(figures, kills=kills, seed=seed, lost_behind_a_commit=lost, t_recover_s=round(slowest, 2))
+        case.show(
+            figures,
+            kills=kills,
+            seed=seed,
+            lost_behind_a_commit=lost,
+            t_recover_s=round(slowest, 2),
+            t_recover_allowance_s=SHARED,
+            t_recover_starved_s=round(starved, 2),
+        )
         assert lost == 0
-        assert slowest < RECOVERY
+        assert slowest <= RECOVERY + SHARED
         await last.command.stopped()
 
 
@@ -137,15 +149,17 @@ def one_speaks(_offer: str, number: int) -> Scenario:
 # --- the seventeen places -------------------------------------------------------------------------
 
 
-async def finished(case: Case, here: Site, daemon: Daemon, call_ids: Sequence[str], point: str, **more: Any) -> Figures:
-    """End what still goes on, show the figures of these calls, and stop."""
+async def finished(
+    case: Case, here: Site, daemon: Daemon, call_ids: Sequence[str], point: str, *, forgotten: int = 0, **more: Any
+) -> Figures:
+    """End what still goes on, show the figures of these calls and of those that were forgotten, and stop."""
     alive = [call_id for call_id in call_ids if here.simulator.calls[call_id].ended is None]
     if alive:
         await observed(here.simulator, alive)
         await further(here.simulator, alive, 3)
         await here.end(daemon, alive)
     figures = await here.figures(daemon, call_ids)
-    case.show(figures, point=point, **more)
+    case.show(figures, point=point, forgotten=forgotten, **more)
     await daemon.command.stopped()
     return figures
 
@@ -160,7 +174,9 @@ async def listed(daemon: Daemon) -> list[Json]:
     return calls
 
 
-@pytest.mark.parametrize("point", ["mint.before", "mint.after", "offer.accepted"])
+@pytest.mark.parametrize(
+    "point", ["mint.before", "mint.after", pytest.param("offer.accepted", marks=pytest.mark.quarter)]
+)
 @pytest.mark.case("D02")
 async def test_a_kill_within_a_negotiation_leaves_no_call_that_pretends_to_go_on(
     case: Case, tmp_path: Path, point: str
@@ -173,7 +189,8 @@ async def test_a_kill_within_a_negotiation_leaves_no_call_that_pretends_to_go_on
             rows = [(row["call_id"][:4], row["status"], row["outcome"]) for row in await listed(second)]
             # the row of the negotiation may or may not have been committed by then; a call that nobody knows
             # by its id has none of its own
-            await finished(case, here, second, [], point, rows=rows, upstream_calls=len(here.simulator.calls))
+            made = len(here.simulator.calls)
+            await finished(case, here, second, [], point, forgotten=made, rows=rows, upstream_calls=made)
     assert len(here.simulator.calls) == (point == "offer.accepted")
     assert rows in ([], [("neg_", "lost", "lost")])
 
@@ -181,7 +198,8 @@ async def test_a_kill_within_a_negotiation_leaves_no_call_that_pretends_to_go_on
 @pytest.mark.parametrize(
     "failpoint",
     [
-        *("call.registered=kill", "attach.after=kill", "entry.handed=kill@20", "commit.before=kill@40"),
+        pytest.param("call.registered=kill", id="call.registered", marks=pytest.mark.quarter),
+        *("attach.after=kill", "entry.handed=kill@20", "commit.before=kill@40"),
         *("commit.after=kill@5", "mark.before=kill@3"),
     ],
     ids=lambda text: text.partition("=")[0],
@@ -205,7 +223,14 @@ async def test_a_kill_on_the_way_of_an_entry_costs_only_what_was_not_committed(
             ended = await ended_record(here, second, known)
             oldest = max((died_at - sent.at for sent in ended), default=0.0)
             figures = await finished(
-                case, here, second, known, point, adopted=len(known), oldest_lost_s=round(oldest, 2)
+                case,
+                here,
+                second,
+                known,
+                point,
+                forgotten=1 - len(known),
+                adopted=len(known),
+                oldest_lost_s=round(oldest, 2),
             )
     assert oldest < 1
     assert figures.stored > 0 or not known
@@ -224,8 +249,7 @@ async def ended_record(here: Site, daemon: Daemon, call_ids: Sequence[str]) -> l
     return found
 
 
-@pytest.mark.quarter
-@pytest.mark.parametrize("point", ["command.intended", "command.sent"])
+@pytest.mark.parametrize("point", ["command.intended", pytest.param("command.sent", marks=pytest.mark.quarter)])
 @pytest.mark.case("D02")
 async def test_a_kill_around_a_command_never_sends_it_twice(case: Case, tmp_path: Path, point: str) -> None:
     async with site(tmp_path) as here:
@@ -308,6 +332,7 @@ async def test_an_erasure_that_was_cut_off_is_completed_by_the_next_start(case: 
     assert (status, hits) == (410, 0)
 
 
+@pytest.mark.quarter
 @pytest.mark.case("D02")
 async def test_a_migration_that_was_cut_off_is_done_by_the_next_start(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(20)) as here:
@@ -368,7 +393,10 @@ def test_each_of_the_seventeen_places_has_its_case() -> None:
     assert [point for point in PLACES if f'"{point}' not in text] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGKILL, id="killed", marks=pytest.mark.quarter), pytest.param(signal.SIGTERM, id="stopped")],
+)
 @pytest.mark.case("D01")
 async def test_an_end_while_an_attach_hangs_leaves_all_that_was_missed_in_gaps(
     case: Case, tmp_path: Path, number: signal.Signals

@@ -32,7 +32,7 @@ async def halted(daemon: Daemon) -> None:
     assert code == 0, log
 
 
-@pytest.mark.parametrize("when", ["live", "twice", "locked"])
+@pytest.mark.parametrize("when", [pytest.param("live", marks=pytest.mark.quarter), "twice", "locked"])
 @pytest.mark.case("D04")
 async def test_a_daemon_that_is_told_to_stop_stops_and_loses_nothing_before(
     case: Case, tmp_path: Path, when: str
@@ -62,7 +62,7 @@ async def test_a_daemon_that_is_told_to_stop_stops_and_loses_nothing_before(
             case.show(figures, exit_s=round(took, 2), code=code, t_recover_s=recovery(here, call_ids))
             await second.command.stopped()
     assert (code, "Traceback" in log) == (0, False), log
-    assert took < 5
+    assert took <= 5
 
 
 @pytest.mark.parametrize("event", ["starting", "listening"])
@@ -87,7 +87,7 @@ async def test_a_signal_during_the_start_ends_it(case: Case, tmp_path: Path, eve
             case.show(await here.figures(third, call_ids), exit_s=round(took, 2), code=code)
             await third.command.stopped()
     assert code == 0, log
-    assert took < 5
+    assert took <= 5
 
 
 @pytest.mark.case("D13")
@@ -145,6 +145,7 @@ def _until(moment: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.quarter
 @pytest.mark.case("D14")
 async def test_a_loop_that_stands_still_is_logged_with_its_stacks(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(10)) as here, here.serving("loop.turn=sleep:15@6") as daemon:
@@ -154,11 +155,13 @@ async def test_a_loop_that_stands_still_is_logged_with_its_stacks(case: Case, tm
         await further(here.simulator, call_ids, 10)
         await here.end(daemon, call_ids)
         figures = await here.figures(daemon, call_ids)
-        case.show(figures, said_after_s=stalled["seconds"], stood_still_s=again["seconds"])
+        # the fifteen seconds of the failpoint, and one more
+        case.show(figures, loop_gap=16_000, said_after_s=stalled["seconds"], stood_still_s=again["seconds"])
         # the sockets hold what came meanwhile
         assert (figures.missing, figures.closes_by_us) == (0, 0)
         assert stalled["seconds"] < 5
         assert again["seconds"] >= 14
+        assert figures.loop_gap >= 14_000
         assert "failpoints.py" in stalled["stacks"]
         await daemon.command.stopped()
 

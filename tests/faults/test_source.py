@@ -42,12 +42,12 @@ async def test_a_clean_close_in_the_middle_of_an_answer_is_no_end(case: Case, tm
         longest = recovery(here, call_ids)
         gaps = [len((await record(daemon, call_id)).gaps) for call_id in call_ids]
         case.show(await here.figures(daemon, call_ids), t_recover_s=longest, gaps=sum(gaps))
-        # a second on a machine of its own; it is shared here
-        assert longest < 3
+        assert longest <= 1
         assert gaps == [4] * len(call_ids)
         await daemon.command.stopped()
 
 
+@pytest.mark.quarter
 @pytest.mark.case("A02")
 async def test_a_close_of_any_code_is_a_gap_while_the_call_goes_on(case: Case, tmp_path: Path) -> None:
     codes = (1001, 1006, 1011, 1012, 1013, 4000)
@@ -79,10 +79,11 @@ async def test_a_sideband_that_keeps_dying_is_not_hammered(case: Case, tmp_path:
         tries = [at for at in attaches(here, call_id) if began <= at < began + 30]
         await here.end(daemon, [call_id])
         case.show(await here.figures(daemon, [call_id]), attempts_in_30_s=len(tries))
-        assert len(tries) <= 13
+        assert len(tries) <= 12
         await daemon.command.stopped()
 
 
+@pytest.mark.quarter
 @pytest.mark.case("A02")
 async def test_the_words_of_the_cap_end_the_call_without_a_storm(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(20)) as here, here.serving() as daemon:
@@ -111,11 +112,13 @@ async def test_a_connection_that_died_without_a_word_is_found(case: Case, tmp_pa
         await here.end(daemon, [call_id])
         figures = await here.figures(daemon, [call_id], cut=[(cut, found)])
         case.show(figures, t_detect_s=round(found - cut, 1))
-        assert found - cut <= 46
+        assert found - cut <= 45
         await daemon.command.stopped()
 
 
-@pytest.mark.parametrize("gone", [True, False], ids=["gone", "alive"])
+@pytest.mark.parametrize(
+    "gone", [pytest.param(True, id="gone", marks=pytest.mark.quarter), pytest.param(False, id="alive")]
+)
 @pytest.mark.case("A05")
 async def test_silence_is_probed_and_only_a_404_ends_the_call(case: Case, tmp_path: Path, gone: bool) -> None:
     async with site(tmp_path) as here, here.serving(**PROBING) as daemon:
@@ -151,7 +154,7 @@ async def test_a_call_that_lasts_too_long_is_hung_up_once(case: Case, tmp_path: 
             await daemon.command.stopped()
 
 
-@pytest.mark.parametrize("refusals", [1, 5])
+@pytest.mark.parametrize("refusals", [pytest.param(1, marks=pytest.mark.quarter), 5])
 @pytest.mark.case("A06")
 async def test_a_call_that_is_not_known_yet_is_attached_to_in_the_end(
     case: Case, tmp_path: Path, refusals: int
@@ -166,8 +169,7 @@ async def test_a_call_that_is_not_known_yet_is_attached_to_in_the_end(
         await daemon.command.stopped()
 
 
-@pytest.mark.quarter
-@pytest.mark.parametrize("policy", ["continue", "hang_up"])
+@pytest.mark.parametrize("policy", ["continue", pytest.param("hang_up", marks=pytest.mark.quarter)])
 @pytest.mark.case("A06")
 async def test_a_call_that_is_never_known_is_declared_unobserved(case: Case, tmp_path: Path, policy: str) -> None:
     faults = Faults(attach=EndpointFault(status=404))
@@ -208,7 +210,9 @@ async def identity(given: list[str]) -> AsyncIterator[dict[str, str]]:
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("refusals", [1, 0], ids=["once", "for_ever"])
+@pytest.mark.parametrize(
+    "refusals", [pytest.param(1, id="once", marks=pytest.mark.quarter), pytest.param(0, id="for_ever")]
+)
 @pytest.mark.case("A07")
 async def test_a_token_that_is_refused_is_replaced_once(case: Case, tmp_path: Path, refusals: int) -> None:
     faults = Faults(attach=EndpointFault(status=401, after=1, times=refusals))
@@ -240,17 +244,13 @@ async def test_a_token_that_is_refused_is_replaced_once(case: Case, tmp_path: Pa
         await daemon.command.stopped()
 
 
-def in_a_while() -> str:
-    return formatdate(time.time() + 12, usegmt=True)
-
-
 @pytest.mark.parametrize(
     ("header", "least", "most"),
     [
         pytest.param("7", 7.0, 10.0, id="seconds"),
-        pytest.param("", 0.1, 3.0, id="absent"),
+        pytest.param("", 0.1, 3.0, id="absent", marks=pytest.mark.quarter),
         pytest.param("soon", 0.1, 3.0, id="garbage"),
-        pytest.param("date", 3.0, 16.0, id="date"),
+        pytest.param("date", 0.0, 0.0, id="date"),
         pytest.param("1000000000", 60.0, 63.0, id="too_long"),
     ],
 )
@@ -258,16 +258,50 @@ def in_a_while() -> str:
 async def test_a_wait_that_upstream_asks_for_is_honoured_up_to_a_minute(
     case: Case, tmp_path: Path, header: str, least: float, most: float
 ) -> None:
-    header = in_a_while() if header == "date" else header
-    faults = Faults(attach=EndpointFault(status=429, retry_after=header, times=1))
+    # far enough for a daemon to start on a busy machine
+    due = int(time.time()) + 20
+    wish = formatdate(due, usegmt=True) if header == "date" else header
+    faults = Faults(attach=EndpointFault(status=429, retry_after=wish, times=1))
     async with site(tmp_path, scenario=stream(10), begin="answered", faults=faults) as here, here.serving() as daemon:
         call_id = await daemon.place()
         await here.simulator.until(lambda: bool(here.simulator.calls[call_id].sidebands), 70)
         first, second = attaches(here, call_id)
+        if header == "date":
+            least, most = max(0.0, due - first), 1.2 * max(0.0, due - first) + 3
         await further(here.simulator, [call_id], 5)
         await here.end(daemon, [call_id])
         case.show(await here.figures(daemon, [call_id]), waited_s=round(second - first, 2), requests=2)
         assert least <= second - first <= most
+        await daemon.command.stopped()
+
+
+@pytest.mark.case("A08")
+async def test_what_upstream_asks_of_one_call_holds_for_the_others_and_they_do_not_come_back_as_one(
+    case: Case, tmp_path: Path
+) -> None:
+    wish = 3.0
+    # of each call the first attach
+    faults = Faults(attach=EndpointFault(status=429, retry_after=f"{wish:g}", times=1))
+    async with site(tmp_path, scenario=stream(10), begin="answered", faults=faults) as here, here.serving() as daemon:
+        call_ids = [await daemon.place()]
+        await here.simulator.until(lambda: bool(attaches(here, call_ids[0])))
+        call_ids += [await daemon.place() for _ in range(3)]
+        await observed(here.simulator, call_ids)
+        asked = {call_id: attaches(here, call_id) for call_id in call_ids}
+        await further(here.simulator, call_ids, 5)
+        await here.end(daemon, call_ids)
+        refused = sorted(times[0] for times in asked.values())
+        every = sorted(at for times in asked.values() for at in times)
+        # what was on its way when the first was refused could not know
+        early = [at for since in refused for at in every if since + 0.1 < at < since + wish]
+        waits = sorted(round(times[1] - times[0] - wish, 2) for times in asked.values())
+        case.show(
+            await here.figures(daemon, call_ids), requests=len(every), while_held=len(early), beyond_the_wish_s=waits
+        )
+        assert early == []
+        assert len(every) == 2 * len(call_ids)
+        assert len(set(waits)) > 1
+        assert waits[-1] <= 2 * wish
         await daemon.command.stopped()
 
 
@@ -301,6 +335,7 @@ async def test_a_handshake_that_is_never_answered_holds_nobody_else_up(case: Cas
         await daemon.command.stopped()
 
 
+@pytest.mark.quarter
 @pytest.mark.case("A23")
 async def test_where_one_sideband_is_allowed_a_probe_changes_nothing_and_a_gap_is_short(
     case: Case, tmp_path: Path
@@ -399,5 +434,5 @@ async def test_a_call_that_cannot_be_observed_is_hung_up_within_35_seconds(case:
             took = time.monotonic() - began
             await daemon.call_with(call_id, status="unobserved")
             case.show(await here.figures(daemon, [call_id]), t_hang_up_s=round(took, 1))
-            assert took <= 37
+            assert took <= 35
             await daemon.command.stopped()

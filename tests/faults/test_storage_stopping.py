@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sqlite3
 import time
@@ -14,7 +15,7 @@ import pytest
 from rtobserver.store import schema, tables
 from tests.faults.acts import place
 from tests.faults.disks import Disk, held
-from tests.faults.ground import site, stream
+from tests.faults.ground import Site, site, stream
 from tests.faults.table import Case
 from tests.faults.test_storage_full import is_sound
 from tests.process.stage import PATIENCE
@@ -51,10 +52,9 @@ async def test_a_database_that_refuses_does_not_keep_a_daemon_from_ending(
     assert code == 1
     assert "entries_lost" in log
     assert "Traceback" not in log
-    assert took < (15 if signals == 1 else 5)
+    assert took <= 5
 
 
-@pytest.mark.quarter
 @pytest.mark.case("D04")
 async def test_a_start_that_waits_for_the_database_can_be_broken_off(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(20)) as here:
@@ -74,7 +74,7 @@ async def test_a_start_that_waits_for_the_database_can_be_broken_off(case: Case,
             case.show(await here.figures(daemon, call_ids), exit_s=round(took, 2), code=code)
             await daemon.command.stopped()
     assert "Traceback" not in log
-    assert took < 5
+    assert took <= 5
 
 
 @pytest.mark.case("C19")
@@ -105,6 +105,75 @@ async def test_a_migration_may_be_killed_at_any_write(case: Case, tmp_path: Path
             case.show(await here.figures(daemon, call_ids), kills=kills)
             await daemon.command.stopped()
     assert kills >= 5
+
+
+NEWER = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision = "9999", "{head}"
+branch_labels = depends_on = None
+
+
+def upgrade():
+    op.add_column("call", sa.Column("mood", sa.Text))
+    op.add_column("entry", sa.Column("weight", sa.Integer, nullable=False, server_default="1"))
+    op.create_index("ix_call_mood", "call", ["mood"])
+"""
+
+
+def newer(folder: Path) -> Path:
+    """Make the scripts of a release that comes after this one; nothing was released yet, so it is made up."""
+    scripts = folder / "migrations"
+    shutil.copytree(schema.scripts(), scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    (scripts / "versions" / "9999_a_mood.py").write_text(NEWER.format(head=schema.head()))
+    return scripts
+
+
+@pytest.mark.case("C19")
+async def test_of_two_releases_on_one_file_the_older_writes_until_the_newer_has_brought_it_up_and_never_after(
+    case: Case, tmp_path: Path
+) -> None:
+    scripts = newer(tmp_path)
+    codes: dict[str, int] = {}
+
+    async def refused(here: Site, words: str) -> str:
+        async with here.starting(words=words.split()) as begun:
+            code, _, log = await begun.ended()
+        codes[words if here.migrations is None else f"newer {words}"] = code
+        return log
+
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with here.serving() as older:
+            key = older.key
+            call_ids = await place(older, here, 3)
+            # while one release runs, the other changes nothing under its feet
+            here.migrations = scripts
+            assert "another rtobserver runs" in await refused(here, "migrate")
+            assert "another rtobserver runs" in await refused(here, "serve")
+            await further(here.simulator, call_ids, 10)
+            await older.command.stopped()
+        async with here.starting() as begun:
+            later = await here.listening(begun, key)
+            await observed(here.simulator, call_ids)
+            call_ids += await place(later, here, 2)
+            here.migrations = None
+            assert "9999" in await refused(here, "keys create --name old")
+            begun.process.kill()
+            await begun.ended()
+        assert "9999" in await refused(here, "serve")
+        here.migrations = scripts
+        async with here.starting() as begun:
+            last = await here.listening(begun, key)
+            await observed(here.simulator, call_ids)
+            await further(here.simulator, call_ids, 10)
+            await here.end(last, call_ids)
+            figures = await here.figures(last, call_ids)
+            await last.command.stopped()
+        case.show(figures, codes=codes, adopted=last.adopted)
+    assert (later.adopted, last.adopted) == (3, 5)
+    assert codes == {"newer migrate": 1, "newer serve": 1, "keys create --name old": 3, "serve": 3}
+    assert is_sound(here.store)
 
 
 @pytest.mark.quarter

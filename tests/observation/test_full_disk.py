@@ -58,7 +58,7 @@ def test_a_gap_of_what_was_shed_ends_with_the_last_of_it_however_late_that_is_kn
     ledger = _ledger()
     for at in (NOW + 5, NOW + 7):
         ledger.seq += 1
-        ledger.shed("response.output_text.delta", at, 0.1, "shed")
+        ledger.shed("response.output_text.delta", at, (at - NOW) / 1e6, "shed")
     [gap] = ledger.end_shedding()
     assert isinstance(gap, GapRow)
     assert (gap.from_at, gap.to_at, gap.lost, gap.state) == (NOW + 5, NOW + 7, 2, "bounded")

@@ -10,7 +10,7 @@ from rtobserver.policy import rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided
 from rtobserver.policy.recordings import Recorded
-from rtobserver.policy.replay import Replay, decided, uncapped
+from rtobserver.policy.replay import Replay, Watched, decided, uncapped
 from rtobserver.policy.rules import Limit, Policy, PolicySet
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.call import CallState
@@ -82,6 +82,16 @@ def test_timers_decide_at_the_entry_before_them_and_at_their_own_age() -> None:
     ]
     assert running.pass_time(49.9) == []
     assert told([decided(each) for each in running.pass_time(50.0)]) == [("idle", "1:3")]
+
+
+def test_timers_decide_until_it_was_known_that_the_call_had_ended() -> None:
+    rules_ = (policy("old", rules.After(seconds=4)), policy("older", rules.After(seconds=6)))
+    for moments, expected in ({1: [4.1]}, ["old"]), ({}, []):
+        watched = Watched(moments=moments)
+        running = Replay(Active(PolicySet(policies=rules_)), SUBJECT, CallState(), watched=watched)
+        running.take(line(1, 0, b'{"type": "a"}'))
+        found = running.pass_time(running.over_at(3.9))
+        assert [each.verdict.policy.id for each in found] == expected
 
 
 def test_what_a_predecessor_still_received_is_not_replayed() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 
 from rtobserver.policy.rules import Absent, Regex
 from rtobserver.policy.weights import MAX_TOGETHER, too_heavy, weight
 from tests.policy.play import Play, ids, policy
 from tests.policy.written import compiled, refused
 from tests.policy.written import policy as written
+from tests.support.watch import quickest
 
 ORDINARY = (
     r"\b(?:[0-9][ -]?){12,18}[0-9]\b",
@@ -31,9 +32,9 @@ def test_fifty_ordinary_patterns_are_taken_and_cost_little_over_a_long_item() ->
     play = Play(*made)
     text = "well you see my " * 310 + "password is hunter2 and pin 4711, ok"
     play.transcribe("warm", final=text)
-    started = time.thread_time()
-    found = play.transcribe("u", final=text)
-    assert time.thread_time() - started < 0.02
+    names = (f"u{number}" for number in itertools.count())
+    found = play.transcribe(next(names), final=text)
+    assert quickest(lambda: play.transcribe(next(names), final=text), 0.02) < 0.02
     assert {ORDINARY[int(id_[1:]) % len(ORDINARY)] for id_ in ids(found)} == {ORDINARY[4], ORDINARY[7]}
 
 

@@ -14,12 +14,29 @@ from tests.support.stage import Entry
 
 
 def verify(call: Call, entries: Sequence[Entry], gaps: Sequence[Json]) -> Figures:
-    """Give the figures of one call; nothing of its sidebands and of the process is known here."""
+    """Give the figures of one call; of the process, nothing is known here.
+
+    A sideband counts as open up to the last frame that was written to it.
+    """
     sent = [
-        Sent(frame.ordinal, hashlib.sha256(frame.frame).hexdigest(), frame.event_id, frame.at, bool(frame.sidebands))
+        Sent(
+            frame.ordinal,
+            hashlib.sha256(frame.frame).hexdigest(),
+            frame.event_id,
+            frame.at,
+            tuple(sorted(frame.sidebands)),
+        )
         for frame in call.produced
     ]
-    told = Told(call.id, sent, ended_at=None if call.ended is None else call.ended.at)
+    last = {name: each.at for each in sent for name in each.sidebands}
+    told = Told(
+        call.id,
+        events=sent,
+        names=list(call.sidebands),
+        attached=[(each.attached_at, last.get(name, each.attached_at)) for name, each in call.sidebands.items()],
+        ended_at=None if call.ended is None else call.ended.at,
+        last_at=max((each.at for each in sent), default=0.0),
+    )
     return oracle.verify([told], {call.id: Record(entries, gaps)}, rss=0, loop_gap=0)
 
 

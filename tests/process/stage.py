@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +19,9 @@ import aiohttp
 from rtobserver.clock import SystemClock
 from rtobserver.simulator.server import Simulator
 from rtobserver.store import keys
+from tests.support import blank
 from tests.support.stage import OFFER, Entry, read_entry
+from tests.support.watch import Watch as Watch
 
 COMMAND = Path(sys.executable).parent / "rtobserver"
 PATIENCE = 40.0
@@ -37,25 +38,6 @@ async def until(condition: Callable[[], Awaitable[T | None]], patience: float = 
             # no pause: whoever asks the API waits for a flush, because the look itself is recorded
             if answer := await condition():
                 return answer
-
-
-class Watch:
-    """Measure how long something takes on a machine that has other things to do as well."""
-
-    def __init__(self) -> None:
-        self._began, self._starved = time.monotonic(), _starved()
-
-    def seconds(self) -> float:
-        """Give the seconds so far, without those in which somebody waited for a processor."""
-        return time.monotonic() - self._began - (_starved() - self._starved)
-
-
-def _starved() -> float:
-    try:
-        some = Path("/proc/pressure/cpu").read_text().partition("\n")[0]
-    except OSError:
-        return 0.0  # not told by this kernel
-    return int(some.rpartition("total=")[2]) / 1e6
 
 
 class Command:
@@ -232,6 +214,11 @@ class Ground:
     def store(self) -> Path:
         return self.folder / "calls.db"
 
+    def _make_key(self) -> str:
+        if not self.store.exists():
+            return blank.with_a_key(self.store)
+        return keys.create(self.store, name="test", scopes=["admin"], now_us=SystemClock().now_us())
+
     @asynccontextmanager
     async def starting(self, **environ: str) -> AsyncIterator[Command]:
         """Start a daemon; it is killed at the end of the block unless it has ended."""
@@ -242,9 +229,7 @@ class Ground:
     @asynccontextmanager
     async def serving(self, **environ: str) -> AsyncIterator[Daemon]:
         """Run a daemon, and have a key for it."""
-        now = SystemClock().now_us()
-        scopes: tuple[keys.Scope, ...] = ("admin",)
-        key = await asyncio.to_thread(lambda: keys.create(self.store, name="test", scopes=scopes, now_us=now))
+        key = await asyncio.to_thread(self._make_key)
         async with self.starting(**environ) as begun:
             said = await begun.logged("listening")
             yield Daemon(begun, self.http, said["public"], said["operator"], key, said["adopted"])

@@ -14,6 +14,7 @@ from rtobserver.simulator.scenario import (
     Failed,
     Flood,
     Frame,
+    Hold,
     Scenario,
     SessionUpdate,
     Spoken,
@@ -23,7 +24,7 @@ from rtobserver.simulator.scenario import (
 from rtobserver.simulator.server import Simulator, SimulatorOptions
 from rtobserver.store import sqlite
 from tests.process.stage import ground, run
-from tests.process.test_killed import further
+from tests.process.test_killed import further, observed
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -40,6 +41,7 @@ TALK = Scenario(
         BargeIn(when="playback", interruption=""),
         ToolCall(),
         Failed(),
+        Hold(),
         Frame(text="no JSON at all"),
         Spoken(transcription_error="DeploymentNotFound"),
         Flood(rate=20, seconds=2.0),
@@ -76,15 +78,18 @@ async def test_a_rebuild_gives_the_rows_that_the_live_calls_wrote(tmp_path: Path
         async with here.serving() as first:
             whole = [await first.place() for _ in range(2)]
             for call_id in whole:
+                upstream.release(call_id)
                 await first.call_with(call_id, status="ended")
             torn, dropped = await first.place(), await first.place()
             await further(upstream, [torn, dropped], 30)
             await upstream.close_sidebands(dropped)
-            await further(upstream, [torn, dropped], 30)
+            await first.call_with(dropped, gap_count=1)
             first.process.kill()
             await first.command.ended()
         async with here.serving() as second:
+            await observed(upstream, [torn, dropped])
             for call_id in (torn, dropped):
+                upstream.release(call_id)
                 await second.call_with(call_id, status="ended")
             calls = {call_id: await second.get(f"/calls/{call_id}") for call_id in (*whole, torn, dropped)}
             await second.command.stopped()

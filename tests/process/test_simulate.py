@@ -29,4 +29,4 @@ async def test_media_is_the_default_and_a_signal_ends_the_calls_that_go_on(tmp_p
             await caller.until_event("output_audio_buffer.started")
             await caller.until(lambda: caller.heard_count > 0)
             assert await simulator.stopped() < 3
-            await caller.until(lambda: caller.is_over, 2)
+            await caller.until(lambda: caller.is_over)

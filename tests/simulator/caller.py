@@ -48,7 +48,7 @@ class Observer:
 
     async def next(self) -> Json:
         """Read the next event."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             event: Json = json.loads(await self.socket.recv())
             return event
 
@@ -62,7 +62,7 @@ class Observer:
     async def rest(self) -> list[Json]:
         """Read everything up to the close."""
         events: list[Json] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             try:
                 while True:
                     events.append(json.loads(await self.socket.recv()))

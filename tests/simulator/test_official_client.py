@@ -14,7 +14,11 @@ def client_of(caller: Caller, key: str | None = None) -> AsyncOpenAI:
     simulator = caller.simulator
     headers: Any = caller.key if simulator.options.provider == "azure" else None
     return AsyncOpenAI(
-        base_url=simulator.base_url, api_key=key or simulator.options.api_key, default_headers=headers, max_retries=0
+        base_url=simulator.base_url,
+        api_key=key or simulator.options.api_key,
+        default_headers=headers,
+        max_retries=0,
+        timeout=60.0,
     )
 
 

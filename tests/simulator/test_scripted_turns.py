@@ -8,6 +8,7 @@ import pytest
 
 from rtobserver.simulator.scenario import BargeIn, Cap, Error, Failed, Scenario, SessionUpdate, Spoken, ToolCall, Wait
 from tests.simulator.caller import SESSION, Json, calling, types
+from tests.support.watch import Watch
 
 
 async def play(*steps: Any, session: Json | None = None, **keys: Any) -> list[Json]:
@@ -121,12 +122,14 @@ async def test_the_page_can_change_the_session() -> None:
 
 
 async def test_a_cap_counts_from_the_beginning_of_the_call() -> None:
-    scenario = Scenario(name="test", steps=(Wait(seconds=0.2), Cap(minutes=60, scale=0.4 / 3600)))
+    scenario = Scenario(name="test", steps=(Wait(seconds=1.0), Cap(minutes=60, scale=1.5 / 3600)))
     async with calling(scenario=scenario, pace=1.0) as caller:
+        watch = Watch()
         call_id = await caller.call()
         async with caller.attach(call_id) as observer:
             await observer.rest()
         call = caller.simulator.calls[call_id]
         assert call.ended is not None
         assert call.ended.cause == "expired"
-        assert call.ended.at - call.sidebands["sb1"].attached_at < 0.58
+        # counted from the end of what came before it, it would be a second later
+        assert call.ended.at - call.sidebands["sb1"].attached_at < 2.4 + watch.starved()

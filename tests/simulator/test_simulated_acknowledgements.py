@@ -160,7 +160,8 @@ async def test_a_response_is_created_and_says_what_is_quoted() -> None:
 
 
 async def test_only_one_response_at_a_time_but_others_apart() -> None:
-    async with attached(pace=1.0) as (_, observer, _):
+    # long enough that it goes on while the others are asked for
+    async with attached(pace=1.0, scenario=scripted(replies=("word " * 400,))) as (_, observer, _):
         await observer.send(type="response.create")
         await observer.until("response.created")
         await observer.send(type="response.create", event_id="second")
@@ -183,7 +184,7 @@ async def test_an_out_of_band_response_stays_outside_the_conversation() -> None:
 
 
 async def test_a_cancelled_response_is_done_as_cancelled() -> None:
-    async with attached(scenario=scripted(Spoken(latency=60)), pace=0.02) as (_, observer, _):
+    async with attached(scenario=scripted(Spoken(latency=3600)), pace=0.02) as (_, observer, _):
         await observer.until("response.created")
         await observer.send(type="response.cancel", event_id="c1")
         done = (await observer.until("response.done"))[-1]["response"]
@@ -197,7 +198,7 @@ async def test_a_cancelled_response_is_done_as_cancelled() -> None:
 
 
 async def test_a_cancelled_answer_holds_what_was_generated_so_far() -> None:
-    long = Spoken(assistant="one two three four five six seven eight nine ten " * 20, latency=0)
+    long = Spoken(assistant="one two three four five six seven eight nine ten " * 200, latency=0)
     async with attached(scenario=scripted(long), pace=0.05) as (_, observer, _):
         await observer.until("output_audio_buffer.started")
         await observer.send(type="response.cancel")

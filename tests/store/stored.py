@@ -24,7 +24,7 @@ from rtobserver.store.postgres import Postgres, engine
 from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import Writer
-from tests.support import postgres
+from tests.support import blank, postgres
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 
 def fresh(folder: Path) -> Path:
     path = folder / "rtobserver.db"
-    schema.migrate(path)
+    blank.migrated(path)
     return path
 
 

@@ -42,3 +42,14 @@ async def test_while_the_database_is_locked_there_is_no_audit(writer: Writer, pa
     holder.execute("ROLLBACK")
     holder.close()
     await Audit(writer, clock=SystemClock()).record(action="calls.get", object_="rtc_2", status=200)
+
+
+async def test_while_it_is_known_that_the_database_refuses_nobody_waits_long(writer: Writer, path: Path) -> None:
+    holder = store.open_writer(path)
+    holder.execute("BEGIN IMMEDIATE")
+    audit = Audit(writer, clock=SystemClock(), patience=60, is_refused=lambda: True)
+    with pytest.raises(StoreUnavailable, match="in time"):
+        await audit.record(action="calls.get", object_="rtc_1", status=200)
+    holder.execute("ROLLBACK")
+    holder.close()
+    await audit.record(action="calls.get", object_="rtc_2", status=200)

@@ -99,7 +99,9 @@ async def walk(reads: Database, wanted: Filter, limit: int) -> list[Call]:
         assert len(page) == limit
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(wanted=FILTERS, limit=st.integers(1, 70))
 def test_filters_and_pages_agree_with_plain_python(place: Place, wanted: Filter, limit: int) -> None:
     rows = many()

@@ -221,7 +221,7 @@ async def test_an_entry_that_the_database_refuses_costs_only_itself(ground: Grou
         for seq in (1, 2, 2**31 + 1, 3, 4):
             journal.entry(entry(ref, seq))
         journal.fact(tables.gap, ref, {"epoch": 1, "seq": 5, "from_at": "no number"})
-        journal.note(unfinished.beat("rep_1", START))
+        journal.note(unfinished.beat("rep_1", unfinished.Mark(START)))
         await journal.readable()
         await until(lambda: bool(ground.refused))
     assert ground.rows("SELECT count(*) FROM gap") == [(0,)]

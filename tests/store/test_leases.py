@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from rtobserver.errors import StoreUnavailable
 from rtobserver.store.identity import CallRef
 from rtobserver.store.leases import Leases
 from rtobserver.store.line import Line
+from rtobserver.store.unfinished import Mark
 from tests.store.stored import fresh_server
 from tests.support import postgres
 
@@ -34,7 +35,7 @@ class Ground:
         lines = self._of_kind.get(kind) if kind.endswith("dead ") else None
         lines = self._of_kind[kind] = lines or (self.line(), self.line())
         leases = Leases(lines[0], me, ttl, beats=lines[1])
-        await leases.enter(at=1, version="0", journal=journal or f"of {me}")
+        await leases.enter(Mark(1), version="0", journal=journal or f"of {me}")
         return leases
 
     def line(self) -> Line:
@@ -162,11 +163,11 @@ async def test_of_a_fence_and_a_renewal_that_race_one_alone_succeeds() -> None:
         for number in range(60):
             a = await it.enter(f"dead {number}")
             await it.kill(a)
-            work: list[Callable[[], object]] = [a.beat, lambda a=a: b.fence(a.me)]
             if number % 2:
-                work.reverse()
-            found = await asyncio.gather(*(each() for each in work))  # type: ignore[arg-type]
-            outcomes[tuple(found if number % 2 == 0 else found[::-1])] += 1  # type: ignore[index]
+                renewed, fenced = await asyncio.gather(a.beat(), b.fence(a.me))
+            else:
+                fenced, renewed = await asyncio.gather(b.fence(a.me), a.beat())
+            outcomes[renewed, fenced] += 1
         assert set(outcomes) <= {(True, False), (False, True)}
 
 

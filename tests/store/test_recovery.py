@@ -109,7 +109,7 @@ async def test_readers_go_over_to_the_file_that_was_begun_anew(path: Path) -> No
     ref = stored.ref("rtc_a")
     told: list[dict[CallRef, list[Loss]]] = []
     async with writing(path) as writer, SqliteDatabase(path, clock=SystemClock()) as reads:
-        writer.recovery.live, writer.begun_anew = lambda: [ref], told.append
+        writer.recovery.live, writer.begun_anew = lambda: {ref: lambda _: None}, told.append
         for seq in range(1, 2001):
             writer.entry(row(ref, seq, b"x" * 200))
         await writer.run(lambda _: None)
@@ -312,7 +312,7 @@ def test_damage_of_a_call_that_ended_is_declared_where_it_was_and_once(path: Pat
     stored.insert(path, tables.entry, *[stored.entry("rtc_a", seq) for seq in (*range(1, 8), *range(11, 19))])
     for _ in range(2):
         with closing(sqlite.open_writer(path)) as connection:
-            damage._admit(connection, ())
+            damage._admit(connection, {})
             found = connection.execute('SELECT from_at, to_at, "after", lost FROM gap ORDER BY seq').fetchall()
         assert found == [
             (stored.START + 7_000, stored.START + 11_000, "1:7", 3),

@@ -150,7 +150,9 @@ async def test_hits_come_by_calls_newest_first_and_each_once(place: Place, reads
 NASTY = ['he"llo', "NEAR(", "*", "-x", "col:x", "a AND", "^a", "{a b}:c", "a NOT b", "(", "text:refund", "'; --", "+ +"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(text=st.sampled_from(NASTY) | st.text(max_size=40))
 def test_no_text_is_a_syntax_error(place: Place, text: str) -> None:
     found = phrases.read(text.replace("\0", " ").encode("utf-8", "replace").decode())
@@ -182,7 +184,9 @@ def many(place: Place) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=2, unique=True),
     user=st.sampled_from((None, "ann", "bob")),

@@ -92,12 +92,14 @@ async def test_rows_are_gathered_into_few_transactions(path: Path) -> None:
     heard = Heard()
     ref = stored.ref("rtc_a")
     async with _writing(path, heard, interval=2.0) as writer:
+        began = time.monotonic()
         for seq in range(1, 101):
             writer.entry(_row(ref, seq))
             await asyncio.sleep(0)
+        took = time.monotonic() - began
         await writer.run(lambda _: None)
     assert sum(heard.flushes) == 100
-    assert len([rows for rows in heard.flushes if rows]) == 1
+    assert len([rows for rows in heard.flushes if rows]) <= 1 + took / 2.0
 
 
 async def test_rows_that_came_while_the_database_was_being_opened_wait_for_their_companions(path: Path) -> None:

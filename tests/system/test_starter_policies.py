@@ -29,7 +29,7 @@ def transcriber(stage: Stage, call_id: str) -> str | None:
 
 async def test_the_default_conversation_is_transcribed_after_a_second(play: Play, tmp_path: Path) -> None:
     async with play(setting(tmp_path), scenario="default", pace=1.0) as stage:
-        call_id = await live(stage)
+        call_id = await stage.call()
         await upstream_got(stage, call_id, "session.update")
         [decision] = await decided(stage, call_id, outcome="done")
         assert (decision["policy"], decision["trigger"]) == ("ensure-transcription", "after")

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import aiohttp
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 
 from rtobserver.simulator.scenario import Flood
 from tests.support.stage import Entry, Stage, serving, simulating
+from tests.support.watch import Watch
 from tests.system.conftest import Play
 from tests.system.ordering import live
 from tests.web.event_stream import Stream, streaming
@@ -101,6 +103,7 @@ class Counting:
 EXPORTS = ["what=entries&format=ndjson"] * 25 + ["what=calls&format=csv"] * 24 + ["what=entries&format=parquet"]
 
 
+@pytest.mark.timeout(240)
 async def test_200_tails_and_50_exports_lose_nothing_while_2000_events_a_second_are_recorded(play: Play) -> None:
     rate, seconds, calls, tails = 100.0, 4.0, 20, 200
     connector = aiohttp.TCPConnector(limit=0)
@@ -132,11 +135,11 @@ async def test_200_tails_and_50_exports_lose_nothing_while_2000_events_a_second_
             entries = await stage.until_stored(
                 watched, lambda found: sum(entry.kind == "event" for entry in found) >= produced
             )
-            stored_at = time.monotonic()
-            async with asyncio.timeout(20):
+            behind = Watch()
+            async with asyncio.timeout(60):
                 while any(each.entries < len(entries) for each in counting):
                     await stage.row(watched)
-            lag = time.monotonic() - stored_at
+            lag = behind.seconds()
             await asyncio.wait(running)
             export_seconds = time.monotonic() - began
             for reader in readers:

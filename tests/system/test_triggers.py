@@ -8,7 +8,7 @@ import pytest
 
 from rtobserver.simulator.scenario import Error, Hold, SessionUpdate, Spoken, ToolCall, Typed
 from tests.policy.written import compiled
-from tests.support.stage import SESSION, Setting
+from tests.support.stage import PATIENCE, SESSION, Setting
 from tests.system.conftest import Play
 from tests.system.ordering import live
 from tests.system.test_policies import decided, scenario
@@ -24,7 +24,7 @@ TRIGGERS: dict[str, tuple[str, tuple[Any, ...], str | None]] = {
     "after": ('after = "300ms"', TALK, None),
     "idle": ('idle = "400ms"', TALK, None),
     "dead_air": ('dead_air = "400ms"', TALK, None),
-    "unanswered_tool": ('unanswered_tool = "200ms"', (ToolCall(output="", patience=1.0),), None),
+    "unanswered_tool": ('unanswered_tool = "200ms"', (ToolCall(output="", patience=PATIENCE),), None),
     "absent": ('absent = { phrase = { speaker = "assistant", any = ["recorded"] }, within = "500ms" }', TALK, None),
     "count": ('count = { on = "error", at_least = 2, within = "10s" }', (Error(), Error()), None),
     "usage": ("usage = { total_tokens = 1 }", TALK, None),

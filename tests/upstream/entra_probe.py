@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 import time
@@ -43,6 +44,8 @@ async def tell(entra: Entra) -> str:
 
 
 async def main(timeout: float, proxy: str) -> None:
+    # it takes a busy machine seconds to read the library, and those are not what the time-out is about
+    importlib.import_module("azure.identity.aio")
     clock = AheadClock()
     assert isinstance(credentials_for(SECTION, clock), Entra)
     entra = Entra(SECTION.scope, clock, timeout=timeout, patience=timeout, proxy=proxy)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtobserver.upstream.backoff import LONGEST, delay, retry_after
+from rtobserver.upstream.backoff import LONGEST, Hold, delay, retry_after
 
 NOW = 1795400000.0  # Mon, 23 Nov 2026 02:13:20 GMT
 jitters = st.floats(0, 1, exclude_max=True)
@@ -78,3 +78,14 @@ def test_no_header_raises(value: str) -> None:
     found = retry_after(value, NOW)
 
     assert found is None or 0 <= found <= LONGEST
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1e9)), min_size=1))
+def test_what_upstream_asked_of_anybody_holds_for_all_up_to_a_minute(asked: list[tuple[float, float]]) -> None:
+    hold = Hold()
+    for mono, seconds in asked:
+        hold.asked(seconds, mono)
+    until = max(mono + min(LONGEST, seconds) for mono, seconds in asked)
+
+    assert hold.left(0.0) == until
+    assert hold.left(until) == 0.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-DEADLINE = 10.0
+DEADLINE = 20.0
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,8 @@ async def stage(
                 section=section or Operator(),
                 database=database,
                 writer=writer,
-                audit=Audit(writer, clock=clock),
+                # a disk that others use makes nobody here unavailable
+                audit=Audit(writer, clock=clock, patience=30),
                 housekeeping=housekeeping,
                 checkup=Checkup(
                     replica_id="rep_1",

@@ -10,8 +10,6 @@ from rtobserver.web import problems
 from rtobserver.web.connection import Patience
 from rtobserver.web.listener import CLOSING, Listener, listening
 
-HASTY = Patience(head=0.2, body=0.4, idle=0.6, write=0.3, linger=0.2, close=0.3)
-
 
 class Site:
     """An application with an answer for every situation."""
@@ -67,7 +65,7 @@ class Site:
 @asynccontextmanager
 async def serving(
     site: Site,
-    patience: Patience = HASTY,
+    patience: Patience | None = None,
     *,
     connection_cap: int | None = None,
     wire_cap: int = 1_000_000,

@@ -49,7 +49,9 @@ async def test_the_system_says_how_it_is_doing(api: Stage) -> None:
         gap("rtc_2", now, 2, "reattach", None),
         gap("rtc_old", old, 1, "shed", 100),
     )
-    runs = [{"replica_id": f"rep_{n}", "started_at": n, "beat_at": n + 1, "version": "0.1"} for n in (1, 2)]
+    runs = [
+        {"replica_id": f"rep_{n}", "started_at": n, "beat_at": n + 1, "number": n, "version": "0.1"} for n in (1, 2)
+    ]
     api.insert(tables.replica, *runs)
     found = (await api.get("/api/v1/system")).json
     assert found["versions"].keys() == {"rtobserver", "python", "sqlite"}

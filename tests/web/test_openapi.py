@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from rtobserver.store import tables
@@ -53,6 +54,7 @@ async def test_the_server_does_what_its_document_says_and_never_fails(api: Stage
         *("--exclude-checks", BEYOND_SCHEMAS),
         *("--generation-database", "none"),
         *("--request-timeout", "20"),
+        *("--suppress-health-check", "too_slow"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -65,6 +67,24 @@ async def test_the_server_does_what_its_document_says_and_never_fails(api: Stage
     # it reads the document itself and asks no more for it
     del paths["/api/v1/openapi.json"]
     assert int(operations[1]) == sum(len(methods) for path, methods in paths.items() if not re.search(ENDLESS, path))
+
+
+async def test_the_description_is_written_once_and_not_before_somebody_asks(
+    api: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    schema_components = msgspec.json.schema_components
+
+    def counted(*words: Any, **named: Any) -> Any:
+        written.append(words)
+        return schema_components(*words, **named)
+
+    monkeypatch.setattr(msgspec.json, "schema_components", counted)
+    await api.get("/api/v1/calls")
+    assert not written
+    assert len({answer.body for answer in await asyncio.gather(*[api.get("/api/docs", key="") for _ in range(3)])}) == 1
+    await document(api)
+    assert len(written) == 1
 
 
 async def test_every_route_says_who_may_use_it_and_what_it_answers(api: Stage) -> None:

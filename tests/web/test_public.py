@@ -13,7 +13,7 @@ from rtobserver.errors import RequestError, UpstreamRefused
 from rtobserver.negotiation import Answered
 from rtobserver.web.connection import Patience
 from tests.web.browsers import ANSWER, DEFAULT, MULTIPART, OFFER, SALES, form, json_of, serving
-from tests.web.wire import connected, drip, exchange, parse, request, until
+from tests.web.wire import connected, drip, exchange, parse, request, rest, until
 
 PREFIXES = ["/openai/v1", "/v1"]
 CALLS = [f"{prefix}/realtime/calls" for prefix in PREFIXES]
@@ -170,7 +170,7 @@ async def test_one_byte_per_moment_is_a_408() -> None:
         async with connected(site.port) as (reader, writer):
             writer.write(request("POST", "/connect", Content_Type="application/sdp", Content_Length=str(len(OFFER))))
             async with asyncio.TaskGroup() as group:
-                answer = group.create_task(reader.read(), name="read the answer")
+                answer = group.create_task(rest(reader), name="read the answer")
                 for at in range(len(OFFER) - 1):
                     if (await asyncio.wait({answer}, timeout=0.02))[0]:
                         break

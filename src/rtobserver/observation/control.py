@@ -109,11 +109,15 @@ class Control:
         self.is_attentive = self.pause.is_engaged
         """Whether frames must be shown to `conceal` and `heard`; while not, they need not be."""
 
-    def started(self, since: int, at: int, mono: float) -> list[Effect]:
-        """Go on with a pause that an earlier epoch began, and whose gap was not stored."""
-        if not self.pause.is_active or self.gap is not None:
+    def started(self, watermark: int, since: float, at: int, mono: float) -> list[Effect]:
+        """Go on with a pause that an earlier epoch began; `since` is the monotonic time of the watermark."""
+        if not self.pause.is_active:
             return []
-        record, gap = self._ledger.open_gap("paused", since, at, mono)
+        if self.gap is not None:
+            self._ledger.gaps.go_on(self.gap, since - max(0, watermark - self.gap.from_at) / 1e6)
+            return []
+        # it was not stored
+        record, gap = self._ledger.open_gap("paused", watermark, at, mono, since=since)
         self.gap = gap
         return [record, gap]
 
@@ -241,13 +245,13 @@ class Control:
         """Go on recording. Gives the command's id."""
         event_id, effects = self.commands.note({"type": "resume"}, author, at, mono)
         self.pause.end()
-        return event_id, effects + self._close_gap(at)
+        return event_id, effects + self._close_gap(mono)
 
-    def _close_gap(self, at: int) -> list[Effect]:
+    def _close_gap(self, mono: float) -> list[Effect]:
         gap, self.gap = self.gap, None
         if gap is None:
             return []
-        self._ledger.gaps.bound(gap, at)
+        self._ledger.gaps.bound(gap, mono)
         return [gap]
 
     # --- frames ---------------------------------------------------------------------------------
@@ -336,7 +340,7 @@ class Control:
         effects = self.hung_up(at, None) if self._hang_ups else []
         self._refusal, self._farewell = Told("failed", at, mono, error="the call ended before it was sent"), None
         effects += self._release(self._refusal)
-        return effects + self._close_gap(at)
+        return effects + self._close_gap(mono)
 
     def drained(self, at: int, mono: float) -> list[Effect]:
         """Give back what was not sent; a pause goes on."""

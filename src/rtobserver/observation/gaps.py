@@ -17,20 +17,32 @@ class Gaps:
 
     def __init__(self, earlier: tuple[GapRow, ...] = ()) -> None:
         self._rows = list(earlier)
+        self._begun: dict[tuple[int, int], float] = {}
+        """Monotonic times of the beginnings that this epoch knows, by position."""
 
     @property
     def count(self) -> int:
         """Count the gaps that enter `gap_count` and the verdict."""
         return sum(gap.counted for gap in self._rows)
 
-    def open(self, epoch: int, seq: int, reason: GapReason, from_at: int, after: str | None) -> GapRow:
-        """Begin a gap whose entry stands at (epoch, seq)."""
+    def open(self, epoch: int, seq: int, reason: GapReason, from_at: int, after: str | None, *, since: float) -> GapRow:
+        """Begin a gap whose entry stands at (epoch, seq); `since` is the monotonic time of its beginning."""
         gap = GapRow(epoch, seq, from_at, reason, after, counted=reason != "before_attach", lost_by_type={})
         self._rows.append(gap)
+        self._begun[epoch, seq] = since
         return gap
 
-    def bound(self, gap: GapRow, to_at: int) -> None:
-        """End a gap; an end before its beginning (a clock set back) counts as none."""
+    def go_on(self, gap: GapRow, since: float) -> None:
+        """Take note of the monotonic time at which a gap began that an earlier epoch left open."""
+        self._begun[gap.epoch, gap.seq] = since
+
+    def bound(self, gap: GapRow, mono: float) -> None:
+        """End a gap that goes on: it has lasted as long as it has, whatever the wall clock says by now."""
+        since = self._begun[gap.epoch, gap.seq]
+        self.bound_at(gap, gap.from_at + round((mono - since) * 1e6))
+
+    def bound_at(self, gap: GapRow, to_at: int) -> None:
+        """End a gap by a time of the wall clock; one before its beginning (a clock set back) counts as none."""
         gap.to_at = max(gap.from_at, to_at)
         gap.state = "bounded"
 
@@ -44,7 +56,7 @@ class Gaps:
         """End what an earlier epoch left open, but for one gap; gives those that were ended."""
         left = [gap for gap in self._rows if gap.state == "open" and gap is not keep]
         for gap in left:
-            self.bound(gap, to_at)
+            self.bound_at(gap, to_at)
         return left
 
     def close(self, *, missed: bool) -> list[GapRow]:

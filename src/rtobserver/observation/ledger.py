@@ -41,8 +41,8 @@ class Ledger:
         self._mono0, self._offset0 = mono, max(0, at - started_at)
         self._last_position = last_position
         self._shed: GapRow | None = None
-        self._shed_at = 0
-        """When the last frame came that was given up."""
+        self._shed_mono = 0.0
+        """When the last frame came that was given up, by the monotonic clock."""
 
     def age(self, mono: float) -> float:
         """Give the call's age in seconds."""
@@ -76,14 +76,29 @@ class Ledger:
         return f"rto_{self.epoch}_{self.seq}"
 
     def open_gap(
-        self, reason: GapReason, from_at: int, at: int, mono: float, *, before: int | None = None
+        self,
+        reason: GapReason,
+        from_at: int,
+        at: int,
+        mono: float,
+        *,
+        before: int | None = None,
+        since: float | None = None,
     ) -> tuple[Record, GapRow]:
-        """Enter a gap after the last entry, or after the one before the number `before`."""
-        return self._open(reason, from_at, self.position(self.seq if before is None else before - 1), at, mono)
+        """Enter a gap after the last entry, or after the one before the number `before`.
 
-    def _open(self, reason: GapReason, from_at: int, after: str | None, at: int, mono: float) -> tuple[Record, GapRow]:
+        `since` is the monotonic time at which it began, where that is known better than by the wall clock.
+        """
+        after = self.position(self.seq if before is None else before - 1)
+        return self._open(reason, from_at, after, at, mono, since=since)
+
+    def _open(
+        self, reason: GapReason, from_at: int, after: str | None, at: int, mono: float, *, since: float | None = None
+    ) -> tuple[Record, GapRow]:
         self.seq += 1
-        gap = self.gaps.open(self.epoch, self.seq, reason, from_at, after)
+        if since is None:
+            since = mono - max(0, at - from_at) / 1e6
+        gap = self.gaps.open(self.epoch, self.seq, reason, from_at, after, since=since)
         return self._entry(GAP, None, None, gaps.payload(gap), at, mono), gap
 
     def shed(
@@ -100,7 +115,7 @@ class Ledger:
             self._shed = gap
             effects += [record, gap]
         _count(gap, type_)
-        self._shed_at = at
+        self._shed_mono = mono
         return effects
 
     def end_shedding(self) -> list[Recordable]:
@@ -108,7 +123,7 @@ class Ledger:
         gap, self._shed = self._shed, None
         if gap is None:
             return []
-        self.gaps.bound(gap, self._shed_at)
+        self.gaps.bound(gap, self._shed_mono)
         return [gap]
 
     @property
@@ -122,7 +137,7 @@ class Ledger:
         record, gap = self.open_gap("corrupt", first[2], at, mono, before=first[0])
         for _, type_, _ in lost:
             _count(gap, type_)
-        self.gaps.bound(gap, max(when for _, _, when in lost))
+        self.gaps.bound_at(gap, max(when for _, _, when in lost))
         return [record, gap]
 
     def damaged(self, loss: Loss, started_at: int, at: int, mono: float) -> list[Recordable]:
@@ -130,7 +145,7 @@ class Ledger:
         since = started_at if loss.from_at is None else loss.from_at
         record, gap = self._open("corrupt", since, loss.after, at, mono)
         gap.lost = loss.lost
-        self.gaps.bound(gap, loss.to_at)
+        self.gaps.bound_at(gap, loss.to_at)
         return [record, gap]
 
     def position(self, seq: int) -> str | None:

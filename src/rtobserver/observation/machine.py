@@ -66,15 +66,15 @@ class Machine:
     ) -> None:
         self._plan = plan
         self.state = state
-        self._resumption = resumption
-        self.phase = Phase.ATTACHING
+        self._resumption, self.phase = resumption, Phase.ATTACHING
         self.attach_due: float | None = mono
         """Monotonic time of the next attempt to attach; None while there is none to make."""
         earlier = resumption or Resumption(watermark=at, last_position=None, was_live=False)
+        self._missed_since = mono - earlier.seconds_ago(at)
         self.ledger = Ledger(
             epoch=epoch,
             started_at=plan.started_at,
-            at=at,
+            at=earlier.unset(plan.started_at, at),
             mono=mono,
             last_position=earlier.last_position,
             entry_count=earlier.entry_count,
@@ -118,18 +118,18 @@ class Machine:
     def started(self, at: int, mono: float) -> list[Effect]:
         """Begin: what is missed from now on stands in a gap until the attach."""
         if self._resumption is None:
-            return self._be_absent("before_attach", self._plan.asked_at, at, mono)
+            return self._be_absent("before_attach", self._plan.asked_at, at, mono, None)
         if self._resumption.given_up is not None:
             self.phase, self.attach_due = Phase.WAITING, None
             self._given_up = (self._resumption.given_up, None)
             return []
         since = self._resumption.watermark
         effects: list[Effect] = list(self.ledger.gaps.bound_open(since, keep=self.control.gap))
-        effects += [*self.control.started(since, at, mono), *self.enforcement.started(at, mono)]
+        effects += [*self.control.started(since, self._missed_since, at, mono), *self.enforcement.started(at, mono)]
         self.control.pause.miss()
         effects += self.damaged(self._resumption.losses, at, mono)
         if not self._resumption.is_handed_over:
-            effects += self._be_absent("takeover", since, at, mono)
+            effects += self._be_absent("takeover", since, at, mono, self._missed_since)
         return effects + self._give_up(at, mono) if self._resumption.is_hopeless else effects
 
     def attached(self, at: int, mono: float) -> list[Effect]:
@@ -140,7 +140,7 @@ class Machine:
         if self.is_unaccounted:
             effects += self._declare(at, mono)
         self._healing.attached(self._absence, mono)
-        effects += self._be_present(at)
+        effects += self._be_present(mono)
         if self.phase is Phase.ATTACHING:
             values: dict[str, Any] = {"status": "live"}
             if self._resumption is None or not self._resumption.was_live:
@@ -188,7 +188,7 @@ class Machine:
             return []
         self._expired = self._expired or "maximum duration" in reason
         is_first = self._detached_at is None
-        self._detached_at, self._detached_mono = at - int(silent * 1e6), mono
+        self._detached_at, self._detached_mono, self._missed_since = at - int(silent * 1e6), mono, mono - silent
         self._was_silent = silent > 0
         self._why_detached = "oversize" if oversize else "protocol" if code in (1002, 1007) else "reattach"
         effects: list[Effect] = [*self.ledger.end_shedding()]
@@ -211,7 +211,7 @@ class Machine:
         return self.phase is Phase.REATTACHING and self._absence is None
 
     def _declare(self, at: int, mono: float) -> list[Effect]:
-        return self._be_absent(self._why_detached, self._detached_at or at, at, mono)
+        return self._be_absent(self._why_detached, self._detached_at or at, at, mono, self._missed_since)
 
     def _was_live(self) -> bool:
         return self.phase is Phase.REATTACHING or (self._resumption is not None and self._resumption.was_live)
@@ -439,7 +439,7 @@ class Machine:
         ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
         effects: list[Effect] = [*self.ledger.end_shedding(), *settled]
         if self._absence is not None:
-            effects += self._be_present(at)
+            effects += self._be_present(mono)
         effects += self._settle("ended", outcome, mono, ended_at)
         self._given_up = ("ended", outcome)
         return effects + self._leave()
@@ -468,18 +468,18 @@ class Machine:
         self.phase, self.attach_due = Phase.ENDED, None
         return [CloseSideband(), Finish(status, outcome)]
 
-    def _be_absent(self, reason: GapReason, from_at: int, at: int, mono: float) -> list[Effect]:
-        record, gap = self.ledger.open_gap(reason, from_at, at, mono)
+    def _be_absent(self, reason: GapReason, from_at: int, at: int, mono: float, since: float | None) -> list[Effect]:
+        record, gap = self.ledger.open_gap(reason, from_at, at, mono, since=since)
         self._absence = gap
         if reason != "before_attach":
             self.enforcement.missed(record.offset_us / 1e6)
         return [record, gap]
 
-    def _be_present(self, at: int) -> list[Effect]:
+    def _be_present(self, mono: float) -> list[Effect]:
         gap, self._absence = self._absence, None
         if gap is None:
             return []
-        self.ledger.gaps.bound(gap, at)
+        self.ledger.gaps.bound(gap, mono)
         return [gap]
 
     def _sums(self, mono: float) -> Sums:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from rtobserver.clock import Clock
+from rtobserver.clock import Clock, Uptime
 from rtobserver.config import sections
 from rtobserver.observation.machine import Machine
 from rtobserver.observation.pause import Pause
@@ -21,7 +21,7 @@ from rtobserver.realtime.call import CallState
 from rtobserver.store import gaps
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
-from rtobserver.store.unfinished import Unfinished
+from rtobserver.store.unfinished import Mark, Unfinished
 
 log = structlog.get_logger()
 
@@ -45,8 +45,8 @@ class Accepted:
 class Left:
     """Say how a call was left."""
 
-    mark: int
-    """Up to when whoever left it had stored all of it, or declared it lost; 0 where that is not known."""
+    mark: Mark | None
+    """Up to when whoever left it had stored all of it, or declared it lost; None where that is not known."""
     failures: int = 0
     is_hopeless: bool = False
     """Whether observing it has failed so often that it is given up."""
@@ -68,6 +68,7 @@ class Machines:
         audio_key: bytes | None,
         new_state: Callable[[sections.Profile, str], CallState],
         active: Active | None,
+        uptime_now: Callable[[], Uptime | None],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -76,6 +77,7 @@ class Machines:
         self._audio_key = audio_key
         self._new_state = new_state
         self._active = active
+        self._uptime = uptime_now
 
     def profile(self, name: str) -> sections.Profile:
         """Give the profile that a call has, or the default one where there is none of that name any more."""
@@ -102,8 +104,13 @@ class Machines:
         """Make the machine of a call that goes on, from what is stored of it."""
         profile = self.profile(call.profile)
         restored, watch = await self._restored(call, profile)
+        at, mono, up = self._clock.now_us(), self._clock.mono(), self._uptime()
+        heard_at = restored.heard_at or call.started_at
+        watermark, ago = (heard_at, None) if left.mark is None else left.mark.since(call.ref.call_id, heard_at, up)
         resumption = Resumption(
-            watermark=max(call.started_at, restored.heard_at or 0, left.mark),
+            watermark=watermark,
+            ago=ago,
+            age_us=None if restored.age_us is None else restored.age_us + max(0, watermark - heard_at),
             last_position=call.last_position,
             was_live=call.status == "live",
             given_up=call.status if call.status in ("unobserved", "lost") else None,
@@ -115,10 +122,9 @@ class Machines:
             tags=call.tags,
             pause=restored.pause,
             asked=restored.asked,
-            losses=restored.losses,
+            losses=restored.lacking(call.entry_count, call.last_position, watermark),
         )
         plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
-        at, mono = self._clock.now_us(), self._clock.mono()
         return Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption, watch=watch)
 
     def _plan(

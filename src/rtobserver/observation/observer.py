@@ -40,6 +40,7 @@ from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
 from rtobserver.store.identity import CallRef
 from rtobserver.store.writer import EntryRow
+from rtobserver.upstream import backoff
 from rtobserver.upstream.attach import Attach, AttachRefused, Detached, Sideband
 
 log = structlog.get_logger()
@@ -203,8 +204,11 @@ class Observer:
         due = self.machine.attach_due
         if due is None:
             await self._wait(None)
-        elif due > self._clock.mono():
-            await self._wait(due - self._clock.mono())
+        elif due > (now := self._clock.mono()):
+            await self._wait(due - now)
+        elif (held := self._attach.held) and (left := due + backoff.LONGEST - now) > 0:
+            # spread, as what upstream asks of this call itself is; no secret depends on it
+            await self._wait(min(left, backoff.delay(0, random.random(), retry_after=held)))  # noqa: S311
         else:
             await self._join()
 
@@ -375,6 +379,9 @@ class Observer:
 
     async def _probe(self) -> None:
         alive: bool | None = None
+        if self._attach.held:
+            self._perform(self.machine.probed(alive, *self._now()))
+            return
         try:
             probe = await self._attach.open(self.call.call_id)
         except AttachRefused as exc:

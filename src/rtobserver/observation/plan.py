@@ -32,7 +32,11 @@ class Resumption:
     """Say what an earlier epoch left of the call."""
 
     watermark: int
-    """Time up to which everything received is stored."""
+    """Time up to which everything received is stored, by the wall clock of that time."""
+    ago: float | None = None
+    """True seconds since then, whoever has set the clock; None where only the wall clock tells."""
+    age_us: int | None = None
+    """How old the call was then; None where only the wall clock tells."""
     last_position: str | None
     was_live: bool
     """False where the earlier epoch never attached."""
@@ -52,3 +56,12 @@ class Resumption:
     """Whether who had the call heard it until we did: then nothing was missed in between."""
     losses: tuple[Loss, ...] = ()
     """What earlier epochs recorded, and what is neither there nor counted by a gap."""
+
+    def seconds_ago(self, at: int) -> float:
+        """Give how long ago the watermark was, at a time of the wall clock; never less than 0."""
+        return max(0, at - self.watermark) / 1e6 if self.ago is None else self.ago
+
+    def unset(self, started_at: int, at: int) -> int:
+        """Give a time of the wall clock as if nobody had set that since the call began."""
+        then = self.watermark if self.age_us is None else started_at + self.age_us
+        return then + round(self.seconds_ago(at) * 1e6)

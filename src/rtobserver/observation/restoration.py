@@ -23,16 +23,34 @@ class Restored:
 
     state: CallState
     entry_count: int = 0
+    overlapping: int = 0
+    """Entries that another owner recorded too; who recorded them may have counted them before that was known."""
     counts: dict[str, int] = field(default_factory=dict)
     """Stored events by type."""
     gaps: tuple[GapRow, ...] = ()
     pause: Pause = field(default_factory=Pause)
+    last_at: int | None = None
+    """When the last entry was recorded."""
     heard_at: int | None = None
     """When the last stored event came. What was recorded later says nothing of what was heard until then."""
+    age_us: int | None = None
+    """How old the call was at that time."""
     asked: Counter[str] = field(default_factory=Counter)
     """How often each item was asked for."""
     losses: tuple[Loss, ...] = ()
     """What is neither there nor counted by a gap: a run was killed before it could say so."""
+
+    def lacking(self, entry_count: int, last_position: str | None, until: int) -> tuple[Loss, ...]:
+        """Give the losses of a call whose row counts so many entries: what is not found between others was behind them.
+
+        A row counts no more than was stored, but for what a damaged file has lost since.
+        """
+        told = sum(gap.lost or 0 for gap in self.gaps if gap.reason == "corrupt")
+        lost = entry_count - self.entry_count - self.overlapping - told - sum(loss.lost for loss in self.losses)
+        if lost <= 0:
+            return self.losses
+        last = self.last_at
+        return (*self.losses, Loss(lost, last, max(until, last or until), last_position))
 
 
 async def restore(
@@ -88,7 +106,9 @@ class Again:
             self._holes[epoch] += seq - before - 1
             self._runs.append(Run(epoch, before + 1, seq - before - 1, self._last_at, entry.at))
         self._last, self._last_at = (epoch, seq), entry.at
+        restored.last_at = entry.at
         if entry.flags & OVERLAP:
+            restored.overlapping += 1
             return
         restored.entry_count += 1
         if entry.kind != EVENT or restored.pause.is_engaged:
@@ -100,7 +120,7 @@ class Again:
                 policy = self._policies.get(entry.event_id or "")
                 watch.recall(COMMAND, entry.type, Event(), entry.payload, entry.offset_us, policy)
             return
-        restored.heard_at = entry.at
+        restored.heard_at, restored.age_us = entry.at, entry.offset_us
         name = entry.type or "(none)"
         restored.counts[name] = restored.counts.get(name, 0) + 1
         event, _ = read(entry.payload)

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from rtobserver import __version__
-from rtobserver.clock import Clock, since_boot
+from rtobserver.clock import Clock, since_boot, uptime
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.observation import handover
@@ -104,7 +104,8 @@ class Sharing:
 
         """
         asked = since_boot()
-        await self._leases.enter(at=self._clock.now_us(), version=__version__, journal=self._journal)
+        mark = unfinished.Mark(self._clock.now_us(), uptime=uptime())
+        await self._leases.enter(mark, version=__version__, journal=self._journal)
         self._trust.renewed(asked)
 
     def reasons(self) -> dict[str, int | None]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
-from rtobserver.clock import Clock
+from rtobserver.clock import Clock, Uptime, uptime
 from rtobserver.config import sections
 from rtobserver.errors import StoreUnavailable
 from rtobserver.metrics import Metrics
@@ -26,6 +26,7 @@ from rtobserver.observation.machines import Accepted, Left, Machines
 from rtobserver.observation.observer import HangsUp, Observer, Reaches
 from rtobserver.observation.ownership import Ownership
 from rtobserver.observation.phases import Phase
+from rtobserver.observation.wallclock import WallClock
 from rtobserver.policy.active import Active
 from rtobserver.quota import Counts
 from rtobserver.realtime.call import CallState
@@ -33,6 +34,7 @@ from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
 from rtobserver.store import registration, tables, unfinished
 from rtobserver.store.commits import EntryRow
+from rtobserver.store.damage import Live
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.leases import Claim
@@ -93,6 +95,7 @@ class Supervisor:
         ownership: Ownership,
         active: Active | None = None,
         outbound: Reaches | None = None,
+        uptime_now: Callable[[], Uptime | None] = uptime,
     ) -> None:
         self._attach, self._rest, self._recorder = attach, rest, recorder
         self._writer, self._database = writer, database
@@ -109,6 +112,7 @@ class Supervisor:
             audio_key=audio_key,
             new_state=new_state,
             active=active,
+            uptime_now=uptime_now,
         )
         self._turns = asyncio.Semaphore(ADOPTIONS)
         self._taking: set[str] = set()
@@ -119,6 +123,7 @@ class Supervisor:
         self._undeclared: set[str] = set()
         """Calls that nobody observes and whose loss no gap declares yet: the mark must not pass over it."""
         self._tidied = 0
+        self._wall_clock = WallClock(uptime_now)
         self._some, self._none = asyncio.Event(), asyncio.Event()
         self._none.set()
 
@@ -177,8 +182,7 @@ class Supervisor:
         found = await unfinished.calls(self._database)
         self._undeclared = {call.ref.call_id for call in found}
         for call in found:
-            left = Left(mark=0 if mark is None else mark.of(call.ref.call_id))
-            self._tasks.create_task(self._adopt(call, left), name=f"adopt {call.ref.call_id}")
+            self._tasks.create_task(self._adopt(call, Left(mark=mark)), name=f"adopt {call.ref.call_id}")
         return len(found)
 
     async def drain(self) -> None:
@@ -207,8 +211,7 @@ class Supervisor:
             self.leave()
             await self._none.wait()
         if not self._undeclared:
-            note = unfinished.beat(self._ownership.replica_id, mark.at, doubts=mark.doubts, stopped_at=now)
-            stopped = self._writer.note(note)
+            stopped = self._writer.note(unfinished.beat(self._ownership.replica_id, mark, stopped_at=now))
             stopped.add_done_callback(_hear)
         self._sharing.cancel()
         await self._ownership.resign(now)
@@ -230,11 +233,18 @@ class Supervisor:
             else:
                 log.error("entries_refused_after_end", call_id=call.call_id, count=len(lost))
 
-    def refs(self) -> list[CallRef]:
-        """Point at the calls under observation; any thread may ask."""
-        return [kept.observer.call for kept in list(self._kept.values())]
+    def live(self) -> Live:
+        """Point at the calls under observation, with what writes their rows again; any thread may ask."""
+        return {
+            kept.observer.call: registration.again(kept.observer.call, kept.row, kept.observer.machine.ledger.epoch)
+            for kept in list(self._kept.values())
+        }
 
     # --- for who shares calls with other replicas ------------------------------------------------
+
+    def refs(self) -> list[CallRef]:
+        """Point at the calls under observation."""
+        return [kept.observer.call for kept in self._kept.values()]
 
     def knows(self, call_id: str) -> bool:
         """Say whether a call is observed, or is being taken up."""
@@ -269,11 +279,7 @@ class Supervisor:
         """Tell observers that the database is another file, and what it lacks of their calls' entries."""
         for call, lost in losses.items():
             kept = self._kept.get(call.call_id)
-            if kept is None:
-                continue
-            again = registration.again(call, kept.row, kept.observer.machine.ledger.epoch)
-            self._writer.note(again).add_done_callback(_hear)
-            if lost:
+            if kept is not None and lost:
                 kept.observer.damaged(lost)
 
     def policies_changed(self) -> None:
@@ -346,7 +352,7 @@ class Supervisor:
         for call in found:
             # what was received and not recorded came after its last entry
             failures = kept.failures + 1
-            await self._adopt(call, Left(mark=0, failures=failures, is_hopeless=failures > RETRIES))
+            await self._adopt(call, Left(mark=None, failures=failures, is_hopeless=failures > RETRIES))
 
     async def _adopt(self, call: Unfinished, left: Left) -> None:
         """Take up a call; where that fails it is left alone, and so are its fellows from its trouble."""
@@ -390,13 +396,12 @@ class Supervisor:
         if kept is not None:
             await self._go_on(ref, kept)
 
-    async def _mark_left(self, claim: Claim, call: Unfinished) -> int:
+    async def _mark_left(self, claim: Claim, call: Unfinished) -> Mark | None:
         """Give the mark of who had the call, if that one has come as far as to declare what it did not hear itself."""
         epoch = int((call.last_position or "0:0").partition(":")[0])
         if epoch < claim.ref.epoch - 1:
-            return 0
-        mark = await unfinished.mark_of(self._database, claim.previous)
-        return 0 if mark is None else mark.of(call.ref.call_id)
+            return None
+        return await unfinished.mark_of(self._database, claim.previous)
 
     async def _taken_up(self, call: Unfinished, epoch: int, left: Left, joined: Sideband | None = None) -> _Kept:
         machine = await self._machines.resume(call, epoch, left)
@@ -434,7 +439,7 @@ class Supervisor:
             if not (self._undeclared or any(kept.observer.machine.is_unaccounted for kept in self._kept.values())):
                 mark = self._mark(self._clock.now_us())
                 try:
-                    await self._writer.note(unfinished.beat(self._ownership.replica_id, mark.at, doubts=mark.doubts))
+                    await self._writer.note(unfinished.beat(self._ownership.replica_id, mark))
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
             self._tidy()
@@ -443,7 +448,7 @@ class Supervisor:
     def _tidy(self) -> None:
         """Collect what ended calls and connections have left: they refer to themselves.
 
-        The collector is told to look seldom (`daemon.py`), and after minutes they are old to it: by itself it
+        The collector is told to look seldom (`terminal/running.py`), and after minutes they are old to it: by itself it
         would look at them after millions of new objects. What a look costs grows with the calls that go on, so
         it is taken the more seldom the more they are.
         """
@@ -463,7 +468,10 @@ class Supervisor:
                 doubts[call_id] = now - int(silent * 1e6)
             else:
                 longest = max(longest, silent)
-        return Mark(now - int(longest * 1e6), doubts)
+        up = self._wall_clock.compared(now)
+        if up is not None:
+            up = replace(up, us=up.us - int(longest * 1e6))
+        return Mark(now - int(longest * 1e6), doubts, up, self._wall_clock.was_set_back)
 
 
 def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration_us: int) -> NewCall:

@@ -100,7 +100,7 @@ class Explainer:
         if self._snapshot is None:
             raise NoSuchEntry(f"there is no entry at {self._at}")
         if not self.is_done:
-            self._snapshot.until = max(age or 0.0, self._snapshot.age)
+            self._snapshot.until = max(self._real.over_at(age or 0.0), self._snapshot.age)
             self._pass(self._snapshot.until)
         return [self._explain(policy, self._snapshot) for policy in self._policies]
 

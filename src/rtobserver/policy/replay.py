@@ -205,6 +205,14 @@ class Replay:
             found += self._rulings(self.engine.woken(at=at, age=self.age), by_timer=True)
         return found
 
+    def over_at(self, ended: float) -> float:
+        """Give the age until which timers decided, of a call that ended at an age.
+
+        That it had ended was known a little later: until then they went on.
+        """
+        moments = self._watched.moments.get(self.place.epoch) or (ended,)
+        return max(ended, moments[-1])
+
     @property
     def _is_leaving(self) -> bool:
         """Say whether the run had begun to leave, so that nothing was decided any more."""

@@ -17,9 +17,9 @@ from rtobserver.realtime.events import Event
 from rtobserver.realtime.fold import MAX_NAMED, Fold, Step
 from rtobserver.realtime.heard import AUDIO_TOKEN_MS
 from rtobserver.realtime.lacking import Lack, lacking
-from rtobserver.realtime.meters import percentile
+from rtobserver.realtime.meters import NO_PRICES, Bill, percentile
 from rtobserver.realtime.names import BETA_NAMES, canonical
-from rtobserver.realtime.rows import Cost, ItemRow, ResponseRow, Totals, Usage
+from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
 from rtobserver.realtime.transcript import order
 
 __all__ = ["CallState", "Changes"]
@@ -113,7 +113,7 @@ class CallState:
         responses = talk.responses.values()
         heard = [*talk.heard_ms, *(ms for each in responses if (ms := each.heard_latency_ms) is not None)]
         generated = [*talk.generated_ms, *(ms for each in responses if (ms := each.generation_latency_ms) is not None)]
-        cost, unpriced = self._cost()
+        bill = self._bill()
         return Totals(
             turn_count=talk.turn_count,
             interruption_count=talk.interruption_count,
@@ -126,14 +126,14 @@ class CallState:
             first_audio_p95_ms=percentile(heard, 95),
             generation_p50_ms=percentile(generated, 50),
             generation_p95_ms=percentile(generated, 95),
-            cost_usd=cost,
+            cost_usd=bill.amount,
             missed=talk.missed,
             unfinished=tuple(each.id for each in responses if not each.is_done)[:MAX_NAMED],
             broken=tuple(fold.broken),
             recovered=tuple(fold.recovered),
             open_links=talk.absent[:MAX_NAMED],
-            unpriced=unpriced,
-            costs=self._costs(),
+            unpriced=bill.unpriced,
+            costs=bill.costs,
             transcription_failures=fold.transcription_failure_count,
             transcription_hint=self.transcription_hint,
             tool_p50_ms=percentile(fold.tool_ms, 50),
@@ -176,7 +176,7 @@ class CallState:
     @property
     def cost_usd(self) -> Decimal | None:
         """What the call cost so far; None where anything it used has no known price."""
-        return self._cost()[0]
+        return self._bill().amount
 
     @property
     def last_speech_started_at(self) -> int | None:
@@ -245,15 +245,10 @@ class CallState:
         response = self._fold.talk.responses.get(response_id)
         return response is None or response.is_done
 
-    def _cost(self) -> tuple[Decimal | None, tuple[str, ...]]:
+    def _bill(self) -> Bill:
         if self._prices is None:
-            return None, ()
-        return self._fold.meters.cost(self._prices, self._models, self._fold.transcriber)
-
-    def _costs(self) -> tuple[Cost, ...]:
-        if self._prices is None:
-            return ()
-        return self._fold.meters.costs(self._prices, self._models, self._fold.transcriber)
+            return NO_PRICES
+        return self._fold.meters.bill(self._prices, self._models, self._fold.transcriber)
 
     @property
     def _models(self) -> tuple[str | None, str | None]:

@@ -16,6 +16,8 @@ from rtobserver.realtime.usage import Transcribed
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 _METERS = {"text": ("in", "cached", "out"), "audio": ("in", "cached", "out"), "image": ("in", "cached")}
+MAX_ASKED = 1_000
+"""Models and days whose rates are at hand; upstream may name any number of them."""
 _KEYS = {"name", "from", "until", "minute", *_METERS}
 
 
@@ -32,11 +34,12 @@ class _Rates:
 class Prices:
     """Know what models cost."""
 
-    __slots__ = ("_aliases", "_rates")
+    __slots__ = ("_aliases", "_found", "_rates")
 
     def __init__(self, rates: Mapping[str, tuple[_Rates, ...]], aliases: Mapping[str, str]) -> None:
         self._rates = rates
         self._aliases = aliases
+        self._found: dict[tuple[str, date], _Rates | None] = {}
 
     @classmethod
     def parse(cls, text: str, aliases: Mapping[str, str] | None = None) -> Prices:
@@ -112,10 +115,17 @@ class Prices:
     def _at(self, model: str | None, day: date) -> _Rates | None:
         if model is None:
             return None
+        # asked at each sum of each call, for the same few models
+        asked = (model, day)
+        if asked in self._found:
+            return self._found[asked]
         name = model.lower()
         name = self._aliases.get(name, name)
         entries = self._rates.get(name) or self._rates.get(_DATED.sub("", name)) or ()
-        return next((entry for entry in entries if entry.first <= day < entry.until), None)
+        entry = next((entry for entry in entries if entry.first <= day < entry.until), None)
+        if len(self._found) < MAX_ASKED:
+            self._found[asked] = entry
+        return entry
 
 
 def _entry(model: dict[str, Any], path: str, mistakes: list[Mistake]) -> tuple[str, _Rates]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from rtobserver.realtime.cost import Prices
 from rtobserver.realtime.rows import Cost, Usage
@@ -20,6 +20,21 @@ _US_PER_DAY = 86_400_000_000
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MAX_METERS = 64
 """A call crosses midnight once; more days or models than this are clocks gone wrong."""
+
+
+class Bill(NamedTuple):
+    """Be what a call cost, in USD."""
+
+    amount: Decimal | None
+    """None as soon as anything that was used has no known price: a part of the sum would pass for the whole."""
+    unpriced: tuple[str, ...]
+    """Models that have no known price."""
+    costs: tuple[Cost, ...]
+    """What each model cost; without a price for all of its days, it has none."""
+
+
+NO_PRICES = Bill(None, (), ())
+"""Where there is no price table."""
 
 
 class Meters:
@@ -49,34 +64,23 @@ class Meters:
         meter = _room(self._by_model, (model, at // _US_PER_DAY))
         self._by_model[meter] = self._by_model.get(meter, Transcribed()) + used
 
-    def cost(
-        self, prices: Prices, models: Iterable[str | None], transcriber: str | None
-    ) -> tuple[Decimal | None, tuple[str, ...]]:
-        """Say what it cost in USD, and which models have no known price.
+    def bill(self, prices: Prices, models: Iterable[str | None], transcriber: str | None) -> Bill:
+        """Say what it cost.
 
         The first of `models` that has a price is taken: a deployment's name may have none, and the
-        session then tells the model behind it. None as soon as anything that was used has no known
-        price: a part of the sum would pass for the whole. `costs` has the parts.
+        session then tells the model behind it.
         """
-        amount = Decimal(0)
+        amount: Decimal | None = Decimal(0)
         unpriced: dict[str, None] = {}
-        priced = True
-        for meter, model, part in self._parts(prices, models, transcriber):
-            if part is not None:
-                amount += part
-                continue
-            priced = False
-            if name := model or ("unknown transcription" if meter == "transcription" else None):
-                unpriced[name] = None
-        return amount if priced else None, tuple(unpriced)
-
-    def costs(self, prices: Prices, models: Iterable[str | None], transcriber: str | None) -> tuple[Cost, ...]:
-        """Say what each model cost; without a price for all of its days, it has none."""
         found: dict[tuple[Meter, str | None], Decimal | None] = {}
         for meter, model, part in self._parts(prices, models, transcriber):
             before = found.get((meter, model), Decimal(0))
             found[meter, model] = None if part is None or before is None else before + part
-        return tuple([Cost(meter=meter, model=model, usd=usd) for (meter, model), usd in found.items()])
+            amount = None if part is None or amount is None else amount + part
+            if part is None and (name := model or ("unknown transcription" if meter == "transcription" else None)):
+                unpriced[name] = None
+        costs = tuple([Cost(meter=meter, model=model, usd=usd) for (meter, model), usd in found.items()])
+        return Bill(amount, tuple(unpriced), costs)
 
     def _parts(
         self, prices: Prices, models: Iterable[str | None], transcriber: str | None

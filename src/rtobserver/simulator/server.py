@@ -119,7 +119,7 @@ class Simulator:
     ) -> None:
         await self._stack.aclose()
 
-    async def until(self, condition: Callable[[], bool], patience: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], patience: float = 20.0) -> None:
         """Wait for a condition over `calls` and `requests`.
 
         Raises: TimeoutError, if it does not hold within so many seconds.

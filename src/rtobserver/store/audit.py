@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,9 @@ from rtobserver.store.database import Database
 from rtobserver.store.writing import Writing
 
 AUDIT_SECONDS = 5.0
-"""How long a request waits for its row while the database refuses to write."""
+"""How long a request waits for its row."""
+REFUSED_SECONDS = 0.3
+"""How long it waits where it is known that the database refuses to write: who asks then is told so at once."""
 
 
 def insertion(
@@ -105,10 +108,18 @@ def _id_at(at: int) -> str:
 class Audit:
     """Write audit rows through the daemon's writer."""
 
-    def __init__(self, writer: Writing, *, clock: Clock, patience: float = AUDIT_SECONDS) -> None:
+    def __init__(
+        self,
+        writer: Writing,
+        *,
+        clock: Clock,
+        patience: float = AUDIT_SECONDS,
+        is_refused: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._writer = writer
         self._clock = clock
         self._patience = patience
+        self._is_refused = is_refused
 
     async def record(
         self,
@@ -144,8 +155,9 @@ class Audit:
         def write(transaction: Any) -> None:
             transaction.execute(statement)
 
+        patience = min(self._patience, REFUSED_SECONDS) if self._is_refused() else self._patience
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 await self._writer.run(write)
         except TimeoutError as exc:
             raise StoreUnavailable("the audit row could not be written in time") from exc

@@ -28,6 +28,11 @@ WAL_PAGES, TIGHT_WAL_PAGES = 4_000, 250
 """After so many pages the WAL is moved into the database: 16 MiB, and 1 MiB while there is no ballast."""
 TEND_SECONDS = 1.0
 """Between two looks at the disk."""
+LOOK_SECONDS = 0.2
+"""Between two looks whether the files are where they were opened: what is committed to one that was unlinked goes with
+the process."""
+PARTS = ("", "-wal", "-shm")
+"""Endings of the files that are open."""
 WAL_BYTES = 128 * 1024 * 1024
 """Above this the WAL is held back by somebody; usually it has 16 MiB."""
 WAL_SECONDS = 5.0
@@ -54,27 +59,42 @@ class Care:
         """Whether somebody keeps the WAL from being cut off."""
         self.free_bytes: int | None = None
         """Free on the disk; None where that cannot be told."""
-        self.is_away = False
-        """Whether the file is no longer where it was opened."""
+        self.away: tuple[str, ...] = ()
+        """Endings of the files that are no longer where they were opened."""
         self.since: dict[str, int] = {}
         """When each of `short`, `is_away` and `wal_held` that holds now was found, in microseconds since 1970."""
-        self._identity: tuple[int, int] | None = None
-        self._due = self._wal_due = 0.0
+        self._files: dict[str, tuple[int, int] | None] = {}
+        self._due = self._wal_due = self._look_due = 0.0
         self._ballast_bytes = 0
         self._said_no_ballast = False
 
     def opened(self) -> None:
-        """Take note that the file at the path is the one that is written from now on."""
-        self._identity, self.is_away = identity(self.path), False
-        self._due = 0.0
+        """Take note that the files at the path are those that are written from now on."""
+        self._files, self.away = {part: identity(self.file(part)) for part in PARTS}, ()
+        self._due = self._look_due = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Say whether a file is no longer where it was opened."""
+        return bool(self.away)
+
+    def file(self, part: str) -> Path:
+        """Name one of the database's files by its ending."""
+        return self.path.with_name(self.path.name + part)
+
+    def is_own(self, found: Path, part: str) -> bool:
+        """Tell whether what has this name now is the file that was opened."""
+        return identity(found) == self._files.get(part) is not None
 
     def tend(self, connection: sqlite3.Connection) -> None:
-        """Look at the disk, the WAL and the file if it is time to; never raises."""
+        """Look at the disk, the WAL and the files if it is time to; never raises."""
         now = time.monotonic()
+        if now >= self._look_due:
+            self._look_due = now + LOOK_SECONDS
+            self._look_at_files()
         if now < self._due:
             return
         self._due = now + TEND_SECONDS
-        self._look_at_file()
         self._look_at_room(connection)
         self._look_at_wal(connection, now)
         self._note()
@@ -107,7 +127,7 @@ class Care:
                 log.warning("ballast_released", bytes=self._ballast_bytes)
             self.has_ballast = False
         if connection is not None:
-            _cut(connection)
+            cut(connection)
             with contextlib.suppress(sqlite3.Error):
                 connection.execute(f"PRAGMA wal_autocheckpoint = {TIGHT_WAL_PAGES}")
 
@@ -119,12 +139,15 @@ class Care:
             else:
                 self.since.setdefault(name, now)
 
-    def _look_at_file(self) -> None:
-        there = identity(self.path)
-        is_away = there != self._identity
-        if is_away and not self.is_away:
-            log.error("database_away", path=str(self.path), replaced=there is not None)
-        self.is_away = is_away
+    def _look_at_files(self) -> None:
+        there = {part: identity(self.file(part)) for part in PARTS}
+        away = tuple(part for part in PARTS if there[part] != self._files.get(part))
+        if away and not self.away:
+            names = [self.file(part).name for part in away]
+            log.error("database_away", path=str(self.path), files=names, replaced=any(there[part] for part in away))
+        if away != self.away:
+            self.away = away
+            self._note()
 
     def _look_at_room(self, connection: sqlite3.Connection) -> None:
         free = self.free_bytes = self._free()
@@ -179,7 +202,7 @@ class Care:
         if now < self._wal_due:
             return
         self._wal_due = now + WAL_SECONDS
-        if not _cut(connection) and not self.wal_held:
+        if not cut(connection) and not self.wal_held:
             self.wal_held = True
             log.error("wal_held", bytes=self.wal_bytes, path=str(self.path))
 
@@ -208,7 +231,7 @@ def _free_within(connection: sqlite3.Connection) -> int:
     return int(pages) * int(size)
 
 
-def _cut(connection: sqlite3.Connection) -> bool:
+def cut(connection: sqlite3.Connection) -> bool:
     """Move all of the WAL into the database and cut it off; False where a reader, or the disk, is in the way."""
     try:
         [(waited,)] = connection.execute("PRAGMA busy_timeout").fetchall()

@@ -1,40 +1,42 @@
 """Begin a new file in the place of a damaged one, and bring over what can still be read of it.
 
-The damaged file is moved aside whole, with its WAL, under a name that says what it is and since when;
-nothing of it is deleted here. Every row that SQLite can still read is copied, the newest first and
-the small tables of which a daemon lives before all others. What a call has lost stands in a gap.
+The damaged file stays where it is until the new one is whole (`salvage.py` fills it, `replacement.py`
+puts it in place), so that a kill at any moment loses nothing: the next start begins again, or
+finishes. Then it is moved aside with its WAL, under a name that says what it is and since when;
+nothing of it is deleted here. What a call has lost stands in a gap.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+import sqlalchemy as sa
 import structlog
 
-from rtobserver.errors import StoreError
+from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss, fewest
-from rtobserver.store import holes, schema, sqlite, tables
+from rtobserver.store import holes, replacement, schema, sqlite, tables
+from rtobserver.store.identity import CallRef
+from rtobserver.store.salvage import Salvaged, bring_over
+from rtobserver.store.transaction import Transaction
 
 SALVAGE_SECONDS = 20.0
 """How long bringing rows over may take; recording waits in memory meanwhile."""
 CHECK_SECONDS = 5.0
-"""How long a look for damage may take where the writer waits for it."""
-ROWS = 500
-"""Rows that are read at a time."""
+"""How long a look for damage may take where the writer, or a start, waits for it."""
 SCAN_BYTES = 1024 * 1024
 """Of a file that is no database: within so many bytes the words of our tables are looked for."""
 
-_ORDER = ("secret", "api_key", "tombstone", "call", "replica", "order", "audit", "gap", "decision", "command")
-_LAST = ("response", "item", "quarantine", "entry")
-_FIRST_ROWID, _LAST_ROWID = 0, (1 << 63) - 1
+Live = Mapping[CallRef, Callable[[Transaction], None]]
+"""Calls under observation, each with what writes its row if that is not there."""
+
 _SHORT = """
 SELECT call_key, day, ended_at, entry_count - coalesce(there, 0)
     - (SELECT coalesce(sum(lost), 0) FROM gap
@@ -48,17 +50,6 @@ WHERE purged_at IS NULL AND (missing > 0 OR skipped > 0)
 """
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Salvaged:
-    """Say what was brought over."""
-
-    rows: dict[str, int] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
-    """Tables of which something could not be read."""
-    left: list[str] = field(default_factory=list)
-    """Tables that there was no time for, or not enough."""
 
 
 def is_sound(connection: sqlite3.Connection, seconds: float = CHECK_SECONDS) -> bool:
@@ -79,16 +70,24 @@ def is_sound(connection: sqlite3.Connection, seconds: float = CHECK_SECONDS) -> 
 
 
 def prepare(path: Path, *, suspected: bool = False) -> Path | None:
-    """Look at the file before a start; one of ours that is no database any more is moved aside and begun anew.
+    """Look at the file before a start; one of ours that is no database any more is replaced by a new one.
 
-    Gives where the damaged file is now. With `suspected` all of it is looked at, which may take minutes.
+    Gives where the damaged one is now. With `suspected` all of it is looked at, which may take minutes. Where an
+    earlier run was cut off while it replaced the file, as much is looked at as a start has time for; that it was
+    suspected is known until somebody has looked at the rest (`Recovery.look_over`).
 
     Raises:
         StoreError: it is no database, and nothing shows that it ever was one of ours.
-        StoreUnavailable: it cannot be opened now.
+        StoreUnavailable: it cannot be opened now, or the new one cannot be written.
 
     """
+    was_cut_off = replacement.was_cut_off(path)
+    if was_cut_off:
+        log.warning("replacement_cut_off", path=str(path))
     if not path.exists() or path.stat().st_size == 0:
+        if was_cut_off:
+            # what was to be copied is gone, and of the copy nobody knows how far it came
+            replacement.forget(path)
         return None
     try:
         connection = sqlite.open_writer(path)
@@ -108,7 +107,9 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
                         connection.execute(
                             f'SELECT rowid FROM "{name}" ORDER BY rowid {direction} LIMIT 1'  # noqa: S608 - our names
                         ).fetchall()
-            if not suspected or is_sound(connection, float("inf")):
+            if not (suspected or was_cut_off) or is_sound(connection, float("inf") if suspected else CHECK_SECONDS):
+                if was_cut_off:
+                    replacement.empty(path)
                 return None
             problem = "quick_check finds damage"
         except sqlite3.DatabaseError as exc:
@@ -117,193 +118,115 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
             problem = str(exc)
         finally:
             connection.close()
-    aside = move_aside(path)
-    begin_anew(path, aside, problem=problem, live=())
-    return aside
+    return replace(path, problem=problem, live={})
 
 
-def move_aside(path: Path) -> Path:
-    """Give the file, and what belongs to it, another name; raises OSError."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    # the WAL first: a file that is found without its WAL would be taken for an older state of itself
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    _sync_folder(path.parent)
-    return aside
+def replace(path: Path, *, problem: str, live: Live) -> Path:
+    """Put a new file with all that can be read in the place of a damaged one; gives where that is now.
 
-
-def begin_anew(path: Path, aside: Path, *, problem: str, live: Collection[int]) -> Salvaged:
-    """Make a new file and bring over what can be read; may be done again if it was interrupted.
-
-    What the calls with the keys `live` have lost is for their observers to declare.
+    No connection of ours that writes may be open. What the calls in `live` have lost is for their observers to
+    declare; their rows count what was stored of them, so that the next start does if they cannot. Where it fails,
+    the damaged file is where it was.
 
     Raises:
-        StoreError: the new file cannot be made now.
-        sqlite3.Error: it cannot be written now.
+        StoreUnavailable: the new file cannot be written now.
 
     """
-    schema.migrate(path)
-    salvaged = _salvage(path, aside, live)
-    log.error(
-        "database_damaged",
-        problem=problem,
-        moved_to=str(aside),
-        rows=salvaged.rows,
-        unreadable=salvaged.damaged,
-        no_time_for=salvaged.left,
-    )
-    if not salvaged.rows.get("api_key"):
-        log.error("keys_lost", help="make new ones with `rtobserver keys create`")
-    return salvaged
-
-
-def _salvage(path: Path, aside: Path, live: Collection[int]) -> Salvaged:
-    salvaged = Salvaged()
-    deadline = time.monotonic() + SALVAGE_SECONDS
-    target = sqlite.open_writer(path)
     try:
-        source = sqlite3.connect(f"file:{quote(str(aside))}?mode=ro", uri=True, isolation_level=None)
-        try:
+        with _nobody_else_writing(path):
+            made = replacement.begin(path)
+            try:
+                salvaged = _fill(made, path, live)
+                aside = replacement.complete(path, "damaged")
+            except BaseException:
+                replacement.empty(path)
+                raise
+            log.error(
+                "database_damaged",
+                problem=problem,
+                moved_to=str(aside),
+                rows=salvaged.rows,
+                unreadable=salvaged.damaged,
+                no_time_for=salvaged.left,
+            )
+            if not salvaged.rows.get("api_key"):
+                log.error("keys_lost", help="make new ones with `rtobserver keys create`")
+            replacement.finish(path)
+    except (OSError, sqlite3.Error) as exc:
+        raise StoreUnavailable(f"the damaged {path} cannot be replaced: {exc}") from exc
+    return aside
+
+
+@contextmanager
+def _nobody_else_writing(path: Path) -> Iterator[None]:
+    """Have other programs wait, as far as the damage allows it: what they wrote to the old file would be lost."""
+    with contextlib.ExitStack() as stack:
+        # as a reader of ours finds what is in the WAL, so does this; closed when the file has its other name
+        with contextlib.suppress(sqlite3.Error):
+            connection = sqlite3.connect(path, timeout=CHECK_SECONDS, isolation_level=None)
+            stack.enter_context(closing(connection))
+            connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def _fill(made: Path, path: Path, live: Live) -> Salvaged:
+    schema.migrate(made)
+    with closing(sqlite.open_writer(made)) as target:
+        # it is synced as a whole before it has a name that anybody believes
+        target.execute("PRAGMA synchronous = OFF")
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as source:
             source.execute("PRAGMA query_only = ON")
-            for name in _tables():
-                _bring(name, source, target, salvaged, deadline)
-        finally:
-            source.close()
+            salvaged = bring_over(source, target, SALVAGE_SECONDS)
         _admit(target, live)
-    finally:
-        target.close()
+        if salvaged.lacks_entries:
+            _doubt(target, live)
+    with sqlite.transaction(made) as connection:
+        write_again(Transaction(connection, set()), live)
     return salvaged
 
 
-def _tables() -> Iterator[str]:
-    yield from _ORDER
-    yield from (name for name in tables.metadata.tables if name not in (*_ORDER, *_LAST, "lease"))
-    yield from _LAST
+def write_again(transaction: Transaction, live: Live) -> None:
+    """Give calls under observation their rows, and have these count what was stored of them."""
+    for ref, register in live.items():
+        register(transaction)
+        transaction.execute(_counting(ref))
 
 
-def _bring(
-    name: str, source: sqlite3.Connection, target: sqlite3.Connection, salvaged: Salvaged, deadline: float
-) -> None:
-    columns = [column.name for column in tables.metadata.tables[name].columns]
-    try:
-        there = {row[1] for row in source.execute(f'PRAGMA table_info("{name}")')}
-    except sqlite3.DatabaseError:
-        there = set()
-    columns = [column for column in columns if column in there]
-    if not columns:
-        salvaged.damaged.append(name)
+def _counting(ref: CallRef) -> sa.Update:
+    """Write the statement that has a call's row count all that was ever stored: what is short of it is lost."""
+    call, gap = tables.call.c, tables.gap.c
+    declared = sa.select(sa.func.coalesce(sa.func.sum(gap.lost), 0)).where(
+        gap.call_key == ref.key, gap.day == ref.day, gap.reason == "corrupt"
+    )
+    count = sa.func.max(call.entry_count, ref.stored + declared.scalar_subquery())
+    return tables.call.update().where(call.call_key == ref.key, call.day == ref.day).values(entry_count=count)
+
+
+def _doubt(target: sqlite3.Connection, live: Live) -> None:
+    """Let the mark say nothing of calls that nobody observes and whose last entries may be missing."""
+    [latest] = target.execute("SELECT replica_id, doubts FROM replica ORDER BY number DESC LIMIT 1").fetchall() or [
+        (None, None)
+    ]
+    if latest[0] is None:
         return
-    named = ", ".join(f'"{column}"' for column in ("rowid", *columns))
-    read = f'SELECT {named} FROM "{name}" WHERE rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?'  # noqa: S608
-    marks = ", ".join("?" * (len(columns) + 1))
-    write = f'INSERT OR IGNORE INTO "{name}" ({named}) VALUES ({marks})'  # noqa: S608 - only our own names
-    reading = _Reading(source, read)
-    count = 0
-    for rows in reading.newest_first():
-        target.execute("BEGIN IMMEDIATE")
-        try:
-            count += _write(target, write, rows)
-            target.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                target.execute("ROLLBACK")
-            raise
-        if time.monotonic() > deadline:
-            salvaged.left.append(name)
-            break
-    salvaged.rows[name] = count
-    if reading.failed:
-        salvaged.damaged.append(name)
+    doubts = json.loads(latest[1] or "{}")
+    known = {ref.key for ref in live}
+    for key, call_id, started_at in target.execute(
+        "SELECT call_key, call_id, started_at FROM call WHERE ended_at IS NULL"
+    ):
+        if key not in known:
+            doubts[call_id] = started_at
+    target.execute("UPDATE replica SET doubts = ? WHERE replica_id = ?", (json.dumps(doubts), latest[0]))
 
 
-def _write(target: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]]) -> int:
-    try:
-        return target.executemany(sql, rows).rowcount
-    except (sqlite3.IntegrityError, sqlite3.DataError):
-        count = 0
-        for row in rows:
-            # what damage made of it does not fit its table
-            with contextlib.suppress(sqlite3.IntegrityError, sqlite3.DataError):
-                count += target.execute(sql, row).rowcount
-        return count
-
-
-class _Reading:
-    """Read a table backwards by rowid, around what cannot be read."""
-
-    def __init__(self, source: sqlite3.Connection, sql: str) -> None:
-        self._source = source
-        self._sql = sql
-        self.failed = False
-
-    def newest_first(self) -> Iterator[list[tuple[Any, ...]]]:
-        upper, limit, step = _LAST_ROWID, ROWS, 1
-        hole_top: int | None = None
-        while upper >= _FIRST_ROWID:
-            try:
-                rows = self._read(_FIRST_ROWID, upper, limit)
-            except sqlite3.DatabaseError:
-                self.failed = True
-                if hole_top is None:
-                    hole_top = upper = self._top(upper)
-                if limit > 1:
-                    limit = max(1, limit // 8)
-                else:
-                    # the row below, then further and further
-                    upper, step = upper - step, step * 2
-                continue
-            if hole_top is not None:
-                found = rows[0][0] if rows else _FIRST_ROWID
-                yield from self._behind(found, hole_top)
-                hole_top = None
-            if not rows:
-                return
-            yield rows
-            upper, limit, step = rows[-1][0] - 1, min(ROWS, limit * 8), 1
-
-    def _top(self, upper: int) -> int:
-        """Give a rowid above which nothing is, so that steps begin where rows are."""
-        if upper < _LAST_ROWID:
-            return upper
-        for bits in range(1, 63):
-            try:
-                if not self._read(1 << bits, upper, 1):
-                    return 1 << bits
-            except sqlite3.DatabaseError:
-                continue
-        return upper
-
-    def _behind(self, found: int, top: int) -> Iterator[list[tuple[Any, ...]]]:
-        """Read upwards what a step went past, as far as that can be read."""
-        lower = found + 1
-        while lower <= top:
-            sql = self._sql.replace("DESC", "ASC")
-            try:
-                rows = self._source.execute(sql, (lower, top, 1)).fetchall()
-            except sqlite3.DatabaseError:
-                return
-            if not rows:
-                return
-            yield rows
-            lower = rows[-1][0] + 1
-
-    def _read(self, lower: int, upper: int, limit: int) -> list[tuple[Any, ...]]:
-        return self._source.execute(self._sql, (lower, upper, limit)).fetchall()
-
-
-def _admit(target: sqlite3.Connection, live: Collection[int]) -> None:
+def _admit(target: sqlite3.Connection, live: Live) -> None:
     """Write gaps for each call that has fewer entries than its row counts, or numbers without an entry."""
     now = time.time_ns() // 1000
+    known = {ref.key for ref in live}
     short = target.execute(_SHORT).fetchall()
     target.execute("BEGIN IMMEDIATE")
     for key, day, ended_at, missing in short:
-        if key in live:
+        if key in known:
             continue
         losses = holes.of_call(target, key, day)
         # the row of a call that did not end may count a little less than there was
@@ -366,11 +289,3 @@ def _was_ours(path: Path) -> bool:
     with path.open("rb") as file:
         beginning = file.read(SCAN_BYTES)
     return b"CREATE TABLE api_key" in beginning or not beginning.strip(b"\0")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -78,6 +78,7 @@ class Files:
         self.committed: Callable[[], None] = lambda: None
         """Hears, on the writer's thread, that there are new lines."""
         self.damaged_files: list[str] = []
+        self.written_again = 0
         self._commits: JournalCommits | None = None
         self._lock = threading.Lock()
         self._files: list[File] = []

@@ -117,7 +117,8 @@ def _close(calls: Sequence[CallRef | None], told: dict[str, Any]) -> Note:
 
 
 def _beat(_calls: Sequence[CallRef | None], told: dict[str, Any]) -> Note:
-    return unfinished.beat(told.pop("replica_id"), told.pop("at"), **told)
+    mark = unfinished.mark_in(told["at"], told["doubts"], told["boot"])
+    return unfinished.beat(told["replica_id"], mark, stopped_at=told["stopped_at"])
 
 
 def _settle(_calls: Sequence[CallRef | None], told: dict[str, Any]) -> Note:

@@ -19,6 +19,7 @@ import structlog
 
 from rtobserver.store.identity import CallRef
 from rtobserver.store.line import Line
+from rtobserver.store.unfinished import Mark
 
 WAKE = "rtobserver_leases"
 """Channel on which replicas wake each other when leases change hands."""
@@ -34,8 +35,8 @@ def _timed(statement: str) -> str:
 
 
 _ENTER = _timed("""
-INSERT INTO replica (replica_id, started_at, beat_at, version, journal, lease_until)
-VALUES ($1, $2, $2, $3, $4, NOW + $5)""")
+INSERT INTO replica (replica_id, started_at, beat_at, number, boot, version, journal, lease_until)
+SELECT $1, $2, $2, coalesce(max(number), 0) + 1, $6, $3, $4, NOW + $5 FROM replica""")
 _BEAT = _timed("""
 UPDATE replica SET lease_until = NOW + $2 WHERE replica_id = $1 AND fenced_at IS NULL RETURNING 1""")
 _OTHERS = _timed("""
@@ -136,9 +137,12 @@ class Leases:
 
     # --- replicas -------------------------------------------------------------------------------
 
-    async def enter(self, *, at: int, version: str, journal: str) -> None:
-        """Begin this incarnation; it holds its lease from now on."""
-        await self._line.rows(_ENTER, self.me, at, version, journal, self._ttl_us)
+    async def enter(self, mark: Mark, *, version: str, journal: str) -> None:
+        """Begin this incarnation, which has heard nothing before its mark; it holds its lease from now on.
+
+        Those that enter at the same time may have the same number.
+        """
+        await self._line.rows(_ENTER, self.me, mark.at, version, journal, self._ttl_us, mark.boot)
 
     async def beat(self) -> bool:
         """Renew the lease; False where this incarnation was fenced, which is for good."""

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,8 +20,8 @@ import structlog
 
 from rtobserver.errors import StoreError
 from rtobserver.realtime.holes import Loss
-from rtobserver.store import damage, holes, sqlite
-from rtobserver.store.care import Care
+from rtobserver.store import damage, holes, replacement
+from rtobserver.store.care import PARTS, Care, cut
 from rtobserver.store.commits import Batch, Commits, EntryRow, Work
 from rtobserver.store.identity import CallRef
 from rtobserver.store.trouble import Trouble, trouble_of
@@ -34,6 +34,8 @@ ANEW_SECONDS = 60.0
 """Between two new files in the place of damaged ones: a disk that spoils each must not be filled with them."""
 LONG_LOOK_SECONDS = 3600.0
 """How long a look over the file may take that nobody waits for."""
+BACK_SECONDS = 1.0
+"""Between two tries to write files again that were taken away."""
 
 log = structlog.get_logger()
 
@@ -45,23 +47,24 @@ class Recovery:
         self._connect = connect
         self._path = path
         self.care = Care(path) if path is not None else None
-        self.live: Callable[[], Iterable[CallRef]] = list
-        """Gives the calls under observation."""
+        self.live: Callable[[], damage.Live] = dict
+        """Gives the calls under observation; settable."""
         self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
         """Hears that the file is another one, and what it lacks of the entries of each live call; settable."""
         self.damaged_files: list[str] = []
-        """Names of the files that were moved aside."""
+        """Names of damaged files that lie beside the database, those of earlier runs included."""
+        self.written_again = 0
+        """How often files were taken away and what they held was saved."""
         self._commits: Commits | None = None
         self._erased: set[int] = set()
         self._must_look = False
         self._damage_heard = self._full_heard = 0
         self._damage: Exception | None = None
         """Why the file must be begun anew, if it must."""
-        self._aside: Path | None = None
-        """A file that was moved aside and whose rows are still to be brought over."""
         self.anew_seconds = ANEW_SECONDS
         self._anew_at: float | None = None
-        self._looking = False
+        self._back_due = 0.0
+        self._looking = self._is_cleared = False
         self._written_at: int | None = None
         """When something was last committed, in microseconds since 1970: what was lost with a file came before."""
 
@@ -76,7 +79,13 @@ class Recovery:
         raw.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         self._commits = Commits(raw, self._erased)
         if self.care is not None:
+            # the WAL is made by the first read; from then on all files are there
+            raw.execute("SELECT count(*) FROM sqlite_master").fetchall()
             self.care.opened()
+        if self._path is not None:
+            self.damaged_files = replacement.left(self._path, "damaged")
+            if replacement.was_cut_off(self._path):
+                self.look_over()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -125,6 +134,8 @@ class Recovery:
         if self.care is None or self._commits is None:
             return
         self.care.tend(self._commits.raw)
+        if self.damaged_files and self._path is not None:
+            self.damaged_files = [name for name in self.damaged_files if self._path.with_name(name).exists()]
         try:
             if self._damage is not None:
                 if not self._may_begin_anew():
@@ -133,6 +144,10 @@ class Recovery:
                 self._ready()
             elif self.care.is_away:
                 self._bring_back()
+            elif self._is_cleared and self._path is not None:
+                # here, since nothing is being replaced now
+                self._is_cleared = False
+                replacement.forget(self._path)
         except Exception as exc:  # noqa: BLE001 - the next flush meets it again and says so
             log.warning("store_not_mended", problem=str(exc))
 
@@ -153,7 +168,7 @@ class Recovery:
         if self._path is not None and not self._path.parent.is_dir():
             # not made anew: it may be the place where a disk belongs that is missing
             raise FileNotFoundError(f"{self._path.parent} is not there")
-        if self._damage is None and self._aside is None:
+        if self._damage is None:
             try:
                 self.open()
                 if self._must_look and self._commits is not None and not damage.is_sound(self._commits.raw):
@@ -163,60 +178,69 @@ class Recovery:
                     self.close()
                     raise
                 self._damage = exc
-        if self._damage is not None or self._aside is not None:
-            self._begin_anew()
+        if self._damage is not None:
+            self._begin_anew(self._damage)
         self._must_look = False
         if self._commits is None:
             raise StoreError("the database is not open")
         return self._commits
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, problem: Exception) -> None:
         if self._path is None:
-            raise self._damage or StoreError("the database is damaged")
-        problem = self._damage or StoreError("it was found damaged before")
-        if self._aside is None:
-            if not self._may_begin_anew():
-                self.close()
-                raise problem
-            self._aside = damage.move_aside(self._path)
-            self._anew_at = time.monotonic()
-        # after the move: closing deletes the WAL by its name, which must not be that of the new one's
+            raise problem
+        # before the new file has its name: closing may delete the WAL, and does it by the name
         self.close()
-        live = list(self.live())
-        damage.begin_anew(self._path, self._aside, problem=str(problem), live={ref.key for ref in live})
-        self.damaged_files.append(self._aside.name)
-        self._aside = self._damage = None
+        if not self._may_begin_anew():
+            raise problem
+        live = self.live()
+        damage.replace(self._path, problem=str(problem), live=live)
+        self._anew_at = time.monotonic()
+        self._damage = None
         self._damage_heard = 0
         self.open()
-        self._tell_losses(live)
+        self._tell_losses(live.keys())
 
     def _may_begin_anew(self) -> bool:
         return self._anew_at is None or time.monotonic() - self._anew_at >= self.anew_seconds
 
     def _bring_back(self) -> None:
-        """Write the file again that somebody took away while it was open, or go on with what stands in its place."""
-        if self._path is None or self._commits is None or not self._path.parent.is_dir():
+        """Save what only this process still has open, because files of the database were taken away or replaced."""
+        path, care, commits = self._path, self.care, self._commits
+        now = time.monotonic()
+        if path is None or care is None or commits is None or now < self._back_due or not path.parent.is_dir():
             return
-        if self._path.exists():
+        self._back_due = now + BACK_SECONDS
+        # what is in a WAL that was unlinked goes into the database that is still there
+        is_safe = "" not in care.away and cut(commits.raw)
+        if is_safe and care.away == ("-wal",) and not _has_bytes(care.file("-wal")):
             self.close()
             self.open()
-            self._tell_losses(list(self.live()))
-            log.warning("database_exchanged", path=str(self._path))
-            return
-        copy = self._path.with_name(f"{self._path.name}.restoring")
-        copy.unlink(missing_ok=True)
-        sqlite.create(copy)
-        with contextlib.closing(sqlite3.connect(copy)) as target:
-            self._commits.raw.backup(target)
-        # before the new file has its name: closing deletes the WAL by its name
-        self.close()
-        for suffix in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        copy.rename(self._path)
-        self.open()
-        log.warning("database_written_again", path=str(self._path), bytes=self._path.stat().st_size)
+            log.warning("wal_begun_anew", path=str(path))
+        else:
+            self._write_again(path, care, commits)
+        self.written_again += 1
 
-    def _tell_losses(self, live: list[CallRef]) -> None:
+    def _write_again(self, path: Path, care: Care, commits: Commits) -> None:
+        """Put a copy of all that is open in the place of whatever is there; what is somebody else's is moved aside."""
+        made = replacement.begin(path)
+        try:
+            with contextlib.closing(sqlite3.connect(made)) as target:
+                commits.raw.backup(target)
+            aside = replacement.complete(path, "foreign")
+        except BaseException:
+            replacement.forget(path)
+            raise
+        # before the new file has its name: closing may delete the WAL, and does it by the name
+        self.close()
+        own = [part for part in PARTS if care.is_own(care.file(part), part)]
+        replacement.finish(path)
+        for part in own:
+            aside.with_name(aside.name + part).unlink(missing_ok=True)
+        self.open()
+        foreign = aside.name if aside.exists() else None
+        log.warning("database_written_again", path=str(path), bytes=path.stat().st_size, moved_aside=foreign)
+
+    def _tell_losses(self, live: Collection[CallRef]) -> None:
         if self._commits is None:
             return
         raw, until = self._commits.raw, self._written_at or time.time_ns() // 1000
@@ -234,6 +258,7 @@ class Recovery:
             with contextlib.closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as raw:
                 if damage.is_sound(raw, LONG_LOOK_SECONDS):
                     log.warning("no_damage_found")
+                    self._is_cleared = True
                 else:
                     self._damage = StoreError("a reader found damage, and quick_check finds it too")
         except sqlite3.Error as exc:
@@ -241,3 +266,10 @@ class Recovery:
                 self._damage = exc
         finally:
             self._looking = False
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

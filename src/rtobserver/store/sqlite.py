@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import sqlalchemy as sa
+import structlog
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -26,6 +27,7 @@ from sqlalchemy.pool import NullPool
 
 from rtobserver.clock import Clock
 from rtobserver.errors import ConfigError, Mistake, StoreBusy, StoreError, StoreUnavailable
+from rtobserver.store import replacement
 from rtobserver.store.database import READ_SECONDS, READERS, STREAM_WAIT_SECONDS, STREAMERS, Database, Figures
 from rtobserver.store.trouble import trouble_of
 
@@ -40,6 +42,8 @@ PRAGMAS = {
 }
 """Set on every connection that may write, after `busy_timeout`, `journal_mode` and `synchronous`."""
 READ_PRAGMAS = {"query_only": "ON", "cache_size": "-16384", "temp_store": "MEMORY"}
+
+log = structlog.get_logger()
 
 _DEADLINE_STEPS = 20_000  # virtual machine steps between two looks at the clock: about a millisecond
 
@@ -65,9 +69,11 @@ def sqlite_path(url: str, folder: Path = Path()) -> Path:
 def hold(path: Path) -> Iterator[None]:
     """Keep every other daemon, `migrate`, `rebuild` and `purge` away from the file.
 
+    Where an earlier run was cut off while it put a new file in the place of a damaged one, that is finished.
+
     Raises:
         StoreBusy: another process holds it.
-        StoreUnavailable: the lock cannot be made.
+        StoreUnavailable: the lock cannot be made, or what was begun cannot be finished.
 
     """
     # one file has one lock, by whatever name it is called
@@ -82,6 +88,11 @@ def hold(path: Path) -> Iterator[None]:
     except OSError as exc:
         raise StoreUnavailable(f"{path}.lock cannot be made: {exc.strerror}") from exc
     try:
+        try:
+            for aside in replacement.finish(path):
+                log.warning("replacement_finished", moved_to=str(aside))
+        except OSError as exc:
+            raise StoreUnavailable(f"a new {path} cannot be put in its place: {exc.strerror}") from exc
         yield
     finally:
         lock.release()
@@ -136,15 +147,24 @@ def transaction(path: Path) -> Iterator[sa.Connection]:
     Waits while the daemon's writer commits. Everything is rolled back if the block raises.
 
     Raises:
-        StoreUnavailable: the file stayed locked.
+        StoreUnavailable: the file stayed locked, or another was put in its place meanwhile.
+        StoreBusy: the daemon is about to put another in its place.
 
     """
+    path = path.resolve()
+    if replacement.pending(path):
+        with hold(path):
+            pass
+    create(path)
+    opened = identity(path)
     engine = sa.create_engine("sqlite://", creator=lambda: open_writer(path), poolclass=NullPool)
     # the driver would commit before DDL, and take the write lock only at the first write
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.begin() as connection:
             yield connection
+            if identity(path) != opened:
+                raise StoreUnavailable(f"another file was put in the place of {path}: try again")
     except OperationalError as exc:
         raise StoreUnavailable(f"{path}: {exc.orig}") from exc
     finally:
@@ -245,14 +265,15 @@ def _read_engine(path: Path, clock: Clock, connections: int, wait_seconds: float
         for name, value in READ_PRAGMAS.items():
             cursor.execute(f"PRAGMA {name} = {value}")
         cursor.close()
-        record.info["file"] = identity(path)
+        record.info["files"] = (identity(path), identity(wal_of(path)))
         deadline = record.info["deadline"] = _Deadline(clock)
         connection.run_async(lambda driver: driver.set_progress_handler(deadline, _DEADLINE_STEPS))
 
     def lend(_connection: Any, record: Any, _proxy: Any) -> None:
-        if identity(path) not in (record.info["file"], None):
-            # the file was moved aside and another one begun
-            raise DisconnectionError("the database is another file")
+        for now, opened in zip((identity(path), identity(wal_of(path))), record.info["files"], strict=True):
+            if now not in (opened, None):
+                # the file was moved aside and another one begun, or its WAL was taken away
+                raise DisconnectionError("the database is another file")
         record.info["deadline"].restart()
 
     sa.event.listen(engine.sync_engine, "connect", prepare)
@@ -261,8 +282,13 @@ def _read_engine(path: Path, clock: Clock, connections: int, wait_seconds: float
 
 
 def _sizes(path: Path) -> tuple[int, int]:
-    wal = path.with_name(f"{path.name}-wal")
+    wal = wal_of(path)
     return path.stat().st_size, wal.stat().st_size if wal.exists() else 0
+
+
+def wal_of(path: Path) -> Path:
+    """Name the write-ahead log of a file."""
+    return path.with_name(f"{path.name}-wal")
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -277,6 +277,10 @@ replica = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("beat_at", BigInteger, nullable=False, doc="everything received before it is stored"),
     Column("doubts", Text, doc="JSON object: calls of which nothing was heard for a while then, and since when"),
+    Column("number", Integer, nullable=False, doc="which run on this database it is"),
+    Column(
+        "boot", Text, doc="JSON object: the machine's start, the time since it at `beat_at`, if the clock was set back"
+    ),
     Column("stopped_at", BigInteger),
     Column("version", Text, nullable=False),
     # by the clock of the database, and of PostgreSQL only

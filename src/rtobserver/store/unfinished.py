@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtobserver import __version__
+from rtobserver.clock import Uptime
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
@@ -23,9 +24,9 @@ _GIVEN_UP = ("unobserved", "lost")
 
 _call = tables.call
 _replica = tables.replica.c
-_LAST_MARK = (
-    sa.select(_replica.beat_at, _replica.doubts).order_by(_replica.beat_at.desc(), _replica.started_at.desc()).limit(1)
-)
+# by their number: a clock that was set back makes an earlier run's mark the later time
+_LAST_RUN = sa.select(_replica.beat_at, _replica.doubts, _replica.boot, _replica.number)
+_LAST_RUN = _LAST_RUN.order_by(_replica.number.desc(), _replica.started_at.desc()).limit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,25 +139,60 @@ class Mark:
     at: int
     doubts: Mapping[str, int] = field(default_factory=dict)
     """Earlier times, by call id, for calls whose connection may have been dead without anybody having noticed."""
+    uptime: Uptime | None = None
+    """How long the machine had run at that time."""
+    was_set_back: bool = False
+    """Whether the wall clock was set back during that run: then times of entries cannot be compared with the mark."""
+
+    @property
+    def boot(self) -> str | None:
+        """Write down what it knows of the machine, as the column `boot` holds it."""
+        if self.uptime is None:
+            return None
+        return json.dumps({"id": self.uptime.boot_id, "us": self.uptime.us, "set_back": self.was_set_back})
 
     def of(self, call_id: str) -> int:
         """Give the time that holds for a call."""
         return min(self.at, self.doubts.get(call_id, self.at))
 
+    def since(self, call_id: str, heard_at: int, now: Uptime | None) -> tuple[int, float | None]:
+        """Give since when nothing is known of a call of which an event was stored at a time, and how long ago that was.
+
+        The time is by the wall clock as that run had it; the seconds are true, whoever has set it since, or None
+        where nobody can tell: after a restart of the machine.
+        """
+        at = self.of(call_id)
+        then = self.uptime
+        if then is None or now is None or then.boot_id != now.boot_id:
+            return max(at, heard_at), None
+        ago = (now.us - then.us) / 1e6
+        later = ago - (heard_at - self.at) / 1e6
+        if heard_at > at and later >= 0 and (heard_at <= self.at or not self.was_set_back):
+            return heard_at, later
+        return at, ago + (self.at - at) / 1e6
+
+
+def mark_in(at: int, doubts: Mapping[str, int], boot: str | None) -> Mark:
+    """Make a mark again of what was written down of it."""
+    if boot is None:
+        return Mark(at, doubts)
+    told = json.loads(boot)
+    return Mark(at, doubts, Uptime(told["id"], told["us"]), told["set_back"])
+
 
 async def watermark(database: Database) -> Mark | None:
     """Read the mark that the last run left; None on a new database."""
     async with database.reading() as connection:
-        found = (await connection.execute(_LAST_MARK)).first()
-    return None if found is None else Mark(found.beat_at, json.loads(found.doubts or "{}"))
+        found = (await connection.execute(_LAST_RUN)).first()
+    return None if found is None else mark_in(found.beat_at, json.loads(found.doubts or "{}"), found.boot)
 
 
 async def mark_of(database: Database, replica_id: str) -> Mark | None:
-    """Read the mark that one replica left; None where it is not known."""
-    statement = sa.select(_replica.beat_at, _replica.doubts).where(_replica.replica_id == replica_id)
+    """Read the mark that one replica left, maybe on another machine; None where it is not known."""
+    statement = sa.select(_replica.beat_at, _replica.doubts, _replica.boot).where(_replica.replica_id == replica_id)
     async with database.reading() as connection:
         found = (await connection.execute(statement)).first()
-    return None if found is None else Mark(found.beat_at, json.loads(found.doubts or "{}"))
+    return None if found is None else mark_in(found.beat_at, json.loads(found.doubts or "{}"), found.boot)
 
 
 async def stops(database: Database, since: int) -> list[int]:
@@ -188,24 +224,28 @@ def enter_replica(replica_id: str, at: int) -> Callable[[Transaction], None]:
     """Enter this run of the daemon; until its first beat, the mark of the run before stands."""
 
     def work(transaction: Transaction) -> None:
-        [mark] = transaction.execute(_LAST_MARK) or [(at, None)]
-        values = {"replica_id": replica_id, "started_at": at, "beat_at": mark[0], "doubts": mark[1]}
-        transaction.execute(tables.replica.insert().values(**values, version=__version__))
+        [(beat_at, doubts, boot, number)] = transaction.execute(_LAST_RUN) or [(at, None, None, 0)]
+        values = {"replica_id": replica_id, "started_at": at, "beat_at": beat_at, "doubts": doubts, "boot": boot}
+        transaction.execute(tables.replica.insert().values(**values, number=number + 1, version=__version__))
 
     return work
 
 
-def beat(replica_id: str, at: int, *, doubts: Mapping[str, int] | None = None, stopped_at: int | None = None) -> Note:
-    """Mark that whatever came before `at` is stored or lies within a gap; true because the writer keeps the order.
-
-    Of the calls in `doubts` that is true up to an earlier time each.
-    """
+def beat(replica_id: str, mark: Mark, *, stopped_at: int | None = None) -> Note:
+    """Mark that whatever came before is stored or lies within a gap; true because the writer keeps the order."""
 
     def work(transaction: Transaction) -> None:
-        values: dict[str, Any] = {"beat_at": at, "doubts": json.dumps(doubts) if doubts else None}
+        doubts = json.dumps(dict(mark.doubts)) if mark.doubts else None
+        values: dict[str, Any] = {"beat_at": mark.at, "doubts": doubts, "boot": mark.boot}
         if stopped_at is not None:
             values["stopped_at"] = stopped_at
         transaction.execute(tables.replica.update().where(tables.replica.c.replica_id == replica_id).values(values))
 
-    told = {"replica_id": replica_id, "at": at, "doubts": dict(doubts or {}), "stopped_at": stopped_at}
+    told = {
+        "replica_id": replica_id,
+        "at": mark.at,
+        "doubts": dict(mark.doubts),
+        "boot": mark.boot,
+        "stopped_at": stopped_at,
+    }
     return Note("beat", work, (), told, is_last=True)

@@ -25,7 +25,7 @@ from sqlalchemy import Table
 
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss
-from rtobserver.store.care import TEND_SECONDS
+from rtobserver.store.care import LOOK_SECONDS
 from rtobserver.store.commits import Batch, EntryRow, Work
 from rtobserver.store.derived import Fact
 from rtobserver.store.identity import CallRef
@@ -266,7 +266,7 @@ class Flusher:
         """Wait for the first thing to write, and for its companions, so that the cadence is strict from there on."""
         self._idle = True
         while not (self._waiting() or self._closing):
-            if self._wake.wait(TEND_SECONDS):
+            if self._wake.wait(LOOK_SECONDS):
                 break
             self._keeper.tend()
         self._wake.clear()

@@ -62,9 +62,9 @@ def policies() -> None:
 @_as_json
 def check(config_path: Path, as_json: bool) -> None:
     """Check the policies, dry-run them over a sample of each event, and list them."""
-    from rtobserver.daemon import prices_for
     from rtobserver.policy import wording
     from rtobserver.policy.lint import review
+    from rtobserver.settings import prices_for
 
     settings = _settings(config_path)
     today = datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC).date()
@@ -129,9 +129,9 @@ def test(config_path: Path, as_json: bool) -> int:
 
 
 def _tried(settings: Settings) -> list[Trial]:
-    from rtobserver.daemon import new_state, prices_for
     from rtobserver.policy.recordings import RecordingError, read_recording
     from rtobserver.policy.trials import Trial, try_out
+    from rtobserver.settings import new_state, prices_for
 
     prices = prices_for(settings.config)
     trials = []

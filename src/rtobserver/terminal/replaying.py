@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Config
-from rtobserver.daemon import new_state, prices_for
 from rtobserver.errors import StoreError
 from rtobserver.policy import rules
 from rtobserver.policy.active import Active
@@ -24,7 +23,7 @@ from rtobserver.policy.explanation import Explainer, Explanation, NoSuchEntry
 from rtobserver.policy.replay import Replay, Watched, decided, uncapped
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.cost import Prices
-from rtobserver.settings import Settings
+from rtobserver.settings import Settings, new_state, prices_for
 from rtobserver.store import calls, commands, decisions, entries, minted, schema, unfinished
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
@@ -230,7 +229,7 @@ async def replay_call(
         return replayed
     if call.ended_at is not None:
         for side, told in zip(sides, found, strict=True):
-            told += map(decided, side.pass_time((call.ended_at - call.started_at) / 1e6))
+            told += map(decided, side.pass_time(side.over_at((call.ended_at - call.started_at) / 1e6)))
     replayed.after = found[0]
     replayed.before = found[1] if old is not None else known.decided
     replayed.changes = compare(replayed.before, replayed.after)

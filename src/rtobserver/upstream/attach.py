@@ -24,7 +24,7 @@ from websockets.protocol import Event, State
 from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Upstream
 from rtobserver.errors import UpstreamError
-from rtobserver.upstream.backoff import retry_after
+from rtobserver.upstream.backoff import Hold, retry_after
 from rtobserver.upstream.credentials import Credentials
 from rtobserver.upstream.endpoints import Endpoints
 
@@ -41,7 +41,10 @@ SLICE = 0.003
 """Seconds for which a call hands frames over before the other calls have their turn."""
 
 _TOO_BIG = 1009
+_TOO_MANY = 429
 _BEGINNINGS = (Opcode.TEXT, Opcode.BINARY)
+_PING = Frame(Opcode.PING, b"").serialize(mask=True)
+"""Made once: its mask hides nothing, and a quiet call sends one every second."""
 _clock = SystemClock()
 
 # The library writes request headers to its debug log; this logger stays above that whatever the
@@ -174,8 +177,7 @@ class Sideband:
         """Have the other end show that it is there: `silent` begins again with its answer; waits for nothing."""
         connection = self._connection
         if connection.protocol.state is State.OPEN and not connection.transport.is_closing():
-            connection.protocol.send_ping(b"")
-            connection.send_data()
+            connection.transport.write(_PING)
 
     async def send(self, text: str) -> None:
         """Send one text frame.
@@ -204,8 +206,14 @@ class Attach:
         self._credentials = credentials
         self._proxy = section.proxy or None
         self._max_frame = max_frame
+        self._hold = Hold()
         self.opened = 0
         """Sidebands so far."""
+
+    @property
+    def held(self) -> float:
+        """Seconds for which upstream, by its 429 to any call, asked not to be asked again; 0 is that it did not."""
+        return self._hold.left(_clock.mono())
 
     async def open(self, call_id: str) -> Sideband:
         """Attach to a call, once.
@@ -217,7 +225,13 @@ class Attach:
         """
         headers = await self._credentials.headers()
         self.opened += 1
-        return await attach(self._endpoints.attach(call_id), headers, max_frame=self._max_frame, proxy=self._proxy)
+        url = self._endpoints.attach(call_id)
+        try:
+            return await attach(url, headers, max_frame=self._max_frame, proxy=self._proxy)
+        except AttachRefused as exc:
+            if exc.status == _TOO_MANY and exc.retry_after:
+                self._hold.asked(exc.retry_after, _clock.mono())
+            raise
 
     async def refresh_credential(self) -> None:
         """Forget the cached credential, because upstream refused it."""

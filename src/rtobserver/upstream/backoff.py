@@ -50,3 +50,18 @@ def retry_after(value: str | None, now: float) -> float | None:
             return None
         return min(LONGEST, max(0.0, at.timestamp() - now))
     return None
+
+
+class Hold:
+    """Keep what upstream asked of one caller for all of them: a resource's limit is one, whoever meets it."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def asked(self, seconds: float, mono: float) -> None:
+        """Take note that upstream asked for a wait."""
+        self._until = max(self._until, mono + min(LONGEST, seconds))
+
+    def left(self, mono: float) -> float:
+        """Give the seconds for which nobody should ask."""
+        return max(0.0, self._until - mono)

@@ -1,12 +1,15 @@
 """Serve the API's own description: the OpenAPI document and a page for people made of it.
 
 Neither needs a key, since they tell nothing about calls. The page is written on the server and
-runs no script.
+runs no script. Both are made when somebody first asks: few do, and to make them takes as long as
+a quarter of a daemon's start.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -25,18 +28,42 @@ _PAGE = {
 }
 
 
+@dataclass(frozen=True)
+class _Written:
+    json: bytes
+    html: bytes
+    css: bytes
+
+
+class _Description:
+    """The description of routes, written once."""
+
+    def __init__(self, routes: Sequence[Route[Any, Any]]) -> None:
+        self._routes = routes
+        self._turn = asyncio.Lock()
+        self._written: _Written | None = None
+
+    async def read(self) -> _Written:
+        """Give it; whoever asks first has it written, in a thread, and who asks meanwhile waits for that."""
+        async with self._turn:
+            if self._written is None:
+                self._written = await asyncio.to_thread(_write, self._routes)
+        return self._written
+
+
 def routes(others: Sequence[Route[Any, Any]]) -> list[Route[Any, Any]]:
     """Give the routes; `others` are the ones that they describe besides themselves."""
-    page: dict[str, bytes] = {}
 
     async def document(_ask: Ask[queries.Nothing, None]) -> web.Response:
-        return web.Response(body=page["json"], content_type=JSON, headers=_OPEN)
+        return web.Response(body=(await description.read()).json, content_type=JSON, headers=_OPEN)
 
     async def for_people(_ask: Ask[queries.Nothing, None]) -> web.Response:
-        return web.Response(body=page["html"], content_type="text/html", charset="utf-8", headers=_PAGE)
+        html = (await description.read()).html
+        return web.Response(body=html, content_type="text/html", charset="utf-8", headers=_PAGE)
 
     async def style(_ask: Ask[queries.Nothing, None]) -> web.Response:
-        return web.Response(body=page["css"], content_type="text/css", charset="utf-8", headers=_OPEN)
+        css = (await description.read()).css
+        return web.Response(body=css, content_type="text/css", charset="utf-8", headers=_OPEN)
 
     own: list[Route[Any, Any]] = [
         Route(
@@ -67,7 +94,12 @@ def routes(others: Sequence[Route[Any, Any]]) -> list[Route[Any, Any]]:
             answer=style,
         ),
     ]
-    described = openapi.document([*others, *own])
+    description = _Description([*others, *own])
+    return own
+
+
+def _write(routes: Sequence[Route[Any, Any]]) -> _Written:
+    described = openapi.document(routes)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rtobserver.web", "docs"),
         autoescape=True,
@@ -76,10 +108,11 @@ def routes(others: Sequence[Route[Any, Any]]) -> list[Route[Any, Any]]:
         lstrip_blocks=True,
     )
     environment.filters["type"] = type_of
-    page["json"] = shapes.encode(described)
-    page["html"] = environment.get_template("page.html").render(document=described).encode()
-    page["css"] = environment.get_template("page.css").render().encode()
-    return own
+    return _Written(
+        json=shapes.encode(described),
+        html=environment.get_template("page.html").render(document=described).encode(),
+        css=environment.get_template("page.css").render().encode(),
+    )
 
 
 def type_of(schema: dict[str, Any]) -> str:

@@ -7,11 +7,11 @@ through the one writer, everything recorded before the request is then there to 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Operator, OperatorAuth
@@ -80,6 +80,7 @@ def operator_app(
     assets = Assets()
     rendering = Rendering(assets, clock)
     problems.install(app, page=refusals.telling(rendering))
+    _prepare(app, rendering)
     codings.install(app)
     access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts, tunnels=True)
     access.install(app)
@@ -132,7 +133,7 @@ def operator_app(
     ]
     Desk(database=database, audit=audit, bearer=bearer, clock=clock).install(app, routes)
 
-    _attend(app, rendering, bearer, streams)
+    _attend(app, bearer, streams)
     return app
 
 
@@ -143,13 +144,20 @@ def _statements(auth: OperatorAuth, app: web.Application, clock: Clock) -> State
     return Statements(tokens, user_claim=auth.user_claim, scope_claim=auth.scope_claim)
 
 
-def _attend(app: web.Application, rendering: Rendering, bearer: Bearer, streams: Database) -> None:
-    """Have what the application holds prepared when it begins, and let go when it ends."""
+def _prepare(app: web.Application, rendering: Rendering) -> None:
+    """Have the templates prepared when the first page is asked for."""
 
-    async def prepare(_app: web.Application) -> AsyncIterator[None]:
-        compiling = asyncio.get_running_loop().run_in_executor(None, rendering.prepare)
-        yield
-        await compiling
+    @web.middleware
+    async def prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith(refusals.FOR_PROGRAMS):
+            await rendering.ready()
+        return await handler(request)
+
+    app.middlewares.append(prepared)
+
+
+def _attend(app: web.Application, bearer: Bearer, streams: Database) -> None:
+    """Have what the application holds let go when it ends."""
 
     async def close(_app: web.Application) -> None:
         await bearer.close()
@@ -157,7 +165,6 @@ def _attend(app: web.Application, rendering: Rendering, bearer: Bearer, streams:
     async def close_streams(_app: web.Application) -> None:
         await streams.__aexit__()
 
-    app.cleanup_ctx.append(prepare)
     app.on_shutdown.append(close)
     app.on_cleanup.append(close_streams)
 

@@ -81,7 +81,7 @@ class Disk(Struct, frozen=True):
     short: Annotated[bool, Meta(description="Whether room is short, so that only what must not be lost is recorded.")]
     free_bytes: int
     wal_bytes: int
-    damaged_files: Annotated[int, Meta(description="Damaged files that were moved aside since the start.")]
+    damaged_files: Annotated[int, Meta(description="Damaged files that lie beside the database, moved aside.")]
 
 
 class Journal(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -138,6 +139,24 @@ def test_templates_are_compiled_once_in_a_process(monkeypatch: pytest.MonkeyPatc
     Rendering(Assets(), Clock()).prepare()
     monkeypatch.setattr(jinja2.Environment, "compile", lambda *_, **__: pytest.fail("compiled again"))
     Rendering(Assets(), Clock()).prepare()
+
+
+async def test_templates_are_prepared_when_somebody_asks_for_a_page(
+    api: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[jinja2.Environment] = []
+    list_templates = jinja2.Environment.list_templates
+
+    def listed(environment: jinja2.Environment) -> list[str]:
+        asked.append(environment)
+        return list_templates(environment)
+
+    monkeypatch.setattr(jinja2.Environment, "list_templates", listed)
+    await api.get("/api/v1/calls")
+    await api.get("/livez")
+    assert not asked
+    await asyncio.gather(api.get("/login"), api.get("/nothing", Accept="text/html"))
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("path", ["/login", "/nothing", *[address for address, _ in NAVIGATION]])

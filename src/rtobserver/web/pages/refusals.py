@@ -14,7 +14,8 @@ from rtobserver.web.pages.rendering import HEADERS, Rendering
 from rtobserver.web.parameters import TEXT_CAP
 from rtobserver.web.problems import Problem
 
-_FOR_PROGRAMS = ("/api/", "/assets/", "/metrics", "/livez", "/readyz")
+FOR_PROGRAMS = ("/api/", "/assets/", "/metrics", "/livez", "/readyz")
+"""Beginnings of the paths under which there is no page, not even one that tells of a refusal."""
 _TITLES = {
     400: "This address cannot be read",
     403: "This is not allowed",
@@ -64,7 +65,7 @@ def telling(rendering: Rendering) -> Callable[[web.Request, Problem], web.Respon
 def _is_for_people(request: web.Request) -> bool:
     if request.get(PAGE):
         return True
-    return not request.path.startswith(_FOR_PROGRAMS) and "text/html" in request.headers.get("Accept", "")
+    return not request.path.startswith(FOR_PROGRAMS) and "text/html" in request.headers.get("Accept", "")
 
 
 def _again(rendering: Rendering, request: web.Request) -> web.Response | None:

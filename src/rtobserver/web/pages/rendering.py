@@ -8,6 +8,7 @@ in a browser only by way of the one Trusted Types policy, `htmx`, which `page.js
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from decimal import Decimal
 from typing import Any
@@ -84,6 +85,8 @@ class Rendering:
 
     def __init__(self, assets: Assets, clock: Clock) -> None:
         self._clock = clock
+        self._turn = asyncio.Lock()
+        self._is_ready = False
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("rtobserver.web.pages", "templates"),
             autoescape=True,
@@ -107,6 +110,15 @@ class Rendering:
             "utc": utc,
             "exact": texts.Exact,
         }
+
+    async def ready(self) -> None:
+        """Have all templates compiled; a daemon whose pages nobody asks for does without."""
+        if self._is_ready:
+            return
+        async with self._turn:
+            if not self._is_ready:
+                await asyncio.to_thread(self.prepare)
+                self._is_ready = True
 
     def prepare(self) -> None:
         """Compile all templates, for a thread: some take longer than the event loop may stand still."""

@@ -32,9 +32,12 @@ export class EntryDetail extends EventTarget {
     try {
       const entry = await this.#api.entry(position, asked.signal);
       if (asked.signal.aborted) return;
-      if (entry) this.#fill(entry);
-      if (entry && !isQuiet) this.dispatchEvent(new CustomEvent("shown", { detail: about(entry) }));
-      else this.element.replaceChildren(make("p", "empty", `There is no entry ${position} in this call.`));
+      if (!entry) {
+        this.element.replaceChildren(make("p", "empty", `There is no entry ${position} in this call.`));
+        return;
+      }
+      this.#fill(entry);
+      if (!isQuiet) this.dispatchEvent(new CustomEvent("shown", { detail: about(entry) }));
     } catch (error) {
       if (!asked.signal.aborted) this.element.replaceChildren(make("p", "alert", error.message));
     }
