@@ -198,8 +198,7 @@ async def test_a_kill_within_a_negotiation_leaves_no_call_that_pretends_to_go_on
 @pytest.mark.parametrize(
     "failpoint",
     [
-        pytest.param("call.registered=kill", id="call.registered", marks=pytest.mark.quarter),
-        *("attach.after=kill", "entry.handed=kill@20", "commit.before=kill@40"),
+        *("call.registered=kill", "attach.after=kill", "entry.handed=kill@20", "commit.before=kill@40"),
         *("commit.after=kill@5", "mark.before=kill@3"),
     ],
     ids=lambda text: text.partition("=")[0],

@@ -32,7 +32,10 @@ FAULTS = {
     "breaks_late": EndpointFault(drop_after=True),
     "silent": EndpointFault(hang=True),
 }
-OFTEN = (("500", "calls"), ("503", "client_secrets"), ("breaks_late", "calls"))
+OFTEN = (
+    *(("500", "calls"), ("502", "calls"), ("503", "client_secrets")),
+    *(("breaks", "client_secrets"), ("breaks_late", "calls"), ("breaks_late", "client_secrets")),
+)
 """Those that every run has."""
 
 

@@ -28,10 +28,11 @@ WAITING = 6.0
 
 
 async def read_all(daemon: Daemon, call_ids: list[str]) -> None:
-    """Read every entry, so that damage is found; the daemon may die of it."""
+    """Read every entry until the daemon dies of what it finds; a page that it remembers is not read."""
     with contextlib.suppress(aiohttp.ClientError):
-        for call_id in call_ids:
-            await daemon.status(f"/api/v1/calls/{call_id}/entries?limit=1000")
+        while daemon.process.returncode is None:
+            for call_id in call_ids:
+                await daemon.status(f"/api/v1/calls/{call_id}/entries?limit=1000")
 
 
 async def stored(daemon: Daemon, call_id: str) -> set[bytes]:

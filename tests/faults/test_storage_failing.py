@@ -192,7 +192,7 @@ async def test_writes_and_syncs_that_fail_at_random_cost_nothing(
 async def test_a_slow_disk_holds_up_nobody(case: Case, tmp_path: Path, delay_ms: int) -> None:
     disk = Disk(tmp_path)
     async with site(tmp_path, scenario=stream(20)) as here, here.serving(prefix=FIRST, **disk.environ) as daemon:
-        call_ids = await place(daemon, here, 10)
+        call_ids = await place(daemon, here, 5)
         disk.slow("sync", "calls.db", delay_ms)
         began = time.monotonic()
         await here.simulator.until(lambda: time.monotonic() - began >= 20, 60)

@@ -52,7 +52,8 @@ async def test_a_database_that_refuses_does_not_keep_a_daemon_from_ending(
     assert code == 1
     assert "entries_lost" in log
     assert "Traceback" not in log
-    assert took <= 5
+    # asked once it tries for a while, since what waits would be lost (design 6: 30 s at most); asked twice it goes
+    assert took <= (30 if signals == 1 else 5)
 
 
 @pytest.mark.case("D04")
@@ -176,19 +177,18 @@ async def test_of_two_releases_on_one_file_the_older_writes_until_the_newer_has_
     assert is_sound(here.store)
 
 
-@pytest.mark.quarter
+@pytest.mark.parametrize("name", ["calls.db", pytest.param("other.db", marks=pytest.mark.quarter)])
 @pytest.mark.case("D18")
-async def test_a_second_daemon_on_the_same_file_is_refused_by_whatever_name(case: Case, tmp_path: Path) -> None:
+async def test_a_second_daemon_on_the_same_file_is_refused_by_whatever_name(
+    case: Case, tmp_path: Path, name: str
+) -> None:
     async with site(tmp_path, scenario=stream(20)) as here, here.serving() as daemon:
         call_ids = await place(daemon, here)
         (tmp_path / "other.db").symlink_to(here.store)
-        codes = []
-        for url in ("sqlite:///calls.db", "sqlite:///other.db"):
-            async with here.starting(RTOBSERVER_STORE__URL=url) as second:
-                code, _, log = await second.ended()
-                codes.append(code)
-                assert "another rtobserver runs" in log
+        async with here.starting(RTOBSERVER_STORE__URL=f"sqlite:///{name}") as second:
+            code, _, log = await second.ended()
         await here.end(daemon, call_ids)
-        case.show(await here.figures(daemon, call_ids), codes=codes)
-        assert codes == [1, 1]
+        case.show(await here.figures(daemon, call_ids), code=code)
+        assert "another rtobserver runs" in log
+        assert code == 1
         await daemon.command.stopped()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtobserver.observation.phases import Phase
@@ -195,6 +195,8 @@ RUNS = st.lists(
 )
 
 
+# a function call is answered for by the run after the one that asked, and then by the page too
+@example(runs=[([], 0, "crash", [], 1)] * 2 + [([("calls", 1)], 0, "crash", [], 1)], steps=[("answers", 1)])
 @settings(max_examples=400, deadline=None)
 @given(RUNS, st.lists(STEPS, max_size=25))
 def test_a_replay_gives_the_decisions_that_were_recorded_by_several_runs(

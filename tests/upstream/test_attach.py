@@ -429,6 +429,25 @@ async def test_a_peer_that_answers_no_ping_is_left(upstream: Peer) -> None:
     assert 0.09 < over.silent < 5
 
 
+async def test_a_peer_whose_frames_keep_coming_is_kept_though_its_pong_waits_behind_them(upstream: Peer) -> None:
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        await upgraded(upstream)(writer)
+        for _ in range(50):
+            writer.write(frame(b"tick"))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    upstream.will(talk, *[silence] * 9)
+    sideband = await attach(ws(upstream), HEADERS, max_frame=100, ping_interval=0.1, ping_timeout=1, close_timeout=0.05)
+
+    # two and a half times as long as an answer may take
+    for _ in range(50):
+        assert await sideband.receive() == b"tick"
+    over = await detached(sideband)
+
+    assert (over.code, over.by_us) == (1011, True)
+
+
 async def test_a_peer_that_stopped_reading_is_left_though_commands_wait_for_it() -> None:
     listener = socket.socket()
     # Small buffers, so that what is sent waits on our side and not in the kernel.

@@ -47,6 +47,8 @@ class Left:
 
     mark: Mark | None
     """Up to when whoever left it had stored all of it, or declared it lost; None where that is not known."""
+    age: Callable[[float], float] | None = None
+    """Gives the call's age in seconds at a monotonic time, where it was observed in this process until now."""
     failures: int = 0
     is_hopeless: bool = False
     """Whether observing it has failed so often that it is given up."""
@@ -107,6 +109,8 @@ class Machines:
         at, mono, up = self._clock.now_us(), self._clock.mono(), self._uptime()
         heard_at = restored.heard_at or call.started_at
         watermark, ago = (heard_at, None) if left.mark is None else left.mark.since(call.ref.call_id, heard_at, up)
+        if left.age is not None and restored.age_us is not None:
+            ago = max(0.0, left.age(mono) - restored.age_us / 1e6)
         resumption = Resumption(
             watermark=watermark,
             ago=ago,

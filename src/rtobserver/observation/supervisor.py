@@ -351,8 +351,8 @@ class Supervisor:
             return
         for call in found:
             # what was received and not recorded came after its last entry
-            failures = kept.failures + 1
-            await self._adopt(call, Left(mark=None, failures=failures, is_hopeless=failures > RETRIES))
+            failures, age = kept.failures + 1, kept.observer.machine.ledger.age
+            await self._adopt(call, Left(mark=None, age=age, failures=failures, is_hopeless=failures > RETRIES))
 
     async def _adopt(self, call: Unfinished, left: Left) -> None:
         """Take up a call; where that fails it is left alone, and so are its fellows from its trouble."""

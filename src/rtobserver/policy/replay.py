@@ -303,6 +303,8 @@ class Replay:
             item = mapping(command.get("item"))
             if policy is not None and item.get("type") == "function_call_output":
                 self._outputs.add(str(item.get("call_id")))
+                # it may be the next run that answers what one before had begun to ask
+                self._owned.add(str(item.get("call_id")))
             if type_ == "session.update" and "session" not in command:
                 # it was sent in a pause; what should be is not known any more
                 self.tampering.forget()

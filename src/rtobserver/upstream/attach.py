@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, PayloadTooBig
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 
 from rtobserver.clock import SystemClock
@@ -282,7 +282,8 @@ async def attach(
         ) from None
     except TimeoutError:
         raise AttachFailed(f"no answer within {open_timeout:g} s") from None
-    except (OSError, InvalidHandshake, EOFError) as exc:
+    except (OSError, InvalidHandshake, EOFError, ConnectionClosed) as exc:
+        # the last is of a connection that was gone before there was a handshake to be made
         raise AttachFailed(_gist(exc)) from None
     return Sideband(cast("_Connection", connection))
 
@@ -347,6 +348,25 @@ class _Connection(ClientConnection):
         if self.close_deadline is not None and not self._is_doomed:
             self._is_doomed = True
             self.loop.call_at(self.close_deadline, self.transport.abort)
+
+    async def keepalive(self) -> None:
+        """Ping now and then, and give the connection up when nothing at all has come back for long enough.
+
+        To the library only the answer counts, and that may stand behind a queue of frames which takes longer.
+        """
+        if self.ping_interval is None or self.ping_timeout is None:
+            return
+        while True:
+            await asyncio.sleep(self.ping_interval)
+            pong = cast("asyncio.Future[float]", await self.ping())
+            pinged = self.loop.time()
+            while not pong.done():
+                left = max(pinged, self.heard_at) + self.ping_timeout - self.loop.time()
+                if left <= 0:
+                    # this waits for the end of the connection, which ends this task
+                    async with self.send_context():
+                        self.protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+                await asyncio.wait([pong], timeout=left)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.pending_pings:
