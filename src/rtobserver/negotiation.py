@@ -33,7 +33,7 @@ from rtobserver.observation.supervisor import Supervisor
 from rtobserver.quota import Counts
 from rtobserver.realtime import session
 from rtobserver.realtime.location import call_id_from
-from rtobserver.store import registration
+from rtobserver.store import orders, registration
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
 from rtobserver.store.notes import Note
@@ -193,11 +193,9 @@ class Negotiation:
     async def hang_up(self, call_id: str, *, token_id: str | None, user: str | None) -> bool:
         """End a live call for whoever opened it; False where there is none for this caller."""
         observer = self._supervisor.find(call_id)
-        if observer is None:
-            return False
         # the row of a call that was accepted a moment ago may still wait for its flush
         owner = await registration.owner(self._database, call_id)
-        if owner is None:
+        if owner is None and observer is not None:
             await self._writer.readable()
             owner = await registration.owner(self._database, call_id)
         if owner is None:
@@ -206,8 +204,25 @@ class Negotiation:
         by_user = user is not None and owner.user == user
         if not (by_token or by_user):
             return False
-        observer.hang_up("browser")
-        return True
+        if observer is not None:
+            observer.hang_up("browser")
+            return True
+        if owner.goes_on:
+            await self._order_hang_up(call_id, owner.call_key)
+        return owner.goes_on
+
+    async def _order_hang_up(self, call_id: str, call_key: int) -> None:
+        """Have the replica that hears the call end it, as an operator's order does."""
+        work = orders.give(
+            order_id=f"ord_{secrets.token_hex(12)}",
+            call_key=call_key,
+            call_id=call_id,
+            command={"type": "hangup"},
+            actor="",
+            at=self._clock.now_us(),
+        )
+        await self._writer.run(work)
+        self._writer.ordered.announce()
 
     async def mint(self, caller: Caller) -> Minted:
         """Mint an upstream client secret to give out as it is; its calls are not observed.

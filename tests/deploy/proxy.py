@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
 
 _WRAPPER = """
 daemon off;
@@ -40,6 +43,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def admit(path: Path, user: str, password: str) -> None:
+    """Write a file of users for basic authentication."""
+    digest = hashes.Hash(hashes.SHA1())
+    digest.update(password.encode())
+    path.write_text(f"{user}:{{SHA}}{base64.b64encode(digest.finalize()).decode()}\n")
 
 
 def prepare(folder: Path, site: Path, changes: Mapping[str, str]) -> Path:

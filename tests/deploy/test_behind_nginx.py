@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes
-
 from rtobserver.config.sections import Public, PublicAuth
 from tests.deploy import proxy
 from tests.deploy.test_deploying import DEPLOY
@@ -40,9 +38,7 @@ async def fronted(folder: Path) -> AsyncIterator[Front]:
     auth = PublicAuth(mode="forwarded", trusted_proxies=("127.0.0.0/8",), user_header="X-Forwarded-User")
     async with serving(Public(auth=auth, base_url="http://localhost:8080")) as site:
         port, other = proxy.free_port(), proxy.free_port()
-        digest = hashes.Hash(hashes.SHA1())
-        digest.update(b"open sesame")
-        (folder / "callers").write_text(f"ann:{{SHA}}{base64.b64encode(digest.finalize()).decode()}\n")
+        proxy.admit(folder / "callers", "ann", "open sesame")
         changes = {
             "replica-1:8080": f"127.0.0.1:{site.port}",
             "server replica-2:8080;": "",

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from rtobserver.config.advice import warnings
 from rtobserver.config.load import load
+from rtobserver.config.release import unsupported
 from rtobserver.config.sections import Config
 from rtobserver.daemon import DRAIN_SECONDS
 from tests.browser.certificates import certify
@@ -278,6 +281,8 @@ def _check_replica(config: Config, mount: str) -> None:
     assert Path(config.store.journal_dir).is_relative_to(mount)
     assert (config.public.host, config.operator.host) == ("0.0.0.0", "0.0.0.0")
     assert config.public.auth.mode != "none"
+    assert unsupported(config) == []
+    assert warnings(config, date(2026, 11, 23)) == []
 
 
 def _user_of_the_container() -> int:

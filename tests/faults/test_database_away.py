@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 
@@ -14,8 +16,10 @@ from tests.faults.acts import place, still
 from tests.faults.ground import record, stream
 from tests.faults.servers import ServerSite, server_site
 from tests.faults.table import Case
+from tests.faults.test_kills import finished, killed
 from tests.faults.test_load import metric
 from tests.process.stage import Daemon, until
+from tests.process.test_killed import observed
 
 CAUGHT_UP = 500
 """Lines that may wait where the database takes what comes."""
@@ -181,6 +185,37 @@ async def test_a_table_that_is_held_for_a_minute_costs_nothing(case: Case, tmp_p
     async with server_site(tmp_path, scenario=stream(10), remember=False) as here:
         here.configure()
         await hold_table(case, here, calls=100, seconds=60)
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        *("journal.line=kill@5", "journal.committed=kill@5", "journal.begun=kill@2", "journal.forgotten=kill"),
+        *("ship.moved=kill@5", "ship.brought=kill@5", "ship.committed=kill@5"),
+    ],
+    ids=lambda text: text.partition("=")[0],
+)
+@pytest.mark.timeout(240)
+@pytest.mark.case("D02")
+async def test_a_kill_on_the_way_from_the_journal_costs_only_what_was_not_in_it(
+    case: Case, tmp_path: Path, failpoint: str
+) -> None:
+    point = failpoint.partition("=")[0]
+    async with server_site(tmp_path, scenario=stream(20)) as here:
+        here.configure()
+        async with here.serving(failpoint) as first:
+            with contextlib.suppress(aiohttp.ClientError):
+                await first.offer()
+            await killed(first)
+            died_at = time.time()
+        [call_id] = here.simulator.calls
+        async with here.serving() as second:
+            await observed(here.simulator, [call_id])
+            back = time.time()
+            figures = await finished(case, here, second, [call_id], point)
+        # what was received and not yet committed to the journal, and what came until somebody listened again
+        assert figures.missing <= 20 * (back - died_at) + 20
+        assert (figures.dup, figures.holes, figures.closes_by_us) == (0, 0, 0)
 
 
 @pytest.mark.timeout(240)

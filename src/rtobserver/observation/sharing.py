@@ -48,8 +48,8 @@ CATCH_UP_SECONDS = 5.0
 """How long a start waits for its own journal before it takes over what its predecessor left."""
 NEGOTIATING_US = 120_000_000
 """No negotiation takes so long."""
-LATE_SECONDS = 30.0
-"""After how long what was recorded too late is compared once more with what the next owner has recorded."""
+LATE_SECONDS = (0.0, 1.0, 5.0, 30.0)
+"""Pauses before what was recorded too late is compared with what the next owner has recorded by then."""
 
 log = structlog.get_logger()
 
@@ -228,7 +228,7 @@ class Sharing:
 
     async def _mark_late(self, refs: Collection[CallRef]) -> None:
         """Mark what was recorded here of calls that others were observing already."""
-        for pause in (0.0, LATE_SECONDS):
+        for pause in LATE_SECONDS:
             await self._clock.sleep(pause)
             try:
                 await self._writer.readable()

@@ -82,7 +82,7 @@ class Files:
         self._commits: JournalCommits | None = None
         self._lock = threading.Lock()
         self._files: list[File] = []
-        self._last = self._rows = 0
+        self._last = self._shipped = 0
         self._begun = self._look_due = 0.0
         self.over_since: int | None = None
         """Since when the files take more room than they may, in microseconds since 1970."""
@@ -121,6 +121,7 @@ class Files:
 
     def shipped(self, until: int) -> None:
         """Forget files of which all is shipped, but for the newest."""
+        self._shipped = until
         with self._lock:
             gone = []
             while len(self._files) > 1 and self._files[1].after <= until:
@@ -213,7 +214,11 @@ class Files:
         if self._commits is None:
             return
         self.care.tend(self._commits.raw)
-        if self._commits.last > self._files[-1].after and now - self._begun >= self._file_seconds:
+        newest = self._files[-1]
+        is_old = now - self._begun >= self._file_seconds
+        # what was shipped of the newest can only be forgotten with all of it
+        is_in_the_way = self.over_since is not None and self._shipped > newest.after
+        if self._commits.last > newest.after and (is_old or is_in_the_way):
             try:
                 self._rotate()
             except (StoreError, sqlite3.Error, OSError) as exc:

@@ -190,6 +190,9 @@ class Owner:
 
     token_id: str | None
     user: str | None
+    call_key: int
+    goes_on: bool
+    """Whether its row says that somebody observes it."""
 
 
 async def owner(database: Database, call_id: str) -> Owner | None:
@@ -199,7 +202,8 @@ async def owner(database: Database, call_id: str) -> Owner | None:
         StoreUnavailable: the database cannot be read now.
 
     """
-    statement = select(tables.call.c.token_id, tables.call.c.user).where(tables.call.c.call_id == call_id)
+    columns = tables.call.c
+    statement = select(columns.token_id, columns.user, columns.call_key, columns.status)
     async with database.reading() as connection:
-        row = (await connection.execute(statement)).first()
-    return Owner(row.token_id, row.user) if row else None
+        row = (await connection.execute(statement.where(columns.call_id == call_id))).first()
+    return Owner(row.token_id, row.user, row.call_key, row.status == "live") if row else None

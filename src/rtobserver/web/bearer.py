@@ -29,6 +29,7 @@ from rtobserver.store.keys import SCOPES, Key, Scope
 from rtobserver.web import problems
 from rtobserver.web.access_tokens import AccessTokens
 from rtobserver.web.cookies import Cookies
+from rtobserver.web.guesses import Guesses
 from rtobserver.web.identities import bearer, user_of
 from rtobserver.web.vigil import ACTOR_PREFIX
 
@@ -42,7 +43,8 @@ KEY: web.RequestKey[Key] = web.RequestKey("key", Key)
 UNTIL: web.RequestKey[int] = web.RequestKey("until", int)
 """When the cookie or access token ends that somebody was let in by, in microseconds since 1970."""
 
-_KEY_PREFIX = "rto_"
+KEY_PREFIX = "rto_"
+"""What the text of every key begins with."""
 _HARMLESS = frozenset({"GET", "HEAD"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 """What browsers send as Sec-Fetch-Site where a page of ours asks, or nobody but the person."""
@@ -112,13 +114,14 @@ class Bearer:
         self._is_own = is_own
         self._tokens = tokens
         self._knocks: dict[str, _Knocks] = {}
+        self._guesses = Guesses(clock)
 
     async def admit(self, request: web.Request, scope: Scope) -> Key:
         """Give the key that the request presents, if it is good for the scope.
 
         Raises:
-            RequestError: 401 without a good key, 403 where it lacks the scope, or comes as a cookie
-                with a change that no page of ours has asked for; 503, access tokens cannot be checked now.
+            RequestError: 401 without a good key, 429 after too many wrong ones, 403 where it lacks the scope, or comes
+                as a cookie with a change that no page of ours has asked for; 503, access tokens cannot be checked now.
             StoreUnavailable: keys cannot be read now.
 
         """
@@ -149,18 +152,37 @@ class Bearer:
         """Give the key that the request presents, if it is good now. A header counts before a cookie.
 
         Raises:
-            RequestError: 503, access tokens cannot be checked now.
+            RequestError: 429, too much from there was wrong; 503, access tokens cannot be checked now.
             StoreUnavailable: keys cannot be read now.
 
         """
         if "Authorization" not in request.headers:
             return await self._find_by_cookie(request)
         text = bearer(request)
-        if self._tokens is None or text.startswith(_KEY_PREFIX):
-            return await keys.verify(self._database, text, now_us=self._clock.now_us())
-        key = await self._tokens.key(text)
-        if key is not None and key.expires_at is not None:
-            request[UNTIL] = key.expires_at
+        if not text:
+            return None
+        return await self.look(request, text)
+
+    async def look(self, request: web.Request, text: str) -> Key | None:
+        """Give the key that somebody presents as a text, if it is good now.
+
+        Raises:
+            RequestError: 429, too much from there was wrong; 503, access tokens cannot be checked now.
+            StoreUnavailable: keys cannot be read now.
+
+        """
+        address = _network(request.remote)
+        self._guesses.check(address, text)
+        if self._tokens is None or text.startswith(KEY_PREFIX):
+            key = await keys.verify(self._database, text, now_us=self._clock.now_us())
+        else:
+            key = await self._tokens.key(text)
+            if key is not None and key.expires_at is not None:
+                request[UNTIL] = key.expires_at
+        if key is None:
+            self._guesses.was_wrong(address, text)
+        else:
+            self._guesses.was_good(text)
         return key
 
     async def _find_by_cookie(self, request: web.Request) -> Key | None:

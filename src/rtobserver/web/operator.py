@@ -120,9 +120,7 @@ def operator_app(
     # after the description of the API, of which pages are no part
     routes += [
         *assets.routes(),
-        *login.routes(
-            rendering=rendering, cookies=cookies, bearer=bearer, access=access, database=database, clock=clock
-        ),
+        *login.routes(rendering=rendering, cookies=cookies, bearer=bearer, access=access, clock=clock),
         *live.routes(),
         *calls.routes(rendering, database, clock),
         *search.routes(rendering, database, clock),
