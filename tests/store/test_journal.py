@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from rtobserver.clock import Uptime
 from rtobserver.store import registration, tables, unfinished
 from rtobserver.store.commits import EntryRow
 from rtobserver.store.identity import CallRef, call_key
@@ -19,7 +20,7 @@ from rtobserver.store.journal_files import Files
 from rtobserver.store.places import Server
 from rtobserver.store.postgres import Postgres
 from rtobserver.store.registration import NewCall
-from tests.store.stored import START, fresh_server
+from tests.store.stored import START, fresh_server, insert
 from tests.support import postgres
 
 PATIENCE = 20.0
@@ -211,6 +212,21 @@ async def test_text_that_postgresql_cannot_hold_is_stored_as_near_as_it_can(grou
         await journal.readable()
     assert ground.rows("SELECT type, payload FROM entry") == [("ty\ufffdpe", b"a\0b")]
     assert ground.rows('SELECT "user" FROM call') == [("half \ufffd of \ufffd a character",)]
+
+
+async def test_a_mark_comes_to_all_with_what_it_knows_of_its_machine(ground: Ground) -> None:
+    replica = {"replica_id": "rep_1", "started_at": START, "beat_at": START, "number": 1, "version": "0"}
+    insert(ground.server, tables.replica, replica)
+    marks = [
+        unfinished.Mark(START + 1, {"rtc_1": START}, Uptime("this start", 7_000_000), was_set_back=True),
+        unfinished.Mark(START + 2),
+    ]
+    async with ground.journal() as journal, Postgres(ground.server) as reads:
+        for mark in marks:
+            journal.note(unfinished.beat("rep_1", mark))
+            await journal.readable()
+            assert await unfinished.mark_of(reads, "rep_1") == mark
+        assert await unfinished.mark_of(reads, "rep_2") is None
 
 
 async def test_an_entry_that_the_database_refuses_costs_only_itself(ground: Ground) -> None:

@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rtobserver.clock import Uptime
 from rtobserver.errors import StoreUnavailable
 from rtobserver.store.identity import CallRef
 from rtobserver.store.leases import Leases
 from rtobserver.store.line import Line
-from rtobserver.store.unfinished import Mark
+from rtobserver.store.postgres import Postgres
+from rtobserver.store.unfinished import Mark, mark_of
 from tests.store.stored import fresh_server
 from tests.support import postgres
 
@@ -83,6 +85,18 @@ async def test_a_lease_that_is_renewed_is_nobody_elses() -> None:
         [other] = await b.others()
         assert (other.replica_id, other.calls, other.is_dead) == ("a", 3, False)
         assert 9.0 < other.left <= TTL
+
+
+async def test_an_incarnation_has_heard_nothing_before_it_began_and_says_on_which_machine() -> None:
+    async with ground() as it:
+        await it.enter("a")
+        marks = [Mark(5, uptime=Uptime("this start", 7)), Mark(6)]
+        for me, mark in zip("bc", marks, strict=True):
+            await Leases(it.line(), me, TTL, beats=it.line()).enter(mark, version="0", journal=me)
+        async with Postgres(it.server) as reads:
+            assert [await mark_of(reads, me) for me in "abc"] == [Mark(1), *marks]
+        rows = await it.line().rows("SELECT number FROM replica ORDER BY replica_id")
+        assert [row["number"] for row in rows] == [1, 2, 3]
 
 
 async def test_a_dead_replica_is_fenced_once_and_its_calls_are_claimed_with_the_next_epoch() -> None:
