@@ -118,10 +118,14 @@ async def _join(
     attach: Attach,
     clock: Clock,
 ) -> None:
-    try:
-        sideband = await attach.open(claim.ref.call_id)
-    except UpstreamError as exc:
-        log.info("attach_failed", call_id=claim.ref.call_id, problem=str(exc))
+    sideband, problem = None, "upstream has asked not to be asked now"
+    if not attach.held:
+        try:
+            sideband = await attach.open(claim.ref.call_id)
+        except UpstreamError as exc:
+            problem = str(exc)
+    if sideband is None:
+        log.info("attach_failed", call_id=claim.ref.call_id, problem=problem)
         calls.take_over(claim)
         await leases.keep(claim.ref)
         return

@@ -206,7 +206,7 @@ class Observer:
             await self._wait(None)
         elif due > (now := self._clock.mono()):
             await self._wait(due - now)
-        elif (held := self._attach.held) and (left := due + backoff.LONGEST - now) > 0:
+        elif not self._joined and (held := self._attach.held) and (left := due + backoff.LONGEST - now) > 0:
             # spread, as what upstream asks of this call itself is; no secret depends on it
             await self._wait(min(left, backoff.delay(0, random.random(), retry_after=held)))  # noqa: S311
         else:
