@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rtobserver.config.sections import Limits
+from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.server import Simulator
 from rtobserver.store.places import Server
 from tests.support.replicas import Replica, database, replica
@@ -98,6 +99,26 @@ async def test_a_call_that_is_handed_over_loses_nothing_and_has_no_gap(tmp_path:
             await them.simulator.end_call(call_id)
             row = await b.ended(call_id)
             assert (row["completeness"], row["gap_count"]) == ("complete", 0)
+
+
+async def test_no_call_that_is_handed_over_is_joined_while_upstream_asks_for_a_rest(tmp_path: Path) -> None:
+    faults = Faults(attach=EndpointFault(status=429, retry_after="3", after=1, times=1))
+    async with pair(tmp_path, faults=faults) as them:
+        a, b = await them.start("a"), await them.start("b")
+        call_id = await a.call()
+        await b.until(call_id, status="live")
+        refused = await b.call()
+        await b.until(refused, status="live")
+        await them.simulator.close_sidebands(refused)
+        await them.simulator.until(lambda: them.simulator.calls[refused].attach_count == 2)
+        await them.stop("a")
+        await b.until_stored(call_id, lambda found: any(entry.fields["epoch"] == 2 for entry in found))
+        assert them.simulator.calls[call_id].attach_count == 1
+        # the simulator refuses each call's second attach
+        await them.simulator.until(lambda: them.simulator.calls[call_id].attach_count == 3)
+        await them.simulator.end_call(call_id)
+        await b.ended(call_id)
+        assert [gap["reason"] for gap in await b.gaps(call_id)] == ["before_attach", "takeover"]
 
 
 async def test_200_offers_at_once_against_a_limit_of_5_make_5_calls_however_many_replicas_there_are(
