@@ -30,6 +30,7 @@ def _with_a_key() -> tuple[bytes, str]:
 
 def migrated(path: Path) -> None:
     """Put an empty database at a path, where there is nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_migrated())
 
 
