@@ -167,7 +167,8 @@ async def test_rows_of_a_replica_that_is_gone_for_good_are_forgotten() -> None:
         assert await begin(it.replica("a")) == 201
         line = Line(it.server)
         await line.rows(
-            "INSERT INTO replica (replica_id, started_at, beat_at, version, fenced_at) VALUES ('a', 1, 1, '0', 1)"
+            "INSERT INTO replica (replica_id, started_at, beat_at, number, version, fenced_at)"
+            " VALUES ('a', 1, 1, 1, '0', 1)"
         )
         line.close()
         b = it.replica("b")
