@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ INSERT_CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?)"
 INSERT_ENTRY = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_FACT = "INSERT INTO fact VALUES (?, ?, ?, ?)"
 
+PIECE_ROWS = 200
+"""Rows that are read in one go."""
 NOTE = "note "
 """Stands before a note's name; a fact has the name of its table."""
 
@@ -172,6 +174,11 @@ class Reader:
 
     def stretch(self, after: int, until: int, *, rows: int, size: int) -> Stretch:
         """Read what is behind a line and not behind another; at most so many rows of each kind, or bytes of payload."""
+        *_, whole = self.pieces(after, until, rows=rows, size=size)
+        return whole
+
+    def pieces(self, after: int, until: int, *, rows: int, size: int) -> Iterator[Stretch]:
+        """Read the same little by little; what is given last is the whole."""
         entries: list[EntryLine] = []
         total = 0
         for row in self._raw.execute(
@@ -181,6 +188,8 @@ class Reader:
             total += len(row[9])
             if total >= size:
                 break
+            if len(entries) % PIECE_ROWS == 0:
+                yield Stretch(after, [], [])
         if len(entries) == rows or total >= size:
             until = entries[-1][0]
         facts = [
@@ -192,4 +201,4 @@ class Reader:
         if len(facts) == rows:
             until = facts[-1].line
             entries = [entry for entry in entries if entry[0] <= until]
-        return Stretch(until, entries, facts)
+        yield Stretch(until, entries, facts)

@@ -12,6 +12,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +87,8 @@ class Shipper:
         self.failed: BaseException | None = None
         """What ended the thread, if anything did."""
         self._open: _Open | None = None
+        self._ahead: tuple[int, Stretch] | None = None
+        """What was read behind a line while the one before was shipped."""
         self._told: int | None = None
         self._is_told = False
         self._rows = ROWS
@@ -192,8 +195,11 @@ class Shipper:
         self._files.shipped(self.position)
 
     def _next(self) -> Stretch | None:
+        ahead, self._ahead = self._ahead, None
         if self._is_done:
             return None
+        if ahead is not None and ahead[0] == self.position and (ahead[1].entries or ahead[1].facts):
+            return ahead[1]
         file, until = self._files.holding(self.position + 1)
         try:
             opened = self._opened(file)
@@ -204,6 +210,24 @@ class Shipper:
             self._let_go()
             self._files.set_aside(file, str(exc))
             return None
+
+    def _read_ahead(self, stretch: Stretch) -> Callable[[], Awaitable[None]]:
+        """Give what reads the stretch behind this one, while the server is at work on this one."""
+
+        async def read() -> None:
+            # what cannot be read now is read, and found out about, in its turn
+            with contextlib.suppress(sqlite3.Error):
+                file, until = self._files.holding(stretch.until + 1)
+                opened = self._open
+                if until <= stretch.until or opened is None or opened.file != file:
+                    return
+                for piece in opened.reader.pieces(stretch.until, until, rows=self._rows, size=BYTES):
+                    found = piece
+                    # what is to be sent goes first
+                    await asyncio.sleep(0)
+                self._ahead = (stretch.until, found)
+
+        return read
 
     def _opened(self, file: File) -> _Open:
         earlier = self._open
@@ -216,6 +240,7 @@ class Shipper:
         return self._open
 
     def _let_go(self) -> None:
+        self._ahead = None
         opened, self._open = self._open, None
         if opened is not None:
             opened.reader.close()
@@ -230,7 +255,7 @@ class Shipper:
             async with engine.begin() as connection:
                 state = self._state(stretch.until)
                 landed = await shipment.move(connection, state, before, stretch.until)
-                outcome = await shipment.bring(connection, stretch, opened.calls, landed)
+                outcome = await shipment.bring(connection, stretch, opened.calls, landed, self._read_ahead(stretch))
         except (*_DATABASES, ValueError, TypeError, LookupError) as exc:
             # what was found within it is undone
             opened.calls.forget()
