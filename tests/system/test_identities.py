@@ -25,7 +25,7 @@ async def test_a_call_belongs_to_whom_the_token_names(tmp_path: Path) -> None:
             call_id = await stage.call(**of("ann", tenant="blue"))
             row = await stage.until(call_id, status="live")
             assert (row["user"], row["labels"]) == ("ann", {"tenant": "blue"})
-            assert [found["call_id"] for found in await stage.calls("?user=ann&label.tenant=blue")] == [call_id]
+            assert [found["call_id"] for found in await stage.calls("&user=ann&label.tenant=blue")] == [call_id]
             assert await stage.hang_up(call_id, **of("bob")) == 404
             assert await stage.hang_up(call_id, **of("ann")) == 200
             await stage.ended(call_id, "hung_up")
