@@ -195,7 +195,7 @@ async def writing_to(place: Place, folder: Path) -> AsyncIterator[Writer | Journ
         database = Postgres(place)
         writer: Writer | Journal = Journal(
             database,
-            Files(folder / "journal"),
+            Files(folder / "journal", file_seconds=0.1),
             replica_id="rep_1",
             flushes=Deaf(),
             ships=Deaf(),
