@@ -161,7 +161,7 @@ async def bring(
 
     `meanwhile` is done while the server is at work.
     """
-    shipment = _Shipment(connection, await _driver(connection), calls, landed)
+    shipment = _Shipment(connection, await driver_of(connection), calls, landed)
     facts: list[tuple[FactLine, CallRef]] = []
     for line in stretch.facts:
         refs = calls.of(line.calls)
@@ -200,7 +200,8 @@ async def find(connection: AsyncConnection, calls: Calls, refs: Collection[CallR
         await connection.run_sync(look)
 
 
-async def _driver(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Record]:
+async def driver_of(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Record]:
+    """Give the driver's own connection, on which a transaction has begun."""
     driver: asyncpg.Connection[asyncpg.Record] | None = (await connection.get_raw_connection()).driver_connection
     if driver is None:
         raise StoreError("the connection is closed")
