@@ -169,6 +169,7 @@ class Sharing:
             async with asyncio.timeout(RESIGN_SECONDS):
                 await self._writer.readable()
                 await self._write_books()
+                await self._leases.leave_all()
                 await self._leases.resign(at)
         except (StoreError, TimeoutError) as exc:
             log.warning("lease_not_given_up", problem=str(exc))
