@@ -17,7 +17,7 @@ from rtobserver.store.writer import Writer
 from tests.conversations.played import Talk, record
 from tests.process.stage import command, configure, run
 from tests.realtime.script import START_US
-from tests.store.stored import call, fresh, insert, writer_of
+from tests.store.stored import call, entomb, fresh, insert, writer_of
 
 OLD = """
 [lists]
@@ -208,8 +208,7 @@ async def test_calls_that_cannot_be_replayed_are_named(tmp_path: Path) -> None:
     }
     for id_, values in rows.items():
         insert(path, tables.call, call(id_, **({"status": "ended"} | values)))
-    erased = call("rtc_erased")["call_key"]
-    insert(path, tables.tombstone, {"call_key": erased, "erased_at": 1, "actor": "", "completed_at": None})
+    entomb(path, "rtc_erased")
     code, out, err = await run("policies", "replay", "--config", config, "--since", "2026-01-01")
     assert code == 0, err
     for id_, why in {

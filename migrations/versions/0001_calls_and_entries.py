@@ -150,7 +150,9 @@ FOLD = r"""
 CREATE FUNCTION rtobserver_fold(content text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
   SELECT btrim(regexp_replace(
     lower(regexp_replace(normalize(left(content, 200000), NFD), '[\u0300-\u036f]', '', 'g') COLLATE {collation}),
-    '[^[:alnum:]]+' COLLATE {collation}, ' ', 'g'
+    -- the numbers behind are letters or digits to no collation, and words to SQLite
+    '[^[:alnum:]\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2089\u2150-\u218b\u2460-\u249b\u24ea-\u24ff]+'
+      COLLATE {collation}, ' ', 'g'
   ))
 $$
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,15 @@ from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import FlushReport
 from rtobserver.store import damage, schema, sqlite
 from rtobserver.store.database import Database
+from rtobserver.store.direct import Direct
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal import Journal
 from rtobserver.store.journal_files import Files
-from rtobserver.store.places import Server, place_of
+from rtobserver.store.places import Place, Server, place_of
 from rtobserver.store.postgres import Postgres
 from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.trouble import trouble_of
-from rtobserver.store.writer import EntryRow, Writer
+from rtobserver.store.writer import FLUSH_INTERVAL, EntryRow, Writer
 from rtobserver.store.writing import Writing
 
 log = structlog.get_logger()
@@ -83,7 +84,7 @@ class Storage:
         if self.file is not None:
             self.file.recovery.live, self.file.begun_anew = live, begun_anew
         if self.journal is not None:
-            self.journal.disown = disown
+            self.journal.live, self.journal.begun_anew, self.journal.disown = live, begun_anew, disown
 
 
 @asynccontextmanager
@@ -112,6 +113,46 @@ async def opened(
     else:
         async with _file(place.resolve(), config.store, report, refused, clock) as storage:
             yield storage
+
+
+def reading(place: Place, clock: Clock) -> Database:
+    """Open what reads a store, for a command; a daemon may run on it."""
+    return Postgres(place) if isinstance(place, Server) else SqliteDatabase(place, clock=clock)
+
+
+@asynccontextmanager
+async def for_command(
+    place: Place, *, clock: Clock, metrics: Metrics, flush_interval: float = FLUSH_INTERVAL
+) -> AsyncIterator[tuple[Writing, Database]]:
+    """Open a store for a command that writes; a file is held, so that no daemon runs on it.
+
+    Raises:
+        StoreBusy: a daemon runs on the file.
+        SchemaMismatch: the database is of another release.
+        StoreUnavailable: it cannot be read or written now.
+
+    """
+    with ExitStack() as stack:
+        if not isinstance(place, Server):
+            stack.enter_context(sqlite.hold(place))
+        await asyncio.to_thread(schema.check, place)
+        if isinstance(place, Server):
+            async with Postgres(place) as server:
+                yield Direct(server), server
+            return
+        path = place
+        writer = Writer(
+            lambda: sqlite.open_writer(path),
+            flushes=FlushReport(metrics, clock),
+            refused=lambda _: None,
+            flush_interval=flush_interval,
+        )
+        await writer.open()
+        try:
+            async with SqliteDatabase(path, clock=clock) as reads:
+                yield writer, reads
+        finally:
+            await writer.close()
 
 
 @asynccontextmanager

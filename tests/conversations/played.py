@@ -20,7 +20,7 @@ from rtobserver.recorder import Bounds, Recorder
 from rtobserver.store import registration
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from tests.realtime.script import START_US, Script
 
 MODEL, TRANSCRIBER = "gpt-realtime", "whisper-1"
@@ -78,7 +78,7 @@ class Conversation:
 
 
 async def record(
-    writer: Writer,
+    writer: Writing,
     call_id: str,
     happened: Sequence[tuple[int, bytes | None]],
     started_at: int = START_US,

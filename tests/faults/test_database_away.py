@@ -18,7 +18,7 @@ from tests.faults.servers import ServerSite, server_site
 from tests.faults.table import Case
 from tests.faults.test_kills import finished, killed
 from tests.faults.test_load import metric
-from tests.process.stage import Daemon, until
+from tests.process.stage import Daemon, Watch, until
 from tests.process.test_killed import observed
 
 CAUGHT_UP = 500
@@ -54,15 +54,15 @@ async def outage(case: Case, here: ServerSite, *, calls: int, rate: float, secon
         await still(max(0.0, seconds - (time.monotonic() - began)), here)
         away = time.monotonic() - began
         await asyncio.to_thread(here.cluster.start)
-        back = time.monotonic()
-        await until(lambda: caught_up(daemon))
-        drained = time.monotonic() - back
+        watch = Watch()
+        await until(lambda: caught_up(daemon), 300)
+        drained = watch.seconds()
         growth = here.measured.rss - before
         await here.end(daemon, call_ids)
         status, said = await here.readiness(daemon)
         figures = await here.figures(daemon, call_ids)
-        # what waited, and what came meanwhile, over what comes in the same time
-        factor = (away + drained) / drained
+        # what waited, and what came meanwhile, over what comes in the same time of a machine of its own
+        factor = (away + drained) / max(drained, 0.001)
         case.show(
             figures,
             calls=calls,

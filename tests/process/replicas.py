@@ -10,9 +10,11 @@ from pathlib import Path
 
 import aiohttp
 
+from rtobserver.clock import SystemClock
 from rtobserver.simulator.call import Call
 from rtobserver.simulator.scenario import Flood, Scenario
 from rtobserver.simulator.server import Simulator, SimulatorOptions
+from rtobserver.store import keys, schema
 from rtobserver.store.places import Server
 from tests.process.stage import PATIENCE, Daemon, command, configure, until
 from tests.support import postgres
@@ -54,15 +56,21 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas(
-    folder: Path, *, more: str = "", scenario: Scenario = STREAM, **options: object
+    folder: Path, *, more: str = "", scenario: Scenario = STREAM, cluster: postgres.Cluster | None = None
 ) -> AsyncIterator[Replicas]:
-    """Lay the ground for replicas in a folder."""
-    chosen = {"scenario_for": lambda _offer, _number: scenario, "begin": "attached", **options}
+    """Lay the ground for replicas in a folder, on a `cluster` that may be stopped or on the one of all tests."""
+    chosen = {"scenario_for": lambda _offer, _number: scenario, "begin": "attached"}
     async with AsyncExitStack() as stack:
-        server, key = await database()
+        server, key = await (database() if cluster is None else asyncio.to_thread(_database, cluster))
         simulator = await stack.enter_async_context(Simulator(SimulatorOptions(**chosen)))  # type: ignore[arg-type]
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         yield Replicas(folder, simulator, server, key, http, more)
+
+
+def _database(cluster: postgres.Cluster) -> tuple[Server, str]:
+    server = Server(cluster.create())
+    schema.migrate(server)
+    return server, keys.create(server, name="test", scopes=("admin",), now_us=SystemClock().now_us())
 
 
 async def placed(daemon: Daemon, count: int) -> list[str]:

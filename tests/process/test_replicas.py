@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest
 from rtobserver.simulator.scenario import Scenario
 from tests.process.replicas import Replicas, heard, live, placed, replicas
 from tests.process.stage import PATIENCE, Daemon, Watch, until
+from tests.support import postgres
 from tests.support.stage import Json
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -155,3 +157,43 @@ async def test_a_replica_that_is_killed_and_started_again_has_its_calls_back_at_
             assert watch.seconds() < 4.0
             for call_id in call_ids:
                 assert len(await check_record(them, again, call_id)) == 1
+
+
+async def test_when_the_database_was_away_longer_than_a_lease_nobody_takes_anybody_for_dead(tmp_path: Path) -> None:
+    with postgres.running(durable=True) as cluster:
+        async with (
+            replicas(tmp_path, more=SHORT, cluster=cluster) as them,
+            them.serving("a") as a,
+            them.serving("b") as b,
+        ):
+            call_ids = [*await placed(a, 5), *await placed(b, 5)]
+            await until(lambda: knows_live(a, 10))
+            await asyncio.to_thread(cluster.stop, "fast")
+            # neither may act any more
+            await until(lambda: is_degraded(a))
+            await until(lambda: is_degraded(b))
+            await asyncio.to_thread(cluster.start)
+            await until(lambda: has_recovered(a))
+            await until(lambda: has_recovered(b))
+            assert [call.attach_count for call in them.calls(call_ids)] == [1] * 10
+            for call_id in call_ids:
+                assert await check_record(them, b, call_id) == []
+
+
+async def knows_live(daemon: Daemon, count: int) -> bool:
+    return len((await daemon.get("/calls?status=live"))["data"]) == count
+
+
+async def is_degraded(daemon: Daemon) -> bool:
+    """Tell whether a replica says that its lease has run out."""
+    return any("lease" in str(reason) for reason in (await readiness(daemon))["reasons"])
+
+
+async def has_recovered(daemon: Daemon) -> bool:
+    return (await readiness(daemon))["status"] == "ok"
+
+
+async def readiness(daemon: Daemon) -> Json:
+    async with daemon.http.get(f"{daemon.operator}/readyz") as answer:
+        document: Json = await answer.json()
+        return {"reasons": [], **document}

@@ -344,3 +344,37 @@ async def test_work_that_cannot_be_done_while_the_database_is_away_says_so(groun
         with pytest.raises(StoreUnavailable):
             await journal.readable(0.1)
         journal.hurry()
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+async def test_a_damaged_file_costs_only_what_cannot_be_read_and_that_is_declared(
+    ground: Ground, is_live: bool
+) -> None:
+    call = new("rtc_1")
+    ref = call.ref()
+    async with ground.journal(Server("postgresql://127.0.0.1:1/away")) as journal:
+        journal.note(registration.register(ref, call))
+        for seq in range(1, 2_001):
+            journal.entry(entry(ref, seq, b"x" * 300))
+        await journal.kept()
+        journal.hurry()
+    [path] = [path for path in ground.folder.glob("*.journal") if path.stat().st_size > 100_000]
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * 8192)
+    told: list[Any] = []
+    async with ground.journal() as journal:
+        journal.live = lambda: [ref] if is_live else []
+        journal.begun_anew = told.append
+        await journal.readable(PATIENCE)
+        await until(lambda: bool(journal.files.damaged_files))
+        there = {seq for seq, _ in ground.entries(ref)}
+        assert 1_000 < len(there) < 2_000
+        lost = 2_000 - len(there)
+        if is_live:
+            await until(lambda: bool(told))
+            [found] = told
+            assert sum(loss.lost for losses in found.values() for loss in losses) == lost
+        else:
+            assert ground.rows("SELECT sum(lost), min(reason) FROM gap") == [(lost, "corrupt")]
+    assert [path for path in ground.folder.iterdir() if path.suffix == ".damaged"]

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 START_SECONDS = 30.0
+PORTS = 5
 MEMORY_BYTES = 4 << 30
 HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 SETTINGS = {
@@ -111,8 +112,8 @@ class Cluster(Server):
         self._settings = settings
         self._bin, self._user = _binaries(folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
-        super().__init__(f"postgresql://postgres@127.0.0.1:{self.port}/postgres")
+        self.port = 0
+        super().__init__("")
         self._run(
             "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"
         )
@@ -131,6 +132,24 @@ class Cluster(Server):
         """
         if self._process is not None:
             raise RuntimeError("it runs")
+        if self.port:
+            self._start()
+            return
+        for _ in range(PORTS):
+            # somebody else may take it before the server does
+            self.port = _free_port()
+            self._url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+            try:
+                self._start()
+            except RuntimeError:
+                self._process = None
+                if "Address already in use" not in self.log:
+                    raise
+            else:
+                return
+        raise RuntimeError("no port is free")
+
+    def _start(self) -> None:
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command = [
             f"{self._bin}/postgres",

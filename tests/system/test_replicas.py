@@ -15,9 +15,13 @@ from rtobserver.config.sections import Limits
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.server import Simulator
 from rtobserver.store.places import Server
+from tests.process.stage import Watch
 from tests.support.replicas import Replica, database, replica
 from tests.support.stage import Setting, simulating
-from tests.system.ordering import order, sent, settled
+from tests.system.ordering import order, sent, settled, upstream_got
+
+ON_THE_WIRE = 0.25
+"""Seconds from an operator's wish until upstream has it, whoever took it and whoever hears the call."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -59,7 +63,10 @@ async def test_an_order_that_one_replica_takes_is_carried_out_by_the_one_that_he
         a, b = await them.start("a"), await them.start("b")
         call_id = await a.call()
         await b.until(call_id, status="live")
+        watch = Watch()
         given = await order(b, call_id, "commands", {"type": "input_audio_buffer.clear"})
+        await upstream_got(a, call_id, "input_audio_buffer.clear")
+        assert watch.seconds() < ON_THE_WIRE
         found = await settled(b, given, "sent", "acknowledged", "failed", "expired")
         assert found["state"] in ("sent", "acknowledged")
         assert [event["type"] for event in sent(a, call_id)] == ["input_audio_buffer.clear"]

@@ -19,20 +19,21 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.errors import StoreError, UpstreamError
+from rtobserver.observation.observer import Joined
 from rtobserver.observation.ownership import Calls
 from rtobserver.store import overlap
 from rtobserver.store.leases import Claim, Leases
 from rtobserver.store.signal import Signal
 from rtobserver.store.writing import Writing
-from rtobserver.upstream.attach import Attach, Sideband
+from rtobserver.upstream.attach import Attach
 
 LOOK_SECONDS = 0.05
 """Between two looks whether the other side has come further, without any notice."""
-NOBODY_SECONDS = 3.0
+NOBODY_SECONDS = 5.0
 """How long whoever stops waits for somebody to take another call."""
 LONGEST_SECONDS = 20.0
 """How long a hand-over may take in all."""
-LEFT_SECONDS = 5.0
+LEFT_SECONDS = 10.0
 """How long whoever takes a call waits for the other to leave it; then it is taken for dead."""
 
 log = structlog.get_logger()
@@ -88,7 +89,7 @@ async def take(
     wake: Signal,
 ) -> None:
     """Take calls over that were offered, and that are ours by now; those that cannot be joined are taken over too."""
-    joined: dict[int, tuple[Claim, Sideband, int]] = {}
+    joined: dict[int, tuple[Claim, Joined]] = {}
     try:
         async with asyncio.TaskGroup() as tasks:
             for claim in claims:
@@ -98,22 +99,21 @@ async def take(
             seen = wake.count
             phases = await leases.phases(joined)
             for key in [key for key, phase in phases.items() if phase == "left"]:
-                claim, sideband, since = joined.pop(key)
-                await _take(leases, calls, claim, sideband, since, writer=writer)
+                await _take(leases, calls, *joined.pop(key), writer=writer)
             if joined:
                 await wake.wait(seen, LOOK_SECONDS)
     except StoreError as exc:
         log.warning("hand_over_broken_off", calls=len(joined), problem=str(exc))
     finally:
-        for claim, sideband, _ in joined.values():
-            calls.take_over(claim, sideband)
+        for claim, each in joined.values():
+            calls.take_over(claim, each)
 
 
 async def _join(
     leases: Leases,
     calls: Calls,
     claim: Claim,
-    joined: dict[int, tuple[Claim, Sideband, int]],
+    joined: dict[int, tuple[Claim, Joined]],
     *,
     attach: Attach,
     clock: Clock,
@@ -129,15 +129,15 @@ async def _join(
         calls.take_over(claim)
         await leases.keep(claim.ref)
         return
-    since = clock.now_us()
-    joined[claim.ref.key] = claim, sideband, since
-    await leases.attached(claim.ref, since)
+    each = Joined(sideband, clock.now_us(), clock.mono())
+    joined[claim.ref.key] = claim, each
+    await leases.attached(claim.ref, each.since)
 
 
-async def _take(leases: Leases, calls: Calls, claim: Claim, sideband: Sideband, since: int, *, writer: Writing) -> None:
+async def _take(leases: Leases, calls: Calls, claim: Claim, joined: Joined, *, writer: Writing) -> None:
     try:
-        await writer.run(overlap.since(claim.ref, claim.ref.epoch - 1, since))
+        await writer.run(overlap.since(claim.ref, claim.ref.epoch - 1, joined.since))
         await leases.keep(claim.ref)
     except StoreError as exc:
         log.warning("overlap_not_marked", call_id=claim.ref.call_id, problem=str(exc))
-    calls.take_over(claim, sideband, is_handed_over=True)
+    calls.take_over(claim, joined, is_handed_over=True)

@@ -132,15 +132,18 @@ class Machine:
             effects += self._be_absent("takeover", since, at, mono, self._missed_since)
         return effects + self._give_up(at, mono) if self._resumption.is_hopeless else effects
 
-    def attached(self, at: int, mono: float) -> list[Effect]:
-        """Take note that a sideband is open; frames follow."""
+    def attached(self, at: int, mono: float, heard: float | None = None) -> list[Effect]:
+        """Take note that a sideband is open; frames follow.
+
+        `heard` is the monotonic time since when frames wait in one that was opened before.
+        """
         if self.phase not in (Phase.ATTACHING, Phase.REATTACHING):
             return [CloseSideband()]
         effects: list[Effect] = []
         if self.is_unaccounted:
             effects += self._declare(at, mono)
         self._healing.attached(self._absence, mono)
-        effects += self._be_present(mono)
+        effects += self._be_present(mono if heard is None else heard)
         if self.phase is Phase.ATTACHING:
             values: dict[str, Any] = {"status": "live"}
             if self._resumption is None or not self._resumption.was_live:

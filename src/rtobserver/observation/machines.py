@@ -21,6 +21,7 @@ from rtobserver.realtime.call import CallState
 from rtobserver.store import gaps
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.registration import NewCall
 from rtobserver.store.unfinished import Mark, Unfinished
 
 log = structlog.get_logger()
@@ -39,6 +40,10 @@ class Accepted:
     asked_at: int
     """When the offer was sent."""
     started_at: int
+
+    def row(self) -> NewCall:
+        """Give the call's row as it is written first."""
+        return _row(self, self.profile.name, self.profile.model, int(self.profile.max_duration * 1e6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,3 +178,22 @@ class Machines:
             # better a loss that a gap declares than a word that nobody wanted recorded
             return True
         return any(gap.reason == "paused" and gap.state == "open" for gap in found)
+
+
+def row_of(call: Unfinished) -> NewCall:
+    """Give a call's row as it would be written again."""
+    return _row(call, call.profile, call.model, call.max_duration_us)
+
+
+def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration_us: int) -> NewCall:
+    return NewCall(
+        call_id=call.ref.call_id,
+        status="live",
+        started_at=call.started_at,
+        profile=profile,
+        model=model,
+        max_duration_us=max_duration_us,
+        user=call.user,
+        labels=call.labels,
+        session=call.session,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -67,6 +68,17 @@ class Reaches(Protocol):
         """Notify an address; never waits."""
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Be a sideband that was opened before its observer was there; frames wait in it."""
+
+    sideband: Sideband
+    since: int
+    """When it was opened, by the wall clock: nothing is missed from then on."""
+    mono: float
+    """The same by the monotonic clock."""
+
+
 class Observer:
     """Observe one call until it is over or this process leaves it."""
 
@@ -83,7 +95,7 @@ class Observer:
         finished: Callable[[CallRef, Machine, Finish], None],
         outbound: Reaches | None = None,
         may_act: Callable[[], bool] = lambda: True,
-        joined: Sideband | None = None,
+        joined: Joined | None = None,
     ) -> None:
         self.call = call
         self.machine = machine
@@ -227,7 +239,7 @@ class Observer:
         first = self.machine.phase is Phase.ATTACHING
         try:
             joined, self._joined = self._joined, None
-            sideband = joined or await self._attach.open(self.call.call_id)
+            sideband = joined.sideband if joined else await self._attach.open(self.call.call_id)
         except UpstreamError as exc:
             refused = exc if isinstance(exc, AttachRefused) else None
             status = refused.status if refused else 401 if isinstance(exc, CredentialError) else None
@@ -240,7 +252,8 @@ class Observer:
             return
         self._metrics.attaches.labels("first" if first else "again").inc()
         self._sideband = sideband
-        self._perform(self.machine.attached(*self._now()))
+        at, mono = self._now()
+        self._perform(self.machine.attached(joined.since if joined else at, mono, joined.mono if joined else None))
         try:
             await self._receive(sideband)
         finally:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+from rtobserver.observation.observer import Joined
 from rtobserver.store import registration
 from rtobserver.store.identity import CallRef
 from rtobserver.store.leases import Claim
 from rtobserver.store.registration import NewCall
 from rtobserver.store.writing import Writing
-from rtobserver.upstream.attach import Sideband
 
 
 class Calls(Protocol):
@@ -29,7 +29,7 @@ class Calls(Protocol):
     def row(self, call_id: str) -> NewCall | None:
         """Give the row of one of them as it was registered."""
 
-    def take_over(self, claim: Claim, joined: Sideband | None = None, *, is_handed_over: bool = False) -> None:
+    def take_over(self, claim: Claim, joined: Joined | None = None, *, is_handed_over: bool = False) -> None:
         """Take up a call that another replica had; `joined` is its sideband, where that is open already."""
 
     def resign(self, call_ids: Collection[str]) -> None:

@@ -48,6 +48,10 @@ CATCH_UP_SECONDS = 5.0
 """How long a start waits for its own journal before it takes over what its predecessor left."""
 NEGOTIATING_US = 120_000_000
 """No negotiation takes so long."""
+NEGOTIATIONS_EVERY = 6
+"""How many of these looks pass between two for negotiations that died with their replica."""
+RESIGN_SECONDS = 3.0
+"""How long a replica that stops tries to say so; after that its lease runs out by itself."""
 LATE_SECONDS = (0.0, 1.0, 5.0, 30.0)
 """Pauses before what was recorded too late is compared with what the next owner has recorded by then."""
 
@@ -84,6 +88,9 @@ class Sharing:
         """Those that are being handed over to us."""
         self._ration = Ration(CLAIMS_PER_SECOND, CLAIMS)
         self._caught_up = self._resigned = False
+        self._audits = 0
+        self._reached_since: float | None = None
+        """Since when, by the machine's uptime, every beat has reached the database."""
         self.replicas = 1
         """Replicas that go on, this one among them, as far as is known."""
         self.beside: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -148,7 +155,7 @@ class Sharing:
     async def hand_over(self, calls: Calls, call_ids: Collection[str]) -> None:
         """Give these calls to other replicas as far as there are any."""
         self._resigned = True
-        if not self.may_act():
+        if not self.may_act() or self._reached_since is None:
             return
         try:
             await self._write_books()
@@ -160,14 +167,12 @@ class Sharing:
         """End this incarnation, when what it recorded can be read, as far as that is soon."""
         self._trust.lose()
         try:
-            await self._writer.readable()
-        except StoreError as exc:
-            log.warning("left_before_all_was_stored", problem=str(exc))
-        try:
-            await self._write_books()
-            await self._leases.resign(at)
-        except StoreError as exc:
-            # the lease runs out by itself
+            async with asyncio.timeout(RESIGN_SECONDS):
+                await self._writer.readable()
+                await self._write_books()
+                await self._leases.leave_all()
+                await self._leases.resign(at)
+        except (StoreError, TimeoutError) as exc:
             log.warning("lease_not_given_up", problem=str(exc))
         finally:
             self.close()
@@ -204,7 +209,14 @@ class Sharing:
 
     async def _beat(self, calls: Calls, tasks: asyncio.TaskGroup) -> None:
         trust, asked = self._trust, since_boot()
-        if await self._leases.beat():
+        try:
+            is_held = await self._leases.beat()
+        except StoreUnavailable:
+            self._reached_since = None
+            raise
+        if self._reached_since is None:
+            self._reached_since = asked
+        if is_held:
             trust.renewed(asked)
             await self._clock.sleep(trust.interval)
         else:
@@ -241,7 +253,7 @@ class Sharing:
         """Fence those that wrote to our journal before, whose processes are gone, and bring what they left to all."""
         for earlier in await self._leases.fence_earlier(self._journal):
             log.info("predecessor_fenced", replica_id=earlier)
-            await self._close_accounts(earlier)
+            await self._writer.run(orders.abandon_of(earlier))
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await self._writer.readable()
@@ -267,14 +279,21 @@ class Sharing:
         # spread, so that whoever looks first does not take everything; no secret depends on it
         await self._wake.wait(seen, max(0.01, pause) + random.random() * SPREAD_SECONDS)  # noqa: S311
 
+    def _may_judge(self) -> bool:
+        """Say whether a lease that has run out means that its owner is gone.
+
+        When the database was away, everybody's has: whoever comes back first waits for the others.
+        """
+        return self._reached_since is not None and since_boot() - self._reached_since >= self._ttl
+
     async def _take_from(self, other: Other, calls: Calls, tasks: asyncio.TaskGroup) -> int:
         """Take calls that another replica leaves; gives how many are left to take."""
         if not other.is_fenced and other.is_dead:
-            if not await self._leases.fence(other.replica_id):
+            if not self._may_judge() or not await self._leases.fence(other.replica_id):
                 return 0
             self._fenced.inc()
             log.warning("replica_fenced", replica_id=other.replica_id, calls=other.calls)
-            await self._close_accounts(other.replica_id)
+            await self._writer.run(orders.abandon_of(other.replica_id))
         elif not other.is_dead and not other.is_draining:
             return 0
         left = other.calls
@@ -288,8 +307,10 @@ class Sharing:
                 tasks.create_task(self._take(calls, claims), name="take calls that are handed over")
             left -= len(claims)
             if len(claims) < room:
+                # the rest is being claimed by others, or not offered yet
+                left = left if other.is_dead else 0
                 break
-        return left if other.is_dead else 0
+        return left
 
     async def _take(self, calls: Calls, claims: list[Claim]) -> None:
         call_ids = {claim.ref.call_id for claim in claims}
@@ -306,12 +327,6 @@ class Sharing:
             )
         finally:
             self._handing -= call_ids
-
-    async def _close_accounts(self, dead: str) -> None:
-        """Close what a dead replica had begun and nobody can end any more."""
-        await self._writer.run(orders.abandon_of(dead))
-        now = self._clock.now_us()
-        await self._writer.run(unfinished.close_negotiations(now, begun_before=now - NEGOTIATING_US))
 
     async def _keep_books(self) -> None:
         await self._books.wait()
@@ -342,6 +357,10 @@ class Sharing:
         await self._clock.sleep(AUDIT_SECONDS)
         if self._resigned:
             return
+        self._audits += 1
+        if self._audits % NEGOTIATIONS_EVERY == 0:
+            now = self._clock.now_us()
+            await self._writer.run(unfinished.close_negotiations(now, begun_before=now - NEGOTIATING_US))
         own = {ref.call_id: ref for ref in await self._leases.own()}
         observed = {ref.call_id: ref for ref in calls.refs()}
         for call_id, ref in own.items():

@@ -17,13 +17,13 @@ import structlog
 
 from rtobserver.clock import Clock, Uptime, uptime
 from rtobserver.config import sections
-from rtobserver.errors import StoreUnavailable
+from rtobserver.errors import StoreUnavailable, UpstreamError
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
 from rtobserver.observation.machine import Machine
-from rtobserver.observation.machines import Accepted, Left, Machines
-from rtobserver.observation.observer import HangsUp, Observer, Reaches
+from rtobserver.observation.machines import Accepted, Left, Machines, row_of
+from rtobserver.observation.observer import HangsUp, Joined, Observer, Reaches
 from rtobserver.observation.ownership import Ownership
 from rtobserver.observation.phases import Phase
 from rtobserver.observation.wallclock import WallClock
@@ -41,7 +41,7 @@ from rtobserver.store.leases import Claim
 from rtobserver.store.registration import NewCall
 from rtobserver.store.unfinished import Mark, Unfinished
 from rtobserver.store.writing import Writing
-from rtobserver.upstream.attach import Attach, Sideband
+from rtobserver.upstream.attach import Attach
 
 BEAT_SECONDS = 0.5
 """How often the mark up to which everything is stored is written, while calls are live."""
@@ -165,9 +165,8 @@ class Supervisor:
         The attach happens in the background.
         """
         machine = self._machines.begin(accepted)
-        profile = accepted.profile
-        row = _row(accepted, profile.name, profile.model, int(profile.max_duration * 1e6))
-        kept = self._keep(accepted.ref, machine, profile, row)
+        row = accepted.row()
+        kept = self._keep(accepted.ref, machine, accepted.profile, row)
         self._ownership.begun(accepted.ref, row)
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
@@ -255,7 +254,7 @@ class Supervisor:
         kept = self._kept.get(call_id)
         return kept.row if kept else None
 
-    def take_over(self, claim: Claim, joined: Sideband | None = None, *, is_handed_over: bool = False) -> None:
+    def take_over(self, claim: Claim, joined: Joined | None = None, *, is_handed_over: bool = False) -> None:
         """Take up a call that another replica had; `joined` is its sideband, where that is open already."""
         self._taking.add(claim.ref.call_id)
         work = self._take_over(claim, joined, is_handed_over=is_handed_over)
@@ -296,7 +295,7 @@ class Supervisor:
         profile: sections.Profile,
         row: NewCall,
         failures: int = 0,
-        joined: Sideband | None = None,
+        joined: Joined | None = None,
     ) -> _Kept:
         observer = Observer(
             ref,
@@ -368,33 +367,42 @@ class Supervisor:
             self._quota.resumed(call.user)
         await self._go_on(call.ref, kept)
 
-    async def _take_over(self, claim: Claim, joined: Sideband | None, *, is_handed_over: bool) -> None:
+    async def _take_over(self, claim: Claim, joined: Joined | None, *, is_handed_over: bool) -> None:
         """Take up a call that another replica had; where that fails, it still has an owner, who sees that."""
-        ref, kept = claim.ref, None
+        ref, kept, call = claim.ref, None, None
         try:
             if (before := self._kept.get(ref.call_id)) is not None:
                 before.observer.drain()
                 await before.gone.wait()
+            # it is heard before what is stored of it is read: frames can wait, and the gap ends here
+            joined = joined or await self._joined(ref)
             async with self._turns:
                 call = await unfinished.call(self._database, ref) or unfinished.unwritten(ref, claim.registration)
                 if call.is_over:
                     self._ownership.over(ref)
-                    return
-                if self._leaving.is_set():
-                    return
-                self._writer.note(registration.again(ref, _row_of(call), ref.epoch)).add_done_callback(_hear)
-                self._writer.fact(tables.call, ref, {"epoch": ref.epoch})
-                left = Left(mark=await self._mark_left(claim, call), is_handed_over=is_handed_over)
-                kept = await self._taken_up(call, ref.epoch, left, joined)
-                self._quota.resumed(call.user, of=claim.previous)
+                elif not self._leaving.is_set():
+                    self._writer.note(registration.again(ref, row_of(call), ref.epoch)).add_done_callback(_hear)
+                    self._writer.fact(tables.call, ref, {"epoch": ref.epoch})
+                    left = Left(mark=await self._mark_left(claim, call), is_handed_over=is_handed_over)
+                    kept = await self._taken_up(call, ref.epoch, left, None if call.is_given_up else joined)
+                    self._quota.resumed(call.user, of=claim.previous)
         except Exception:
             log.exception("call_left_alone", call_id=ref.call_id)
-        finally:
-            self._taking.discard(ref.call_id)
-            if kept is None and joined is not None:
-                await joined.close()
+        self._taking.discard(ref.call_id)
+        if joined is not None and (kept is None or (call is not None and call.is_given_up)):
+            await joined.sideband.close()
         if kept is not None:
             await self._go_on(ref, kept)
+
+    async def _joined(self, ref: CallRef) -> Joined | None:
+        if self._attach.held:
+            return None
+        try:
+            return Joined(await self._attach.open(ref.call_id), self._clock.now_us(), self._clock.mono())
+        except UpstreamError as exc:
+            # what that means is for the machine to find out
+            log.info("attach_failed", call_id=ref.call_id, problem=str(exc))
+            return None
 
     async def _mark_left(self, claim: Claim, call: Unfinished) -> Mark | None:
         """Give the mark of who had the call, if that one has come as far as to declare what it did not hear itself."""
@@ -403,10 +411,10 @@ class Supervisor:
             return None
         return await unfinished.mark_of(self._database, claim.previous)
 
-    async def _taken_up(self, call: Unfinished, epoch: int, left: Left, joined: Sideband | None = None) -> _Kept:
+    async def _taken_up(self, call: Unfinished, epoch: int, left: Left, joined: Joined | None = None) -> _Kept:
         machine = await self._machines.resume(call, epoch, left)
         log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
-        return self._keep(call.ref, machine, self._machines.profile(call.profile), _row_of(call), left.failures, joined)
+        return self._keep(call.ref, machine, self._machines.profile(call.profile), row_of(call), left.failures, joined)
 
     async def _go_on(self, ref: CallRef, kept: _Kept) -> None:
         if self._leaving.is_set():
@@ -472,24 +480,6 @@ class Supervisor:
         if up is not None:
             up = replace(up, us=up.us - int(longest * 1e6))
         return Mark(now - int(longest * 1e6), doubts, up, self._wall_clock.was_set_back)
-
-
-def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration_us: int) -> NewCall:
-    return NewCall(
-        call_id=call.ref.call_id,
-        status="live",
-        started_at=call.started_at,
-        profile=profile,
-        model=model,
-        max_duration_us=max_duration_us,
-        user=call.user,
-        labels=call.labels,
-        session=call.session,
-    )
-
-
-def _row_of(call: Unfinished) -> NewCall:
-    return _row(call, call.profile, call.model, call.max_duration_us)
 
 
 def _hear(future: asyncio.Future[Any]) -> None:

@@ -8,13 +8,14 @@ the database at once, and fails where that is away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from rtobserver.errors import StoreUnavailable
+from rtobserver.realtime.holes import Loss
 from rtobserver.store import sqlite
 from rtobserver.store.commits import EntryRow
 from rtobserver.store.identity import CallRef
@@ -70,13 +71,17 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._ships = ships
         self._refused = refused
+        self.live: Callable[[], Iterable[CallRef]] = list
+        """Gives the calls under observation; settable."""
+        self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
+        """Hears, on the loop, what a damaged file has cost of each live call; settable."""
         self.disown: Callable[[CallRef], None] = lambda call: None
         """Hears, on the loop, of a call that could not have a row of its own; settable."""
         self._flusher = Flusher(files, flushes=flushes, refused=refused)
         self._shipper = Shipper(database.server, files, replica_id=replica_id, hears=self)
         files.committed = self._shipper.wake
         self.commits, self.ordered = Signal(), Signal()
-        self._hurried = False
+        self._hurried = self._is_closing = False
         self._lock: AbstractContextManager[None] | None = None
         self.entry = self._flusher.entry
         self.fact = self._flusher.fact
@@ -144,6 +149,7 @@ class Journal:
 
     async def close(self) -> None:
         """Keep what waits, ship it if the database takes it soon, and let go of the files."""
+        self._is_closing = True
         try:
             await self._flusher.close()
         finally:
@@ -166,6 +172,8 @@ class Journal:
         Raises StoreUnavailable where the database is away; whether it was done is then unknown if it was away
         only when the end was confirmed.
         """
+        if self._is_closing:
+            raise StoreUnavailable("the store is closing")
         result = await self._database.run(function)
         self.commits.announce()
         return result
@@ -206,6 +214,10 @@ class Journal:
     def refused(self, call: CallRef, entry: EntryLine) -> None:
         """Hear of an entry that the database would not take."""
         self._tell(self._refused, [(call, *entry[2:])])
+
+    def lost(self, call: CallRef, losses: Sequence[Loss]) -> None:
+        """Hear what of a call's entries a damaged file has cost."""
+        self._tell(self.begun_anew, {call: list(losses)})
 
     def unregistered(self, call: CallRef, problem: str) -> None:
         """Hear of a call that could not have a row of its own."""

@@ -28,8 +28,9 @@ class JournalCommits(Committing):
         """The last line that is committed."""
         self.size = 0
         """Payload bytes in the file."""
-        self._numbers: dict[CallRef, int] = {}
-        self._added: list[CallRef] = []
+        self._numbers: dict[tuple[CallRef, int], int] = {}
+        """By call and epoch: whoever takes a call up may do so with the pointer that it has."""
+        self._added: list[tuple[CallRef, int]] = []
         self._size = 0
 
     def close(self) -> None:
@@ -46,8 +47,8 @@ class JournalCommits(Committing):
     def _undone(self) -> None:
         self._next = self.last
         self._size = 0
-        for call in self._added:
-            self._numbers.pop(call, None)
+        for key in self._added:
+            self._numbers.pop(key, None)
         self._added.clear()
 
     def _do(self, work: Work) -> None:
@@ -85,9 +86,10 @@ class JournalCommits(Committing):
         self.raw.execute(INSERT_FACT, (self._next, calls, what, told))
 
     def _number(self, call: CallRef) -> int:
-        number = self._numbers.get(call)
+        key = (call, call.epoch)
+        number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[call] = len(self._numbers) + 1
-            self._added.append(call)
+            number = self._numbers[key] = len(self._numbers) + 1
+            self._added.append(key)
             self.raw.execute(INSERT_CALL, (number, call.call_id, call.day, call.epoch, call.origin))
         return number

@@ -135,11 +135,12 @@ class Files:
             if file not in self._files[:-1]:
                 return
             self._files.remove(file)
-        aside = file.path.with_suffix(f".damaged-{time.time_ns() // 1_000_000}")
-        with contextlib.suppress(OSError):
-            file.path.rename(aside)
+        aside = file.path.with_name(f"{file.path.stem}.damaged")
+        for each, renamed in zip(_all(file.path), _all(aside), strict=True):
+            with contextlib.suppress(OSError):
+                each.rename(renamed)
         self.damaged_files.append(aside.name)
-        log.error("journal_damaged", file=aside.name, problem=problem)
+        log.error("journal_set_aside", file=aside.name, problem=problem)
 
     def rename(self) -> None:
         """Take another id: what the database knows of this one is of files that are not here."""

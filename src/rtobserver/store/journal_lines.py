@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,9 @@ INSERT_CALL = "INSERT INTO call VALUES (?, ?, ?, ?, ?)"
 INSERT_ENTRY = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_FACT = "INSERT INTO fact VALUES (?, ?, ?, ?)"
 
+PIECE_ROWS = 200
+"""Rows that are read in one go."""
+RESCUED_LINES = 2_000
 NOTE = "note "
 """Stands before a note's name; a fact has the name of its table."""
 
@@ -171,8 +174,41 @@ class Reader:
         ref.epoch, ref.origin = epoch, origin
         return ref
 
+    def calls(self) -> list[int]:
+        """List the numbers of the calls; none where that cannot be read."""
+        try:
+            return [number for (number,) in self._raw.execute("SELECT number FROM call")]
+        except sqlite3.DatabaseError:
+            return []
+
+    def rescue(self, after: int, until: int) -> Stretch:
+        """Read what can be read of the next lines of a damaged file."""
+        until = min(until, after + RESCUED_LINES)
+        entries = self._rescued("SELECT * FROM entry WHERE line > ? AND line <= ? ORDER BY line", after, until)
+        facts = self._rescued("SELECT * FROM fact WHERE line > ? AND line <= ? ORDER BY line", after, until)
+        return Stretch(until, entries, [FactLine(*row) for row in facts])
+
+    def _rescued(self, sql: str, after: int, until: int) -> list[Any]:
+        found: list[Any] = []
+        step = PIECE_ROWS
+        while after < until:
+            to = min(after + step, until)
+            try:
+                found += self._raw.execute(sql, (after, to)).fetchall()
+            except sqlite3.DatabaseError:
+                if step > 1:
+                    step //= 2
+                    continue
+            after, step = to, PIECE_ROWS if step == 1 else step
+        return found
+
     def stretch(self, after: int, until: int, *, rows: int, size: int) -> Stretch:
         """Read what is behind a line and not behind another; at most so many rows of each kind, or bytes of payload."""
+        *_, whole = self.pieces(after, until, rows=rows, size=size)
+        return whole
+
+    def pieces(self, after: int, until: int, *, rows: int, size: int) -> Iterator[Stretch]:
+        """Read the same little by little; what is given last is the whole."""
         entries: list[EntryLine] = []
         total = 0
         for row in self._raw.execute(
@@ -182,6 +218,8 @@ class Reader:
             total += len(row[9])
             if total >= size:
                 break
+            if len(entries) % PIECE_ROWS == 0:
+                yield Stretch(after, [], [])
         if len(entries) == rows or total >= size:
             until = entries[-1][0]
         facts = [
@@ -193,4 +231,4 @@ class Reader:
         if len(facts) == rows:
             until = facts[-1].line
             entries = [entry for entry in entries if entry[0] <= until]
-        return Stretch(until, entries, facts)
+        yield Stretch(until, entries, facts)

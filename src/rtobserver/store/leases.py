@@ -91,6 +91,9 @@ _LEFT = """
 WITH given AS (UPDATE lease SET phase = 'left' WHERE previous = $1 AND call_key = ANY($2::bigint[])
                   AND phase = 'attached' RETURNING 1)
 SELECT count(*) AS calls, pg_notify($3, '') FROM given"""
+_LEFT_ALL = """
+WITH given AS (UPDATE lease SET phase = 'left' WHERE previous = $1 AND phase = 'attached' RETURNING 1)
+SELECT count(*) AS calls, pg_notify($2, '') FROM given"""
 _PHASES = "SELECT call_key, phase FROM lease WHERE owner = $1 AND call_key = ANY($2::bigint[])"
 
 
@@ -240,6 +243,10 @@ class Leases:
     async def leave(self, keys: Collection[int]) -> None:
         """Say that calls which others have taken are not heard here any more, and that all of them is stored."""
         await self._line.rows(_LEFT, self.me, list(keys), WAKE)
+
+    async def leave_all(self) -> None:
+        """Say the same of every call that somebody hears by now who took it from here."""
+        await self._line.rows(_LEFT_ALL, self.me, WAKE)
 
     async def phases(self, keys: Collection[int]) -> dict[int, str]:
         """Tell how far the hand-over of these calls, which are ours now, has come."""

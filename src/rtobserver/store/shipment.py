@@ -7,8 +7,9 @@ done twice.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,10 @@ class Calls:
         self._earlier = {}
 
 
+async def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
 async def position(connection: AsyncConnection, journal_id: str) -> int:
     """Read up to which line a journal is in the database."""
     found = await connection.execute(sa.select(_journal.c.position).where(_journal.c.journal_id == journal_id))
@@ -145,9 +150,18 @@ async def move(connection: AsyncConnection, state: State, before: int, after: in
     return int(moved[0])
 
 
-async def bring(connection: AsyncConnection, stretch: Stretch, calls: Calls, landed: int) -> Outcome:
-    """Do what a stretch says, in a transaction that has begun and has the number `landed`."""
-    shipment = _Shipment(connection, await _driver(connection), calls, landed)
+async def bring(
+    connection: AsyncConnection,
+    stretch: Stretch,
+    calls: Calls,
+    landed: int,
+    meanwhile: Callable[[], Awaitable[None]] = nothing,
+) -> Outcome:
+    """Do what a stretch says, in a transaction that has begun and has the number `landed`.
+
+    `meanwhile` is done while the server is at work.
+    """
+    shipment = _Shipment(connection, await driver_of(connection), calls, landed)
     facts: list[tuple[FactLine, CallRef]] = []
     for line in stretch.facts:
         refs = calls.of(line.calls)
@@ -158,7 +172,7 @@ async def bring(connection: AsyncConnection, stretch: Stretch, calls: Calls, lan
         elif refs and refs[0] is not None:
             facts.append((line, refs[0]))
     await shipment.facts(facts)
-    await shipment.entries(stretch.entries)
+    await shipment.entries(stretch.entries, meanwhile)
     return shipment.outcome
 
 
@@ -186,7 +200,8 @@ async def find(connection: AsyncConnection, calls: Calls, refs: Collection[CallR
         await connection.run_sync(look)
 
 
-async def _driver(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Record]:
+async def driver_of(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Record]:
+    """Give the driver's own connection, on which a transaction has begun."""
     driver: asyncpg.Connection[asyncpg.Record] | None = (await connection.get_raw_connection()).driver_connection
     if driver is None:
         raise StoreError("the connection is closed")
@@ -241,7 +256,7 @@ class _Shipment:
         for statement in shipped(facts, self._takes, self._is_stale):
             await self._driver.executemany(statement.sql, statement.rows)
 
-    async def entries(self, lines: list[EntryLine]) -> None:
+    async def entries(self, lines: list[EntryLine], meanwhile: Callable[[], Awaitable[None]]) -> None:
         if not lines:
             return
         refs = {number: self._calls.ref(number) for number in {line[1] for line in lines}}
@@ -254,7 +269,7 @@ class _Shipment:
         keys = [refs[number].key for number in numbers]
         days = [refs[number].day for number in numbers]
         columns = (keys, days, epochs, seqs, kinds, ats, offsets, _clean(types), _clean(ids), payloads, flags)
-        done = await self._driver.execute(ENTRIES, *columns, self._landed)
+        done, _ = await asyncio.gather(self._driver.execute(ENTRIES, *columns, self._landed), meanwhile())
         there = len(lines) - int(done.rpartition(" ")[2])
         if there:
             # nothing is shipped twice, so this is a database that was set back, or two writers of one epoch

@@ -12,6 +12,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtobserver.errors import StoreError
-from rtobserver.store import postgres, shipment
+from rtobserver.realtime.holes import Loss
+from rtobserver.store import mending, postgres, shipment
 from rtobserver.store.away import is_away, sentence, state_of
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal_files import File, Files
@@ -33,6 +35,8 @@ from rtobserver.store.trouble import trouble_of
 ROWS = 2_000
 """Lines of each kind that one transaction takes at most: what holds the interpreter for a few milliseconds."""
 BYTES = 4 * 1024 * 1024
+LONGEST_VOID = 100_000
+"""Lines on end of a damaged file of which none can be read, after which it is given up."""
 LEAST_ROWS = 20
 """When the database takes too long for a transaction, the next one is half as large, down to this."""
 RETRY_FIRST, RETRY_CEILING = 0.1, 2.0
@@ -62,6 +66,12 @@ class Hears(Protocol):
     def refused(self, call: CallRef, entry: EntryLine) -> None:
         """Hear of an entry that the database would not take for what it holds."""
 
+    def live(self) -> Iterable[CallRef]:
+        """Give the calls under observation here."""
+
+    def lost(self, call: CallRef, losses: Sequence[Loss]) -> None:
+        """Hear what of a call's entries a damaged file has cost."""
+
     def unregistered(self, call: CallRef, problem: str) -> None:
         """Hear of a call that could not have a row of its own."""
 
@@ -86,6 +96,10 @@ class Shipper:
         self.failed: BaseException | None = None
         """What ended the thread, if anything did."""
         self._open: _Open | None = None
+        self._damaged: tuple[File, int, str] | None = None
+        """A file that cannot be read, the last line that it may hold, and why."""
+        self._ahead: tuple[int, Stretch] | None = None
+        """What was read behind a line while the one before was shipped."""
         self._told: int | None = None
         self._is_told = False
         self._rows = ROWS
@@ -189,11 +203,15 @@ class Shipper:
             await self._ship(engine, stretch)
         else:
             self.position = stretch.until
+        await self._mended(engine)
         self._files.shipped(self.position)
 
     def _next(self) -> Stretch | None:
+        ahead, self._ahead = self._ahead, None
         if self._is_done:
             return None
+        if ahead is not None and ahead[0] == self.position and (ahead[1].entries or ahead[1].facts):
+            return ahead[1]
         file, until = self._files.holding(self.position + 1)
         try:
             opened = self._opened(file)
@@ -201,9 +219,63 @@ class Shipper:
         except sqlite3.Error as exc:
             if trouble_of(exc) != "damaged":
                 raise
-            self._let_go()
-            self._files.set_aside(file, str(exc))
-            return None
+            return self._rescue(file, until, exc)
+
+    def _rescue(self, file: File, until: int, problem: Exception) -> Stretch:
+        """Go on with what can be read of a damaged file."""
+        opened = self._open
+        if self._damaged is None or self._damaged[0] != file:
+            log.error("journal_damaged", file=file.path.name, problem=str(problem))
+            self._damaged = (file, until, str(problem))
+        if opened is None or opened.file != file:
+            # not even to be opened
+            return Stretch(until, [], [])
+        found = opened.reader.rescue(self.position, until)
+        if not (found.entries or found.facts) and self.position - file.after > LONGEST_VOID:
+            found.until = until
+        return found
+
+    async def _mended(self, engine: AsyncEngine) -> None:
+        """Set a damaged file aside once all that can be read of it is shipped, and admit what it has cost."""
+        if self._damaged is None or self.position < self._damaged[1]:
+            return
+        file, _, problem = self._damaged
+        opened: _Open | None = None
+        with contextlib.suppress(sqlite3.Error):
+            opened = self._opened(file)
+        if opened is not None:
+            calls = [opened.calls.ref(number) for number in opened.reader.calls()]
+            live = {ref.call_id for ref in self._hears.live()}
+            async with engine.begin() as connection:
+                await shipment.find(connection, opened.calls, calls)
+                driver = await shipment.driver_of(connection)
+                for call in calls:
+                    losses = await mending.missing(driver, call)
+                    if losses and call.call_id in live:
+                        self._hears.lost(call, losses)
+                    elif losses:
+                        await mending.declare(driver, call, losses)
+        self._let_go()
+        self._files.set_aside(file, problem)
+        self._damaged = None
+
+    def _read_ahead(self, stretch: Stretch) -> Callable[[], Awaitable[None]]:
+        """Give what reads the stretch behind this one, while the server is at work on this one."""
+
+        async def read() -> None:
+            # what cannot be read now is read, and found out about, in its turn
+            with contextlib.suppress(sqlite3.Error):
+                file, until = self._files.holding(stretch.until + 1)
+                opened = self._open
+                if until <= stretch.until or opened is None or opened.file != file:
+                    return
+                for piece in opened.reader.pieces(stretch.until, until, rows=self._rows, size=BYTES):
+                    found = piece
+                    # what is to be sent goes first
+                    await asyncio.sleep(0)
+                self._ahead = (stretch.until, found)
+
+        return read
 
     def _opened(self, file: File) -> _Open:
         earlier = self._open
@@ -216,6 +288,7 @@ class Shipper:
         return self._open
 
     def _let_go(self) -> None:
+        self._ahead = None
         opened, self._open = self._open, None
         if opened is not None:
             opened.reader.close()
@@ -230,7 +303,7 @@ class Shipper:
             async with engine.begin() as connection:
                 state = self._state(stretch.until)
                 landed = await shipment.move(connection, state, before, stretch.until)
-                outcome = await shipment.bring(connection, stretch, opened.calls, landed)
+                outcome = await shipment.bring(connection, stretch, opened.calls, landed, self._read_ahead(stretch))
         except (*_DATABASES, ValueError, TypeError, LookupError) as exc:
             # what was found within it is undone
             opened.calls.forget()

@@ -185,10 +185,12 @@ def _name(by: GroupBy, group: Any) -> str:
 
 def _group(by: GroupBy, row: dict[str, Any], latencies: dict[str, dict[Any, tuple[int | None, int | None]]]) -> Group:
     group, cost = row.pop("group"), row.pop("cost_usd")
+    # sums of large numbers are decimals on PostgreSQL
+    sums = {name: int(value) for name, value in row.items()}
     return Group(
         group=_name(by, group),
         cost_usd=None if cost is None else Decimal(int(cost)).scaleb(-COST_PLACES),
         first_audio_ms=latencies["heard_latency_ms"].get(group, (None, None)),
         generation_ms=latencies["generation_latency_ms"].get(group, (None, None)),
-        **row,
+        **sums,
     )

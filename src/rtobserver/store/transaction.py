@@ -43,3 +43,7 @@ class Transaction:
         rows = [tuple(row) for row in result] if result.returns_rows else []
         self.changed = result.rowcount
         return rows
+
+    def execute_many(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        """Run a statement that is spelt out for this database, once for each row."""
+        self._connection.exec_driver_sql(sql, rows)

@@ -52,6 +52,11 @@ class Unfinished:
     """Receipt of its last stored entry."""
 
     @property
+    def is_given_up(self) -> bool:
+        """Say whether nobody observes it any more, though it may go on."""
+        return self.status in _GIVEN_UP
+
+    @property
     def is_over(self) -> bool:
         """Say whether nothing is left to do."""
         return self.status not in _GOING_ON and (self.status not in _GIVEN_UP or self.ended_at is not None)
