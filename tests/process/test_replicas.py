@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ async def test_a_replica_that_was_frozen_sends_nothing_when_its_calls_are_somebo
             assert [event_id.startswith("rto_1_") for event_id in sent] == [True] + [False] * 5
             await them.simulator.end_call(call_id)
             await b.call_with(call_id, status="ended")
-            await until(lambda call_id=call_id: received_once(b, call_id, "trigger", 6))
+            await until(partial(received_once, b, call_id, "trigger", 6))
 
 
 async def received_once(daemon: Daemon, call_id: str, type_: str, count: int) -> bool:
@@ -189,7 +190,7 @@ async def is_degraded(daemon: Daemon) -> bool:
 
 
 async def has_recovered(daemon: Daemon) -> bool:
-    return (await readiness(daemon))["status"] == "ok"
+    return bool((await readiness(daemon))["status"] == "ok")
 
 
 async def readiness(daemon: Daemon) -> Json:
