@@ -70,7 +70,8 @@ async def replicas(
 def _database(cluster: postgres.Cluster) -> tuple[Server, str]:
     server = Server(cluster.create())
     schema.migrate(server)
-    return server, keys.create(server, name="test", scopes=("admin",), now_us=SystemClock().now_us())
+    scopes: tuple[keys.Scope, ...] = ("admin",)
+    return server, keys.create(server, name="test", scopes=scopes, now_us=SystemClock().now_us())
 
 
 async def placed(daemon: Daemon, count: int) -> list[str]:

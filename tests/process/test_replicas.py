@@ -190,7 +190,7 @@ async def is_degraded(daemon: Daemon) -> bool:
 
 
 async def has_recovered(daemon: Daemon) -> bool:
-    return (await readiness(daemon))["status"] == "ok"
+    return bool((await readiness(daemon))["status"] == "ok")
 
 
 async def readiness(daemon: Daemon) -> Json:

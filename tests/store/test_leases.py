@@ -178,9 +178,9 @@ async def test_of_a_fence_and_a_renewal_that_race_one_alone_succeeds() -> None:
             a = await it.enter(f"dead {number}")
             await it.kill(a)
             if number % 2:
-                renewed, fenced = await asyncio.gather(a.beat(), b.fence(a.me))
-            else:
                 fenced, renewed = await asyncio.gather(b.fence(a.me), a.beat())
+            else:
+                renewed, fenced = await asyncio.gather(a.beat(), b.fence(a.me))
             outcomes[renewed, fenced] += 1
         assert set(outcomes) <= {(True, False), (False, True)}
 
