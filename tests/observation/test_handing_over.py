@@ -66,6 +66,15 @@ def test_after_a_hand_over_a_connection_that_breaks_leaves_a_gap_as_ever() -> No
     assert [gap.reason for gap in gaps][:1] == ["reattach"]
 
 
+def test_a_gap_ends_when_the_sideband_was_opened_however_long_its_frames_have_waited() -> None:
+    left = Resumption(watermark=START, ago=3.0, last_position="1:5", was_live=True)
+    play = Play(epoch=2, resumption=left, at=START + 3_000_000)
+    play.wait(2.0)
+    play._do(play.machine.attached(play.at - 1_500_000, play.now, play.now - 1.5))
+    [gap] = play.gaps.values()
+    assert (gap.reason, gap.from_at, gap.to_at) == ("takeover", START, START + 3_500_000)
+
+
 def test_a_command_that_must_not_leave_has_failed_and_is_not_in_doubt() -> None:
     play = Play()
     play.attach()
