@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients linters demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
+.PHONY: setup browser clients linters demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages bench-shipping lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -100,6 +100,9 @@ bench-store: setup  ## queries on a million entries beside raw SQL, about two mi
 
 bench-pages: setup browser  ## how soon the page of a long call answers and how smoothly it moves, a minute
 	$(BIN)/python benchmarks/pages.py
+
+bench-shipping: setup  ## a journal shipped to PostgreSQL beside a bare loop of asyncpg, two minutes
+	$(BIN)/python benchmarks/shipping.py
 
 lock: setup  ## resolve the locked requirement files anew
 	$(BIN)/uv pip compile pyproject.toml --extra demo --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/run.lock

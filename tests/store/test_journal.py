@@ -378,3 +378,44 @@ async def test_a_damaged_file_costs_only_what_cannot_be_read_and_that_is_declare
         else:
             assert ground.rows("SELECT sum(lost), min(reason) FROM gap") == [(lost, "corrupt")]
     assert [path for path in ground.folder.iterdir() if path.suffix == ".damaged"]
+
+
+async def test_the_newest_file_is_written_again_where_somebody_took_it_away(ground: Ground) -> None:
+    call = new("rtc_1")
+    ref = call.ref()
+    async with ground.journal(Server("postgresql://127.0.0.1:1/away")) as journal:
+        journal.note(registration.register(ref, call))
+        journal.entry(entry(ref, 1))
+        await journal.kept()
+        for path in ground.folder.glob("*.journal*"):
+            path.unlink()
+        await until(lambda: len(journal.files.standing()) == 2)
+        journal.entry(entry(ref, 2))
+        await journal.kept()
+        journal.hurry()
+    async with ground.journal() as journal:
+        await journal.readable(PATIENCE)
+    assert [seq for seq, _ in ground.entries(ref)] == [1, 2]
+
+
+async def test_an_older_file_that_somebody_took_away_holds_nothing_up(ground: Ground) -> None:
+    call = new("rtc_1")
+    ref = call.ref()
+    nowhere = Server("postgresql://127.0.0.1:1/away")
+    async with ground.journal(nowhere, file_bytes=1) as journal:
+        journal.note(registration.register(ref, call))
+        for seq in (1, 2, 3):
+            journal.entry(entry(ref, seq))
+            await journal.kept()
+        journal.hurry()
+    files = sorted(ground.folder.glob("*.journal"))
+    for path in ground.folder.glob(f"{files[1].name}*"):
+        path.unlink()
+    told: list[Any] = []
+    async with ground.journal() as journal:
+        journal.live, journal.begun_anew = (lambda: [ref]), told.append
+        journal.entry(entry(ref, 4))
+        await journal.readable(PATIENCE)
+        await until(lambda: bool(told))
+    assert [seq for seq, _ in ground.entries(ref)] == [1, 3, 4]
+    assert [(loss.lost, loss.after) for losses in told[0].values() for loss in losses] == [(1, "1:1")]

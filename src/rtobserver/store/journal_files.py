@@ -84,6 +84,8 @@ class Files:
         self._files: list[File] = []
         self._last = self._shipped = 0
         self._begun = self._look_due = 0.0
+        self._is_spoilt = False
+        """Whether the newest file must be the newest no more."""
         self.over_since: int | None = None
         """Since when the files take more room than they may, in microseconds since 1970."""
         self.size_bytes = 0
@@ -129,11 +131,19 @@ class Files:
         for file in gone:
             _remove(file.path)
 
-    def set_aside(self, file: File, problem: str) -> None:
-        """Keep a file from being read again that cannot be read."""
+    def is_lost(self, file: File) -> bool:
+        """Say whether a file is gone for good: the newest is written again by whoever has it open."""
         with self._lock:
-            if file not in self._files[:-1]:
-                return
+            return file in self._files[:-1] and not file.path.exists()
+
+    def set_aside(self, file: File, problem: str) -> bool:
+        """Keep a file from being read again that cannot be read; False where it is the newest, for a moment yet."""
+        with self._lock:
+            if file == self._files[-1]:
+                self._is_spoilt = True
+                return False
+            if file not in self._files:
+                return True
             self._files.remove(file)
         aside = file.path.with_name(f"{file.path.stem}.damaged")
         for each, renamed in zip(_all(file.path), _all(aside), strict=True):
@@ -141,6 +151,7 @@ class Files:
                 each.rename(renamed)
         self.damaged_files.append(aside.name)
         log.error("journal_set_aside", file=aside.name, problem=problem)
+        return True
 
     def rename(self) -> None:
         """Take another id: what the database knows of this one is of files that are not here."""
@@ -216,14 +227,34 @@ class Files:
             return
         self.care.tend(self._commits.raw)
         newest = self._files[-1]
+        if not newest.path.exists():
+            self._bring_back(newest)
+            return
         is_old = now - self._begun >= self._file_seconds
         # what was shipped of the newest can only be forgotten with all of it
         is_in_the_way = self.over_since is not None and self._shipped > newest.after
-        if self._commits.last > newest.after and (is_old or is_in_the_way):
+        if self._commits.last > newest.after and (is_old or is_in_the_way or self._is_spoilt):
             try:
                 self._rotate()
             except (StoreError, sqlite3.Error, OSError) as exc:
                 log.warning("journal_not_rotated", problem=str(exc))
+
+    def _bring_back(self, newest: File) -> None:
+        """Write the newest file again, which somebody took away while it was open."""
+        if self._commits is None or not self.folder.is_dir():
+            return
+        copy = newest.path.with_suffix(".restoring")
+        try:
+            copy.unlink(missing_ok=True)
+            sqlite.create(copy)
+            with contextlib.closing(sqlite3.connect(copy)) as target:
+                self._commits.raw.backup(target)
+            copy.rename(newest.path)
+            self._rotate()
+        except (StoreError, sqlite3.Error, OSError) as exc:
+            log.warning("journal_not_written_again", problem=str(exc))
+        else:
+            log.error("journal_written_again", file=newest.path.name)
 
     def _weigh(self) -> None:
         was_over = self.over_since is not None
@@ -268,6 +299,7 @@ class Files:
             raw.close()
             raise
         _sync(self.folder)
+        self._is_spoilt = False
         self._begun = time.monotonic()
         with self._lock:
             self._files.append(File(path, self._last, begun_at))

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -147,7 +148,8 @@ class Reader:
     """Read one journal file beside whoever writes it; for one thread."""
 
     def __init__(self, path: str) -> None:
-        self._raw = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        # one that is not there must not be made
+        self._raw = sqlite3.connect(f"file:{quote(path)}?mode=rw", timeout=1.0, isolation_level=None, uri=True)
         self._raw.execute("PRAGMA query_only = ON")
 
     def close(self) -> None:

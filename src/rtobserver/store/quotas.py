@@ -25,6 +25,8 @@ from rtobserver.store.places import Server
 
 LINES = 4
 """Connections for those who begin a call."""
+ANSWER_SECONDS = 2.0
+"""How long an offer waits for the database's word; after that the share holds, for everybody for as long again."""
 COMPARE_SECONDS = 5.0
 """Between two looks whether the rows are those of the calls that go on here."""
 FORGET_US = 60_000_000
@@ -93,6 +95,8 @@ class SharedQuota:
         self._inherited: list[tuple[str | None, str, str]] = []
         """(user, slot, replica) of calls that were taken over, and whose row may be the other's yet."""
         self._changed = asyncio.Event()
+        self._away_until = 0.0
+        """Until when the database is not asked, on the clock's monotonic time."""
 
     @property
     def _counts(self) -> bool:
@@ -164,11 +168,16 @@ class SharedQuota:
     # --- the database ---------------------------------------------------------------------------
 
     async def _begin(self, user: str | None, slot: str) -> None:
-        try:
-            await self._begin_together(user, slot)
-        except StoreError as exc:
-            log.warning("limits_by_share", problem=str(exc))
-            self._keep_to_share(user)
+        if self._clock.mono() >= self._away_until:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._begin_together(user, slot)
+            except (StoreError, TimeoutError) as exc:
+                self._away_until = self._clock.mono() + ANSWER_SECONDS
+                log.warning("limits_by_share", problem=str(exc) or "no answer")
+            else:
+                return
+        self._keep_to_share(user)
 
     async def _begin_together(self, user: str | None, slot: str) -> None:
         limits, caller = self._limits, _digest(user)

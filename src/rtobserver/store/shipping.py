@@ -96,8 +96,8 @@ class Shipper:
         self.failed: BaseException | None = None
         """What ended the thread, if anything did."""
         self._open: _Open | None = None
-        self._damaged: tuple[File, int, str] | None = None
-        """A file that cannot be read, the last line that it may hold, and why."""
+        self._damaged: tuple[File | None, int, str] | None = None
+        """A file that cannot be read, the line up to which all must be shipped before its losses show, and why."""
         self._ahead: tuple[int, Stretch] | None = None
         """What was read behind a line while the one before was shipped."""
         self._told: int | None = None
@@ -199,9 +199,15 @@ class Shipper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._news.wait()
-        elif stretch.entries or stretch.facts:
-            await self._ship(engine, stretch)
         else:
+            ends = [line[-1][0] for line in (stretch.entries, stretch.facts) if line]
+            void = stretch.until - max(ends, default=self.position)
+            if void and self._damaged is None and self._files.standing()[0].after <= self.position:
+                # files are forgotten from the oldest on: one between others was taken away
+                log.error("journal_lines_missing", count=void)
+                self._damaged = (None, self._files.last, "")
+            if ends:
+                await self._ship(engine, stretch)
             self.position = stretch.until
         await self._mended(engine)
         self._files.shipped(self.position)
@@ -217,7 +223,7 @@ class Shipper:
             opened = self._opened(file)
             return opened.reader.stretch(self.position, until, rows=self._rows, size=BYTES)
         except sqlite3.Error as exc:
-            if trouble_of(exc) != "damaged":
+            if trouble_of(exc) != "damaged" and not self._files.is_lost(file):
                 raise
             return self._rescue(file, until, exc)
 
@@ -226,7 +232,8 @@ class Shipper:
         opened = self._open
         if self._damaged is None or self._damaged[0] != file:
             log.error("journal_damaged", file=file.path.name, problem=str(problem))
-            self._damaged = (file, until, str(problem))
+            # a hole shows only between others: what is there by now must have been shipped
+            self._damaged = (file, self._files.last, str(problem))
         if opened is None or opened.file != file:
             # not even to be opened
             return Stretch(until, [], [])
@@ -241,23 +248,25 @@ class Shipper:
             return
         file, _, problem = self._damaged
         opened: _Open | None = None
-        with contextlib.suppress(sqlite3.Error):
-            opened = self._opened(file)
+        if file is not None:
+            with contextlib.suppress(sqlite3.Error):
+                opened = self._opened(file)
+        calls = list(self._hears.live())
         if opened is not None:
             calls = [opened.calls.ref(number) for number in opened.reader.calls()]
-            live = {ref.call_id for ref in self._hears.live()}
-            async with engine.begin() as connection:
-                await shipment.find(connection, opened.calls, calls)
-                driver = await shipment.driver_of(connection)
-                for call in calls:
-                    losses = await mending.missing(driver, call)
-                    if losses and call.call_id in live:
-                        self._hears.lost(call, losses)
-                    elif losses:
-                        await mending.declare(driver, call, losses)
+        live = {ref.call_id for ref in self._hears.live()}
+        async with engine.begin() as connection:
+            await shipment.find(connection, opened.calls if opened is not None else Calls(_nobody), calls)
+            driver = await shipment.driver_of(connection)
+            for call in calls:
+                losses = await mending.missing(driver, call)
+                if losses and call.call_id in live:
+                    self._hears.lost(call, losses)
+                elif losses:
+                    await mending.declare(driver, call, losses)
         self._let_go()
-        self._files.set_aside(file, problem)
-        self._damaged = None
+        if file is None or self._files.set_aside(file, problem):
+            self._damaged = None
 
     def _read_ahead(self, stretch: Stretch) -> Callable[[], Awaitable[None]]:
         """Give what reads the stretch behind this one, while the server is at work on this one."""
@@ -402,6 +411,10 @@ class Shipper:
                     await self._news.wait()
         except TimeoutError:
             return
+
+
+def _nobody(number: int) -> CallRef:
+    raise StoreError(f"there is no call {number} in a file that is not there")
 
 
 def _is_rows_fault(problem: BaseException) -> bool:
