@@ -254,6 +254,7 @@ class Files:
         except (StoreError, sqlite3.Error, OSError) as exc:
             log.warning("journal_not_written_again", problem=str(exc))
         else:
+            self.written_again += 1
             log.error("journal_written_again", file=newest.path.name)
 
     def _weigh(self) -> None:
