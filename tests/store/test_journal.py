@@ -389,7 +389,8 @@ async def test_the_newest_file_is_written_again_where_somebody_took_it_away(grou
         await journal.kept()
         for path in ground.folder.glob("*.journal*"):
             path.unlink()
-        await until(lambda: len(journal.files.standing()) == 2)
+        await until(lambda: journal.files.written_again == 1)
+        assert len(journal.files.standing()) == 2
         journal.entry(entry(ref, 2))
         await journal.kept()
         journal.hurry()
