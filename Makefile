@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# where a machine forbids it, each of the hundreds of processes that the tests start would compile everything anew
+unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
