@@ -74,6 +74,8 @@ class Joined:
     sideband: Sideband
     since: int
     """When it was opened: nothing is missed from then on."""
+    first: bytes | None = None
+    """The first frame, where somebody has looked at it."""
 
 
 class Observer:
@@ -249,12 +251,12 @@ class Observer:
         at, mono = self._now()
         self._perform(self.machine.attached(joined.since if joined else at, mono))
         try:
-            await self._receive(sideband)
+            await self._receive(sideband, joined.first if joined else None)
         finally:
             self._sideband = None
             await sideband.close()
 
-    async def _receive(self, sideband: Sideband) -> None:
+    async def _receive(self, sideband: Sideband, first: bytes | None = None) -> None:
         frame_received, record, pressure = self.machine.frame_received, self._recorder.record, self._recorder.pressure
         call, now_us, mono = self.call, self._clock.now_us, self._clock.mono
         enforcement = self.machine.enforcement
@@ -271,6 +273,8 @@ class Observer:
                 self._arm()
 
         try:
+            if first is not None:
+                take(first)
             await sideband.deliver(take)
         except Detached as exc:
             log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
