@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -25,7 +26,7 @@ from rtobserver.store import overlap
 from rtobserver.store.leases import Claim, Leases
 from rtobserver.store.signal import Signal
 from rtobserver.store.writing import Writing
-from rtobserver.upstream.attach import Attach
+from rtobserver.upstream.attach import Attach, Detached, Sideband
 
 LOOK_SECONDS = 0.05
 """Between two looks whether the other side has come further, without any notice."""
@@ -35,6 +36,9 @@ LONGEST_SECONDS = 20.0
 """How long a hand-over may take in all."""
 LEFT_SECONDS = 10.0
 """How long whoever takes a call waits for the other to leave it; then it is taken for dead."""
+
+PEEK_SECONDS = 0.01
+"""How long is waited for a frame that may be waiting."""
 
 log = structlog.get_logger()
 
@@ -135,9 +139,20 @@ async def _join(
 
 
 async def _take(leases: Leases, calls: Calls, claim: Claim, joined: Joined, *, writer: Writing) -> None:
+    joined = replace(joined, first=await _first(joined.sideband))
     try:
-        await writer.run(overlap.since(claim.ref, claim.ref.epoch - 1, joined.since))
+        if joined.first is not None:
+            await writer.run(overlap.since(claim.ref, claim.ref.epoch - 1, joined.since, joined.first))
         await leases.keep(claim.ref)
     except StoreError as exc:
         log.warning("overlap_not_marked", call_id=claim.ref.call_id, problem=str(exc))
     calls.take_over(claim, joined, is_handed_over=True)
+
+
+async def _first(sideband: Sideband) -> bytes | None:
+    """Give the first frame that waits, or nothing; what a connection has to say that is over, its observer hears."""
+    try:
+        async with asyncio.timeout(PEEK_SECONDS):
+            return await sideband.receive()
+    except (TimeoutError, Detached):
+        return None

@@ -77,6 +77,8 @@ class Joined:
     """When it was opened, by the wall clock: nothing is missed from then on."""
     mono: float
     """The same by the monotonic clock."""
+    first: bytes | None = None
+    """The first frame, where somebody has looked at it."""
 
 
 class Observer:
@@ -255,12 +257,12 @@ class Observer:
         at, mono = self._now()
         self._perform(self.machine.attached(joined.since if joined else at, mono, joined.mono if joined else None))
         try:
-            await self._receive(sideband)
+            await self._receive(sideband, joined.first if joined else None)
         finally:
             self._sideband = None
             await sideband.close()
 
-    async def _receive(self, sideband: Sideband) -> None:
+    async def _receive(self, sideband: Sideband, first: bytes | None = None) -> None:
         frame_received, record, pressure = self.machine.frame_received, self._recorder.record, self._recorder.pressure
         call, now_us, mono = self.call, self._clock.now_us, self._clock.mono
         enforcement = self.machine.enforcement
@@ -277,6 +279,8 @@ class Observer:
                 self._arm()
 
         try:
+            if first is not None:
+                take(first)
             await sideband.deliver(take)
         except Detached as exc:
             log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
