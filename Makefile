@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages lock clean
+.PHONY: setup browser clients linters demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages bench-shipping lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -30,6 +30,9 @@ $(INSTALLED)/dev: requirements/dev.lock pyproject.toml | $(BIN)/python
 
 browser:  ## Debian's Chromium, for the browser tests
 	@tests/browser/install-chromium
+
+linters:  ## what checks the files in deploy/ and is no Python package
+	@tests/deploy/install-linters
 
 # the packages that the browser tests bundle; with the Node of the dev requirements, whatever the machine has,
 # and with the certificates that the machine trusts, as pip does it
@@ -64,7 +67,7 @@ layers: setup
 WORKERS ?= 3
 # further words for pytest
 PYTEST ?=
-test: setup browser clients  ## all tests
+test: setup browser clients linters  ## all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 cost:  ## all tests, and at the end which files and tests use how much CPU
@@ -72,7 +75,7 @@ cost:  ## all tests, and at the end which files and tests use how much CPU
 
 # mypy takes one processor for half a minute: beside what is fetched and built, but not beside the tests
 check: setup
-	$(MAKE) --jobs 2 --output-sync=target types lint layers browser clients
+	$(MAKE) --jobs 2 --output-sync=target types lint layers browser clients linters
 	$(MAKE) test
 
 FIGURES := artifacts/faults.ndjson
@@ -100,10 +103,14 @@ bench-store: setup  ## queries on a million entries beside raw SQL, about two mi
 bench-pages: setup browser  ## how soon the page of a long call answers and how smoothly it moves, a minute
 	$(BIN)/python benchmarks/pages.py
 
+bench-shipping: setup  ## a journal shipped to PostgreSQL beside a bare loop of asyncpg, two minutes
+	$(BIN)/python benchmarks/shipping.py
+
 lock: setup  ## resolve the locked requirement files anew
 	$(BIN)/uv pip compile pyproject.toml --extra demo --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/run.lock
 	$(BIN)/uv pip compile requirements/build.in --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/build.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --quiet -o requirements/dev.lock
+	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra cel --extra parquet --constraint requirements/dev.lock --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements/container.lock
 
 clean:
 	rm -rf $(VENV) dist $(CLIENTS)/dist $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

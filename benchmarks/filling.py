@@ -19,7 +19,7 @@ from benchmarks.talk import Talk
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.events import Event, read
 from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals
-from rtobserver.store import database, folds, schema, tables
+from rtobserver.store import folds, schema, sqlite, tables
 from rtobserver.store.identity import call_key, day_of
 
 PER_CALL = 1_000
@@ -59,7 +59,7 @@ def fill(path: Path, entries: int, step: Callable[[str], None]) -> int:
     schema.migrate(path)
     talks = [Talked(seed) for seed in range(TALKS)]
     calls = max(LIVE, entries // PER_CALL)
-    connection = database.open_writer(path, durability="normal")
+    connection = sqlite.open_writer(path, durability="normal")
     try:
         for first in range(0, calls, LIVE):
             step(f"{first * PER_CALL:,} of {calls * PER_CALL:,} entries")

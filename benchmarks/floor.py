@@ -25,7 +25,7 @@ from websockets.asyncio.client import connect
 from benchmarks.sender import call_id
 from rtobserver.config.sections import Observer
 from rtobserver.realtime.entries import EVENT, JSON
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import call_key, day_of
 from rtobserver.store.writer import FLUSH_INTERVAL
 from rtobserver.terminal.running import GC_THRESHOLD
@@ -44,7 +44,7 @@ class Head(msgspec.Struct, gc=False):
 class Floor:
     def __init__(self, url: str, path: Path) -> None:
         self._url = url
-        self._connection = database.open_writer(path)
+        self._connection = sqlite.open_writer(path)
         self._batches: queue.SimpleQueue[list[tuple[Any, ...]]] = queue.SimpleQueue()
         self._rows: list[tuple[Any, ...]] = []
         self._connecting = asyncio.Semaphore(CONNECTING)

@@ -42,7 +42,7 @@ from rtobserver.clock import SystemClock
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.events import read
 from rtobserver.realtime.rows import ItemRow, ResponseRow
-from rtobserver.store import database, folds, keys, schema, tables
+from rtobserver.store import folds, keys, schema, sqlite, tables
 from rtobserver.store.identity import call_key, day_of
 from tests.browser.chromium import browsing
 from tests.browser.dashboard import dashboard
@@ -148,7 +148,7 @@ def fill(path: Path, entries: int) -> None:
     changes = state.finish()
     items |= {row.item_id: row for row in changes.items}
     responses |= {row.response_id: row for row in changes.responses}
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         connection.execute(tables.call.insert(), [place | _call(entries, folds.call_values(state.totals()))])
         connection.execute(tables.entry.insert(), rows)
         connection.execute(tables.item.insert(), [folds.item_values(row) | place for row in items.values()])

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import aiohttp
 
 from benchmarks import article
-from rtobserver.store import database, schema
+from rtobserver.store import schema, sqlite
 from rtobserver.store.identity import call_key
 
 Name = Literal["floor", "daemon", "article", "reacting", "unrecorded"]
@@ -110,7 +110,7 @@ class Side:
         with closing(_reader(self.path)) as connection:
             [pages] = connection.execute("PRAGMA page_count").fetchone()
             [size] = connection.execute("PRAGMA page_size").fetchone()
-        return min(int(pages) * int(size), -int(database.PRAGMAS["cache_size"]) * 1024)
+        return min(int(pages) * int(size), -int(sqlite.PRAGMAS["cache_size"]) * 1024)
 
     @property
     def entries_before(self) -> int:

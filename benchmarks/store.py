@@ -32,8 +32,9 @@ from benchmarks import filling
 from rtobserver.clock import SystemClock
 from rtobserver.realtime.transcript import transcript
 from rtobserver.realtime.turns import turns
-from rtobserver.store import calls, database, entries, folds, phrases, schema, search, stats, tables
+from rtobserver.store import calls, entries, folds, phrases, schema, search, sqlite, stats, tables
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.web import conversation, shapes
 
 ROUNDS = 200
@@ -95,7 +96,7 @@ async def _measure(path: Path, count: int, seconds: float) -> bool:
     print(f"{'':31}{'p50':>8}{'p95':>8}" + f"{'p50':>8}{'p95':>8}" * 2 + "  target, CPU p95")
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as raw:
         raw.execute("PRAGMA cache_size = -16384")
-        async with Database(path, clock=SystemClock()) as reads:
+        async with SqliteDatabase(path, clock=SystemClock()) as reads:
             questions = _questions(reads, raw, count)
             for question in questions:
                 ours, theirs = await _both(question, seconds / len(questions))
@@ -270,7 +271,7 @@ def _write_cost(folder: Path) -> None:
         for indexed in (True, False) if number % 2 else (False, True):
             path = folder / f"write-{number}-{indexed}.db"
             schema.migrate(path)
-            with closing(database.open_writer(path, durability="normal")) as connection:
+            with closing(sqlite.open_writer(path, durability="normal")) as connection:
                 if not indexed:
                     for name in ("search_insert", "search_update", "search_delete"):
                         connection.execute(f"DROP TRIGGER {name}")

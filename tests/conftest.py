@@ -11,6 +11,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from rtobserver.terminal.running import GC_THRESHOLD
+from tests.support import statements
 
 # a law says nothing of time, and a busy machine may stop anywhere
 settings.register_profile("rtobserver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,6 +33,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+
+
+@pytest.fixture(autouse=True)
+def kept_rules() -> Iterator[None]:
+    """Hold all that a test sends to PostgreSQL to what a database of many nodes demands (design, section 11)."""
+    with statements.watched() as sent:
+        yield
+    assert {sql: found for sql in set(sent) if (found := statements.breaches(sql))} == {}
 
 
 @pytest.fixture

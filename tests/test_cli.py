@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from rtobserver import __version__, cli
-from rtobserver.store import database, schema
+from rtobserver.store import schema, sqlite
 
 pytestmark = pytest.mark.usefixtures("own_logs")
 
@@ -156,8 +156,8 @@ def test_what_reads_a_database_makes_none(run: Run, tmp_path: Path, words: list[
 
 def test_a_held_database_is_a_1_and_another_schema_a_3(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "rtobserver.db"
-    with database.hold(path):
+    with sqlite.hold(path):
         assert run("migrate") == (1, "", f"rtobserver: another rtobserver runs on {path}\n")
-    database.create(path)
+    sqlite.create(path)
     code, _, err = run("rebuild")
     assert (code, "run `rtobserver migrate`" in err) == (3, True)

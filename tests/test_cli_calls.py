@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import day_of
 from tests.process.stage import COMMAND, configure, run
 from tests.store.stored import START, call, entry, fresh, insert, ref
@@ -176,7 +176,7 @@ async def test_a_purge_says_what_goes(tmp_path: Path, dry_run: bool) -> None:
     assert code == 0, err
     assert "1 calls" in out
     assert "1 entries" in out
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         left = len(connection.execute(tables.entry.select()).all())
     assert left == (1 if dry_run else 0)
 
@@ -184,7 +184,7 @@ async def test_a_purge_says_what_goes(tmp_path: Path, dry_run: bool) -> None:
 async def test_a_purge_is_refused_while_a_daemon_runs(tmp_path: Path) -> None:
     fresh(tmp_path).rename(tmp_path / "calls.db")
     config = configure(tmp_path, "http://127.0.0.1:9/openai/v1")
-    with database.hold(tmp_path / "calls.db"):
+    with sqlite.hold(tmp_path / "calls.db"):
         code, _, err = await run("purge", "--config", config)
     assert code == 1
     assert "another rtobserver runs" in err

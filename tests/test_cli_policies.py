@@ -12,12 +12,12 @@ import pytest
 
 from rtobserver.policy.active import Active
 from rtobserver.settings import load
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 from rtobserver.store.writer import Writer
 from tests.conversations.played import Talk, record
 from tests.process.stage import command, configure, run
 from tests.realtime.script import START_US
-from tests.store.stored import call, fresh, insert, writer_of
+from tests.store.stored import call, entomb, fresh, insert, writer_of
 
 OLD = """
 [lists]
@@ -208,8 +208,7 @@ async def test_calls_that_cannot_be_replayed_are_named(tmp_path: Path) -> None:
     }
     for id_, values in rows.items():
         insert(path, tables.call, call(id_, **({"status": "ended"} | values)))
-    erased = call("rtc_erased")["call_key"]
-    insert(path, tables.tombstone, {"call_key": erased, "erased_at": 1, "actor": "", "completed_at": None})
+    entomb(path, "rtc_erased")
     code, out, err = await run("policies", "replay", "--config", config, "--since", "2026-01-01")
     assert code == 0, err
     for id_, why in {
@@ -228,7 +227,7 @@ async def test_calls_that_cannot_be_replayed_are_named(tmp_path: Path) -> None:
 
 async def test_a_replay_reads_beside_a_daemon(tmp_path: Path) -> None:
     config = await recorded(tmp_path, 2)
-    with database.hold(tmp_path / "calls.db"):
+    with sqlite.hold(tmp_path / "calls.db"):
         code, _, err = await run("policies", "replay", "--config", config, "--since", "2026-01-01")
     assert code == 0, err
 

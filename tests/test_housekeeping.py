@@ -13,11 +13,29 @@ from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import Metrics
 from rtobserver.realtime.call import CallState
 from rtobserver.rebuild import rebuild
-from rtobserver.store import calls, erasure, gaps, registration, retention, tables
-from rtobserver.store.database import Database, transaction
+from rtobserver.store import calls, erasure, gaps, partitions, phrases, registration, retention, search, tables
+from rtobserver.store.calls import Filter
+from rtobserver.store.database import Database
+from rtobserver.store.identity import day_of
+from rtobserver.store.places import Place
 from rtobserver.store.retention import Ref
-from rtobserver.store.writer import Writer
-from tests.store.stored import START, call, entry, fresh, insert, ref, writer_of
+from rtobserver.store.sqlite import transaction
+from rtobserver.store.transaction import Transaction
+from rtobserver.store.writing import Writing
+from tests.store.stored import (
+    START,
+    call,
+    entomb,
+    entry,
+    fresh,
+    insert,
+    lent,
+    reads_of,
+    ref,
+    select,
+    visit,
+    writing_to,
+)
 
 DAY = 86400
 DAY_US = DAY * 1_000_000
@@ -33,8 +51,8 @@ class Clock(SystemClock):
 
 @dataclass
 class House:
-    path: Path
-    writer: Writer
+    place: Place
+    writer: Writing
     database: Database
     clock: Clock
     metrics: Metrics
@@ -43,13 +61,13 @@ class House:
     def record(self, call_id: str, days_ago: float, entries: int = 3, status: str = "ended") -> None:
         began = START - round(days_ago * DAY_US)
         values = {"started_at": began, "status": status, "entry_count": entries}
-        insert(self.path, tables.call, call(call_id, **values))
+        insert(self.place, tables.call, call(call_id, **values))
         day = ref(call_id, began).day
         if entries:
-            insert(self.path, tables.entry, *[entry(call_id, seq, day=day) for seq in range(1, entries + 1)])
+            insert(self.place, tables.entry, *[entry(call_id, seq, day=day) for seq in range(1, entries + 1)])
         position = {"call_key": ref(call_id).key, "day": day, "epoch": 1, "seq": 1}
         insert(
-            self.path,
+            self.place,
             tables.response,
             position
             | {
@@ -61,7 +79,7 @@ class House:
             },
         )
         insert(
-            self.path,
+            self.place,
             tables.item,
             position
             | {
@@ -78,32 +96,30 @@ class House:
         )
 
     def count(self, table: sa.Table) -> int:
-        with transaction(self.path) as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0)
+        return int(select(self.place, sa.select(sa.func.count()).select_from(table))[0][0])
 
     def calls(self) -> dict[str, bool]:
         """Give the calls that are left, and whether what was said was taken away."""
-        with transaction(self.path) as connection:
-            rows = connection.execute(sa.select(tables.call.c.call_id, tables.call.c.purged_at)).all()
-        return {row.call_id: bool(row.purged_at) for row in rows}
+        rows = select(self.place, sa.select(tables.call.c.call_id, tables.call.c.purged_at))
+        return {call_id: bool(purged_at) for call_id, purged_at in rows}
+
+    def change(self, statement: sa.Update) -> None:
+        visit(self.place, lambda connection: connection.execute(statement))
 
 
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    path = fresh(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     clock, metrics = Clock(START), Metrics()
-    writer = writer_of(path)
-    await writer.open()
-    async with Database(path, clock=clock) as database:
-        keeping = Housekeeping(
-            database=database,
-            writer=writer,
-            clock=clock,
-            metrics=metrics,
-            retention=Retention(entries=Seconds(30 * DAY), calls=Seconds(365 * DAY)),
-        )
-        yield House(path, writer, database, clock, metrics, keeping)
-    await writer.close()
+    with lent(request.param, tmp_path) as place:
+        async with writing_to(place, tmp_path) as writer, reads_of(place, clock) as database:
+            keeping = Housekeeping(
+                database=database,
+                writer=writer,
+                clock=clock,
+                metrics=metrics,
+                retention=Retention(entries=Seconds(30 * DAY), calls=Seconds(365 * DAY)),
+            )
+            yield House(place, writer, database, clock, metrics, keeping)
 
 
 async def test_what_was_said_goes_first_and_the_rest_later(house: House) -> None:
@@ -121,9 +137,9 @@ async def test_what_was_said_goes_first_and_the_rest_later(house: House) -> None
 async def test_a_purged_line_is_not_found_any_more(house: House) -> None:
     house.record("old", 31)
     await house.keeping.sweep()
-    with transaction(house.path) as connection:
-        hits = connection.execute(sa.text("SELECT count(*) FROM search_index WHERE search_index MATCH 'hello'"))
-        assert hits.scalar() == 0
+    found = phrases.read("hello")
+    assert found is not None
+    assert await search.page(house.database, found, Filter(), limit=5) == ([], None)
 
 
 @pytest.mark.parametrize("status", ["live", "connecting"])
@@ -164,23 +180,20 @@ async def test_a_purge_takes_the_minted_session_and_what_policies_matched_too(ho
     where = ref("old", START - 31 * DAY_US)
     decided = {"call_key": where.key, "day": where.day, "epoch": 1, "seq": 1, "policy": "p", "policy_set": "s"}
     decided |= {"trigger": "phrase", "mode": "observe", "acted": False, "actions": "[]", "received_at": 1}
-    with transaction(house.path) as connection:
-        connection.execute(sa.update(tables.call).values(session='{"instructions":"secret"}'))
-        values = {"matched_at": 1, "match": "secret", "detail": "secret", "outcome": "observed"}
-        connection.execute(tables.decision.insert(), [decided | values])
+    house.change(sa.update(tables.call).values(session='{"instructions":"secret"}'))
+    values = {"matched_at": 1, "match": "secret", "detail": "secret", "outcome": "observed"}
+    insert(house.place, tables.decision, decided | values)
     await house.keeping.sweep()
-    with transaction(house.path) as connection:
-        assert connection.execute(sa.select(tables.call.c.session)).all() == [(None,)]
-        columns = tables.decision.c
-        found = connection.execute(sa.select(columns.match, columns.detail, columns.outcome)).all()
-        assert found == [(None, None, "observed")]
+    assert select(house.place, sa.select(tables.call.c.session)) == [(None,)]
+    columns = tables.decision.c
+    found = select(house.place, sa.select(columns.match, columns.detail, columns.outcome))
+    assert found == [(None, None, "observed")]
 
 
 async def test_a_purged_call_says_what_it_lost(house: House) -> None:
     house.record("old", 31, entries=20)
     ended = START - 30 * DAY_US
-    with transaction(house.path) as connection:
-        connection.execute(sa.update(tables.call).values(completeness="complete", ended_at=ended))
+    house.change(sa.update(tables.call).values(completeness="complete", ended_at=ended))
     where = Ref(ref("old").key, ref("old", START - 31 * DAY_US).day)
     # a crash comes between: the next run adds to the same gap
     await house.writer.run(retention.purge([where], START, rows=5))
@@ -229,21 +242,21 @@ async def test_a_rebuild_leaves_alone_and_names_what_was_purged_or_erased(house:
     await house.writer.run(retention.purge([Ref(ref("half_purged").key, ref("half_purged", START - DAY_US).day)], 1, 5))
     left = house.count(tables.item)
     found = {
-        each.call_id: each.left_alone async for each in rebuild(house.path, lambda _, model: CallState(model=model))
+        each.call_id: each.left_alone async for each in rebuild(house.place, lambda _, model: CallState(model=model))
     }
     assert found == {"kept": False, "erased": True, "half_purged": True, "old": True}
     assert house.count(tables.item) <= left
 
 
 async def test_an_id_that_was_erased_is_never_registered_again(house: House) -> None:
-    insert(house.path, tables.tombstone, {"call_key": ref("rtc_1").key, "erased_at": START, "actor": "key"})
+    entomb(house.place, "rtc_1")
     new = registration.NewCall(call_id="rtc_1", started_at=START, profile="p", model="m", max_duration_us=0)
     with pytest.raises(registration.CallExists, match="erased"):
         await house.writer.run(registration.register(new.ref(), new))
 
 
-async def test_the_oldest_calls_are_found_through_their_index(house: House) -> None:
-    with transaction(house.path) as connection:
+async def test_the_oldest_calls_are_found_through_their_index(tmp_path: Path) -> None:
+    with transaction(fresh(tmp_path)) as connection:
         plan = connection.execute(
             sa.text(
                 "EXPLAIN QUERY PLAN SELECT call_key FROM call WHERE started_at < 1 "
@@ -251,3 +264,36 @@ async def test_the_oldest_calls_are_found_through_their_index(house: House) -> N
             )
         ).all()
     assert "ix_call_unpurged" in str(plan)
+
+
+async def test_a_day_whose_calls_are_all_due_goes_as_a_whole(house: House) -> None:
+    await house.writer.run(partitions.prepare(day_of(START) - 32))
+    for call_id, days in (("old", 31.5), ("older", 31.9), ("recent", 28)):
+        house.record(call_id, days)
+    day = day_of(START) - 32
+    on_server = not isinstance(house.place, Path)
+    assert (day in await house.writer.run(days_of)) == on_server
+    await house.keeping.sweep()
+    assert house.calls() == {"old": True, "older": True, "recent": False}
+    assert house.count(tables.entry) == 3
+    assert day not in await house.writer.run(days_of)
+    told = [await gaps.page(house.database, Ref(ref(each).key, day), limit=5) for each in ("old", "older")]
+    assert [gap.lost for [gap] in told] == [3, 3]
+
+
+async def test_a_day_with_a_call_that_goes_on_is_left(house: House) -> None:
+    await house.writer.run(partitions.prepare(day_of(START) - 40))
+    house.record("old", 40)
+    house.record("endless", 40, status="live")
+    await house.keeping.sweep()
+    assert house.calls() == {"old": True, "endless": False}
+    entry_ = tables.entry.c
+    kept = select(house.place, sa.select(sa.func.count()).where(entry_.call_key == ref("endless").key))
+    assert kept == [(3,)]
+    house.change(sa.update(tables.call).where(tables.call.c.call_id == "endless").values(status="ended"))
+    await house.keeping.sweep()
+    assert house.count(tables.entry) == 0
+
+
+def days_of(transaction: Transaction) -> list[int]:
+    return [] if transaction.dialect == "sqlite" else partitions.days(transaction)

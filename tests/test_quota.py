@@ -13,12 +13,12 @@ from rtobserver.quota import Quota
 
 def _begin(quota: Quota, user: str | None, mono: float = 0.0) -> bool:
     try:
-        with quota.connecting(user, mono):
-            return True
+        quota.begin(user, mono)
     except RequestError as exc:
         if exc.status != 429 or not exc.retry_after:
             raise
         return False
+    return True
 
 
 def test_without_limits_everything_is_allowed() -> None:
@@ -50,11 +50,14 @@ def test_a_minute_slides() -> None:
     assert [_begin(quota, "a", at) for at in (60.0, 61.0)] == [True, False]
 
 
-def test_a_call_that_failed_is_not_counted() -> None:
+async def test_a_call_that_failed_is_not_counted() -> None:
     quota = Quota(Limits(concurrent_calls=1))
-    with pytest.raises(ValueError, match="upstream"), quota.connecting("a", 0.0):
-        raise ValueError("upstream")
-    assert _begin(quota, "a")
+    with pytest.raises(ValueError, match="upstream"):
+        async with quota.connecting("a", 0.0):
+            raise ValueError("upstream")
+    async with quota.connecting("a", 0.0):
+        assert not _begin(quota, "b")
+    assert not _begin(quota, "b")
 
 
 def test_calls_of_an_earlier_run_count() -> None:
@@ -80,8 +83,8 @@ def test_no_more_calls_begin_than_can_be_observed() -> None:
     quota = Quota(Limits(), room=2)
     quota.resumed("a")
     assert _begin(quota, "b")
-    with pytest.raises(RequestError) as refused, quota.connecting("c", 0.0):
-        pass
+    with pytest.raises(RequestError) as refused:
+        quota.begin("c", 0.0)
     assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "no_room", 5)
     quota.ended("a")
     assert _begin(quota, "c")

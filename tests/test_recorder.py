@@ -13,9 +13,9 @@ from rtobserver.realtime import shedding
 from rtobserver.realtime.entries import EVENT, JSON, Changed, CommandRow, GapRow, Record, Rows, Sums
 from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
 from rtobserver.recorder import Bounds, FlushReport, Recorder
-from rtobserver.store import database, tables
-from rtobserver.store.database import transaction
+from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import CallRef
+from rtobserver.store.sqlite import transaction
 from rtobserver.store.writer import Writer
 from tests.store import stored
 
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 def _writer(path: Path, interval: float = 0.01) -> Writer:
     report = FlushReport(Metrics(), SystemClock())
-    return Writer(lambda: database.open_writer(path), flushes=report, refused=lambda _: None, flush_interval=interval)
+    return Writer(lambda: sqlite.open_writer(path), flushes=report, refused=lambda _: None, flush_interval=interval)
 
 
 def _record(seq: int, payload: bytes) -> Record:
@@ -99,7 +99,7 @@ def test_the_report_says_once_that_the_database_refuses_and_when_it_takes_rows_a
 
 async def test_a_full_disk_sheds_what_may_be_shed_before_anything_waits(path: Path) -> None:
     report = FlushReport(Metrics(), SystemClock())
-    writer = Writer(lambda: database.open_writer(path), flushes=report, refused=lambda _: None, path=path)
+    writer = Writer(lambda: sqlite.open_writer(path), flushes=report, refused=lambda _: None, path=path)
     await writer.open()
     recorder, ref = Recorder(writer, bounds=Bounds()), stored.ref("rtc_a")
     assert recorder.pressure(ref) == 0

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rtobserver.config.sections import Config
     from rtobserver.daemon import Daemon
     from rtobserver.settings import Settings
+    from rtobserver.store.places import Place
 
 DEFAULT_CONFIG = Path("config.toml")
 
@@ -155,12 +156,14 @@ async def _until_stopped(daemon: Daemon, stop: asyncio.Event, hurry: asyncio.Eve
 @_config
 def migrate(config_path: Path) -> None:
     """Bring the database to the schema of this release."""
-    from rtobserver.store import database, schema
+    from rtobserver.store import schema, sqlite
+    from rtobserver.store.places import place_of
 
-    path = database.sqlite_path(_usable(config_path).store.url)
-    with database.hold(path):
-        before, after = schema.migrate(path)
-    click.echo(f"{path} is at {after}" if before == after else f"{path} went from {before or 'nothing'} to {after}")
+    section = _usable(config_path).store
+    place = place_of(section.url)
+    with sqlite.hold(place) if isinstance(place, Path) else nullcontext():
+        before, after = schema.migrate(place, spread=section.distribution)
+    click.echo(f"{place} is at {after}" if before == after else f"{place} went from {before or 'nothing'} to {after}")
 
 
 @commands.command("check-config")
@@ -191,25 +194,24 @@ def check_config(config_path: Path, show: bool) -> int:
 @_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per call.")
 def rebuild(config_path: Path, as_json: bool) -> None:
-    """Make items, responses and sums again from the recorded entries; no daemon may run."""
+    """Make items, responses and sums again from the recorded entries; no daemon may run on a SQLite file."""
     from rtobserver.rebuild import count
     from rtobserver.rebuild import rebuild as rebuilding
     from rtobserver.settings import new_state, prices_for
-    from rtobserver.store import database
 
     config = _usable(config_path)
     prices = prices_for(config)
-    path = _existing(database.sqlite_path(config.store.url))
+    place = _existing(config)
 
     async def work() -> None:
-        total = await count(path)
+        total = await count(place)
         rebuilt, left_alone = 0, []
         results = rebuilding(
-            path, lambda profile, model: new_state(config.profile(profile) or config.default_profile, model, prices)
+            place, lambda profile, model: new_state(config.profile(profile) or config.default_profile, model, prices)
         )
         async for call in followed(results, total, "calls"):
             if call.left_alone:
-                left_alone.append(call.call_id)
+                left_alone.append(f"{'it goes on' if call.goes_on else 'its entries are gone'}: {call.call_id}")
             else:
                 rebuilt += 1
             if as_json:
@@ -217,8 +219,8 @@ def rebuild(config_path: Path, as_json: bool) -> None:
                 click.echo(json.dumps(left))
         if not as_json:
             click.echo(f"{rebuilt} calls rebuilt")
-            for call_id in left_alone:
-                click.echo(f"left alone, its entries are gone: {call_id}")
+            for words in left_alone:
+                click.echo(f"left alone, {words}")
 
     run(work())
 
@@ -227,15 +229,14 @@ def rebuild(config_path: Path, as_json: bool) -> None:
 @_config
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def purge(config_path: Path, dry_run: bool) -> None:
-    """Take away what is older than `retention` allows; no daemon may run."""
+    """Take away what is older than `retention` allows; no daemon may run on a SQLite file."""
     from rtobserver.purge import purge as purging
-    from rtobserver.store import database
 
     if TYPE_CHECKING:
         from rtobserver.store.retention import Due
 
     config = _usable(config_path)
-    path = _existing(database.sqlite_path(config.store.url))
+    place = _existing(config)
 
     with ExitStack() as stack:
 
@@ -247,7 +248,7 @@ def purge(config_path: Path, dry_run: bool) -> None:
             click.echo(f"{due.calls} calls {verb} everything else, too")
             return stack.enter_context(progress(due.recordings + due.calls, "calls"))
 
-        run(purging(path, config.retention, dry_run=dry_run, begins=begins))
+        run(purging(place, config.retention, dry_run=dry_run, begins=begins))
 
 
 @commands.command()
@@ -336,7 +337,9 @@ def keys_create(config_path: Path, name: str, scopes: tuple[str, ...], expires_i
     except Wrong as exc:
         raise click.BadParameter(str(exc), param_hint="--expires-in") from None
     chosen: Any = scopes or store_keys.DEFAULT_SCOPES
-    click.echo(store_keys.create(_store_path(config_path), name=name, scopes=chosen, expires_at=expires_at, now_us=now))
+    click.echo(
+        store_keys.create(_place(_usable(config_path)), name=name, scopes=chosen, expires_at=expires_at, now_us=now)
+    )
 
 
 @keys.command("list")
@@ -356,7 +359,7 @@ def keys_list(config_path: Path, as_json: bool) -> None:
             "expires_at": None if key.expires_at is None else rfc3339(key.expires_at),
             "revoked_at": None if key.revoked_at is None else rfc3339(key.revoked_at),
         }
-        for key in store_keys.every(_existing(_store_path(config_path)))
+        for key in store_keys.every(_existing(_usable(config_path)))
     ]
     if as_json:
         for row in rows:
@@ -378,7 +381,7 @@ def keys_revoke(config_path: Path, key_id: str) -> int:
     """Revoke a key; a running daemon refuses it within a second."""
     from rtobserver.store import keys as store_keys
 
-    if store_keys.revoke(_existing(_store_path(config_path)), key_id, now_us=SystemClock().now_us()):
+    if store_keys.revoke(_existing(_usable(config_path)), key_id, now_us=SystemClock().now_us()):
         click.echo(f"{key_id} is revoked")
         return 0
     click.echo(f"rtobserver: there is no key {key_id} that could be revoked", err=True)
@@ -410,16 +413,17 @@ def _usable(path: Path) -> Config:
     return config
 
 
-def _store_path(config_path: Path) -> Path:
-    from rtobserver.store import database
+def _place(config: Config) -> Place:
+    from rtobserver.store.places import place_of
 
-    return database.sqlite_path(_usable(config_path).store.url)
+    return place_of(config.store.url)
 
 
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise ConfigError([Mistake("store.url", f"there is no {path}", "`rtobserver serve` or `migrate` makes it")])
-    return path
+def _existing(config: Config) -> Place:
+    place = _place(config)
+    if isinstance(place, Path) and not place.exists():
+        raise ConfigError([Mistake("store.url", f"there is no {place}", "`rtobserver serve` or `migrate` makes it")])
+    return place
 
 
 def _format(wanted: str | None) -> logs.Format:

@@ -64,3 +64,11 @@ class SystemClock:
 @functools.cache
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def since_boot() -> float:
+    """Give the seconds since the machine was started, for differences within this process.
+
+    Those in which it was suspended are among them where the system counts them.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

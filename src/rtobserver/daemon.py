@@ -23,24 +23,27 @@ from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.addresses import is_wildcard
 from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config
-from rtobserver.errors import StoreError
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
+from rtobserver.observation.ownership import Ownership, Sole
+from rtobserver.observation.sharing import Sharing
 from rtobserver.observation.supervisor import Supervisor
 from rtobserver.outbound import Outbound
 from rtobserver.policy.active import MINUTE_US, Active, compile_rules
 from rtobserver.policy.rules import Policy, PolicySet
-from rtobserver.quota import Quota
-from rtobserver.recorder import Bounds, FlushReport, Recorder
+from rtobserver.quota import Counts, Quota
+from rtobserver.recorder import Bounds, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings, new_state, prices_for
-from rtobserver.store import damage, database, decisions, orders, schema, unfinished
+from rtobserver.storage import Storage, opened
+from rtobserver.store import decisions, orders, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
-from rtobserver.store.database import Database
-from rtobserver.store.trouble import trouble_of
-from rtobserver.store.writer import EntryRow, Transaction, Writer
+from rtobserver.store.places import Server, place_of
+from rtobserver.store.quotas import SharedQuota
+from rtobserver.store.writer import EntryRow, Transaction
+from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach
 from rtobserver.upstream.credentials import credentials_for
 from rtobserver.upstream.endpoints import Endpoints
@@ -68,7 +71,7 @@ class Daemon:
         self,
         supervisor: Supervisor,
         negotiation: Negotiation,
-        writer: Writer,
+        writer: Writing,
         outbound: Outbound,
         reloads: Reloading,
     ) -> None:
@@ -147,29 +150,32 @@ async def running(
             for supervisor in observers:
                 supervisor.refused(rows)
 
-        log.info("starting", version=__version__, store=str(database.sqlite_path(config.store.url)))
+        log.info("starting", version=__version__)
         stack.callback(log.info, "stopped")
-        report = FlushReport(metrics, clock)
-        writer, reads = await stack.enter_async_context(_store(config, report, refused, clock))
         replica_id, began_at = f"rep_{secrets.token_hex(8)}", clock.now_us()
-
-        if refused_before := await writer.between(damage.admit_refused):
-            log.warning("entries_refused_before", count=refused_before)
-        mark = await unfinished.watermark(reads)
-        audio_key, token_key, login_key = await writer.run(_beginning(config, replica_id, began_at))
+        storage = await stack.enter_async_context(
+            opened(config, replica_id=replica_id, refused=refused, metrics=metrics, clock=clock)
+        )
+        writer, reads = storage.writer, storage.reads
+        mark = None
+        if storage.file is not None:
+            mark = await unfinished.watermark(reads)
+            await writer.run(_beginning(replica_id, began_at))
+        audio_key, token_key, login_key = await writer.run(_keys(config))
 
         credentials = credentials_for(config.upstream, clock)
         stack.push_async_callback(credentials.close)
         endpoints = Endpoints(config.upstream.base_url, config.upstream.provider)
         rest = await stack.enter_async_context(Rest(endpoints, credentials, config.upstream, clock))
-        quota = Quota(config.limits, room=_room())
         recorder = Recorder(writer, bounds=Bounds())
         active = _watched(Active(policies), metrics)
         capped = [policy.id for policy in policies.policies if policy.limit.per_minute]
         active.restore(await decisions.rates(reads, capped, since=clock.now_us() - MINUTE_US))
         outbound = await stack.enter_async_context(Outbound(config.webhooks, clock, metrics))
+        attach = Attach(endpoints, credentials, config.upstream, config.observer.max_frame)
+        ownership, quota = await stack.enter_async_context(_shared(config, storage, replica_id, attach, metrics, clock))
         supervisor = Supervisor(
-            attach=Attach(endpoints, credentials, config.upstream, config.observer.max_frame),
+            attach=attach,
             rest=rest,
             recorder=recorder,
             writer=writer,
@@ -182,12 +188,11 @@ async def running(
             default=config.default_profile,
             audio_key=audio_key if config.recording.audio == "strip" else None,
             new_state=lambda profile, model: new_state(profile, model, prices),
-            replica_id=replica_id,
+            ownership=ownership,
             active=active,
             outbound=outbound,
         )
         observers.append(supervisor)
-        writer.recovery.live, writer.begun_anew = supervisor.live, supervisor.begun_anew
         await stack.enter_async_context(supervisor)
         negotiation = await stack.enter_async_context(
             Negotiation(
@@ -201,6 +206,7 @@ async def running(
                 secret_ttl=config.upstream.secret_ttl,
             )
         )
+        storage.tell(live=supervisor.live, begun_anew=supervisor.begun_anew, disown=negotiation.disown)
         settings = Settings(config, policies, files)
         shown = redacted(config)
         adopt = _adopting(active, outbound, supervisor, shown)
@@ -209,14 +215,14 @@ async def running(
         health = Health(
             draining=lambda: daemon.draining,
             broken=lambda: {"the recorder has stopped": None} if writer.done.done() else {},
-            degraded=lambda: report.reasons(writer.recovery) | negotiation.reasons(),
+            degraded=lambda: storage.reasons() | ownership.reasons() | negotiation.reasons(),
         )
         housekeeping = await stack.enter_async_context(
             keeping_house(
                 Housekeeping(database=reads, writer=writer, clock=clock, metrics=metrics, retention=config.retention)
             )
         )
-        audit = Audit(writer, clock=clock, is_refused=lambda: report.failing_since is not None)
+        audit = Audit(writer, clock=clock, is_refused=storage.is_refused)
         operator = await stack.enter_async_context(
             listening(
                 operator_app(
@@ -225,7 +231,9 @@ async def running(
                     writer=writer,
                     audit=audit,
                     housekeeping=housekeeping,
-                    checkup=Checkup(replica_id, began_at, health, metrics, writer, clock, shown, outbound.states),
+                    checkup=Checkup(
+                        replica_id, began_at, health, metrics, writer, clock, shown, outbound.states, storage.backlog
+                    ),
                     metrics=metrics,
                     health=health,
                     clock=clock,
@@ -239,7 +247,7 @@ async def running(
                 patience=OPERATOR_PATIENCE,
             )
         )
-        adopted = await supervisor.adopt(mark)
+        adopted = await supervisor.adopt(mark) if storage.file is not None else 0
         stack.push_async_callback(daemon.drain)
         public = await stack.enter_async_context(
             listening(
@@ -262,41 +270,6 @@ async def running(
         if read is not None and files:
             await stack.enter_async_context(reloading(reloads))
         yield daemon
-
-
-@asynccontextmanager
-async def _store(
-    config: Config, report: FlushReport, refused: Callable[[list[EntryRow]], None], clock: Clock
-) -> AsyncIterator[tuple[Writer, Database]]:
-    """Hold the database: its one writer, and what reads it."""
-    path = database.sqlite_path(config.store.url).resolve()
-    with database.hold(path):
-        # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
-        await asyncio.to_thread(damage.prepare, path)
-        await asyncio.to_thread(schema.migrate if config.store.migrate_on_start else schema.check, path)
-        writer = Writer(
-            lambda: database.open_writer(path, durability=config.store.durability),
-            flushes=report,
-            refused=refused,
-            path=path,
-        )
-        await writer.open()
-        report.watch(writer)
-        try:
-            async with Database(path, clock=clock, damaged=writer.recovery.look_over) as reads:
-                try:
-                    yield writer, reads
-                except asyncio.CancelledError:
-                    # a start that is broken off has nothing that would be worth a wait
-                    writer.hurry()
-                    raise
-                finally:
-                    await writer.close()
-        except StoreError as exc:
-            if trouble_of(exc) == "damaged":
-                # found while starting, further in than `prepare` looks: the next start finds a new file
-                await asyncio.to_thread(damage.prepare, path, suspected=True)
-            raise
 
 
 def _watched(active: Active, metrics: Metrics) -> Active:
@@ -326,13 +299,57 @@ def _adopting(
     return adopt
 
 
-def _beginning(config: Config, replica_id: str, at: int) -> Callable[[Transaction], tuple[bytes, bytes, bytes]]:
-    """Enter this run and close what an earlier one left hanging; gives the keys for audio, tokens and cookies."""
+@asynccontextmanager
+async def _shared(
+    config: Config, storage: Storage, replica_id: str, attach: Attach, metrics: Metrics, clock: Clock
+) -> AsyncIterator[tuple[Ownership, Counts]]:
+    """Own calls and count callers: alone, or together with other replicas."""
+    place, journal = place_of(config.store.url), storage.journal
+    if journal is None or not isinstance(place, Server):
+        yield Sole(storage.writer, replica_id), Quota(config.limits, room=_room())
+        return
+    sharing = Sharing(
+        place,
+        replica_id=replica_id,
+        attach=attach,
+        writer=storage.writer,
+        clock=clock,
+        metrics=metrics,
+        ttl=config.observer.lease_ttl,
+        journal=journal.journal_id,
+    )
+    quota = SharedQuota(
+        place,
+        config.limits,
+        room=_room(),
+        clock=clock,
+        replica_id=lambda: sharing.replica_id,
+        replicas=lambda: sharing.replicas,
+    )
+    sharing.beside = quota.compare
+    try:
+        await sharing.enter()
+        yield sharing, quota
+    finally:
+        sharing.close()
+        quota.close()
 
-    def work(transaction: Transaction) -> tuple[bytes, bytes, bytes]:
+
+def _beginning(replica_id: str, at: int) -> Callable[[Transaction], None]:
+    """Enter this run and close what an earlier one left hanging."""
+
+    def work(transaction: Transaction) -> None:
         unfinished.close_negotiations(at)(transaction)
         unfinished.enter_replica(replica_id, at)(transaction)
         orders.abandon(owner=replica_id)(transaction)
+
+    return work
+
+
+def _keys(config: Config) -> Callable[[Transaction], tuple[bytes, bytes, bytes]]:
+    """Give the keys for audio, tokens and cookies, which the first run makes."""
+
+    def work(transaction: Transaction) -> tuple[bytes, bytes, bytes]:
         audio_key = own_keys.keep(transaction, own_keys.AUDIO_KEY)
         login_key = own_keys.keep(transaction, own_keys.LOGIN_KEY)
         if config.public.token_key is not None:

@@ -16,17 +16,21 @@ from rtobserver.clock import Clock
 from rtobserver.config.sections import Retention
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
-from rtobserver.store import erasure, retention
+from rtobserver.store import erasure, partitions, retention
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
+from rtobserver.store.identity import day_of
 from rtobserver.store.retention import Ref, Step
 from rtobserver.store.writer import Transaction, Writer
+from rtobserver.store.writing import Writing
 
 SWEEP_SECONDS = 3600.0
 LOOK_SECONDS = 2.0
 """Between two looks whether the disk is full."""
 AGAIN_SECONDS = 1.0
 """Between two tries while readers are in the way, or while the database refuses."""
+PENDING_SECONDS = 15.0
+"""Between two looks whether journals have given up what was erased."""
 PAGE = 500
 """Calls that are looked up at a time."""
 
@@ -37,7 +41,7 @@ class Housekeeping:
     """Erase calls and keep to the times of retention; made by `keeping_house`."""
 
     def __init__(
-        self, *, database: Database, writer: Writer, clock: Clock, metrics: Metrics, retention: Retention
+        self, *, database: Database, writer: Writing, clock: Clock, metrics: Metrics, retention: Retention
     ) -> None:
         self._database = database
         self._writer = writer
@@ -45,6 +49,8 @@ class Housekeeping:
         self._metrics = metrics
         self._retention = retention
         self._erased = asyncio.Event()
+        self._is_pending = False
+        """Whether something that was erased may still be in a journal."""
 
     async def erase(self, call: Call, *, actor: str) -> bool:
         """Erase a call; its rows are gone afterwards, its bytes soon. False where it was erased already.
@@ -69,6 +75,10 @@ class Housekeeping:
         """
         # those that begin later may miss the merge and belong to the next round
         found = await erasure.unfinished(self._database)
+        journaled = await erasure.journaled(self._database) if found else None
+        late = [each for each in found if journaled is not None and each.erased_at >= journaled]
+        self._is_pending = bool(late)
+        found = [each for each in found if each not in late]
         if not found:
             return
         for each in found:
@@ -84,6 +94,8 @@ class Housekeeping:
             StoreUnavailable: the database cannot be written now.
 
         """
+        if not isinstance(self._writer, Writer):
+            return
         done = await self._writer.run(erasure.merge(first=True))
         while not done:
             done = await self._writer.run(erasure.merge(first=False))
@@ -102,9 +114,12 @@ class Housekeeping:
         await self._go_through(
             "recordings",
             lambda: retention.recordings(self._database, before_recordings, PAGE),
-            lambda found: retention.purge(found, now),
+            lambda found: retention.purge(found, now, with_day=True),
             progress,
         )
+        while await self._writer.run(partitions.drop(day_of(before_recordings))):
+            log.info("day_dropped")
+        await self._writer.run(partitions.prepare(day_of(now)))
         await self._go_through(
             "calls", lambda: retention.calls(self._database, before_calls, PAGE), retention.forget, progress
         )
@@ -149,7 +164,7 @@ class Housekeeping:
                 log.warning("housekeeping_delayed", problem=str(exc))
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._erased.set()
-            if await self._rested(due):
+            if await self._rested(min(due, self._clock.mono() + PENDING_SECONDS) if self._is_pending else due):
                 due = self._clock.mono()
             self._erased.clear()
 

@@ -88,6 +88,7 @@ class Metrics:
             registry=registry,
         )
         self._of_the_store(registry)
+        self._of_the_journal(registry)
         self._of_policies(registry)
 
     def _of_the_store(self, registry: CollectorRegistry) -> None:
@@ -140,6 +141,43 @@ class Metrics:
         )
         self.loop_stalls = Counter(
             "rtobserver_loop_stalls", "Times that the loop stood still for more than a second.", registry=registry
+        )
+
+    def _of_the_journal(self, registry: CollectorRegistry) -> None:
+        self.journal_rows = Gauge(
+            "rtobserver_journal_rows",
+            "Lines of the journal that are not yet in the database; PostgreSQL only.",
+            registry=registry,
+        )
+        self.journal_bytes = Gauge(
+            "rtobserver_journal_bytes", "Size of the journal's files; PostgreSQL only.", registry=registry
+        )
+        self.journal_oldest_seconds = Gauge(
+            "rtobserver_journal_oldest_seconds",
+            "Age of the oldest journal file that holds anything not yet in the database; PostgreSQL only.",
+            registry=registry,
+        )
+        self.shipped_rows = Counter(
+            "rtobserver_shipped_rows", "Entries shipped from the journal to PostgreSQL.", registry=registry
+        )
+        self.database_away = Gauge(
+            "rtobserver_database_away",
+            "Whether PostgreSQL is away, so that the journal grows.",
+            registry=registry,
+        )
+        self.lease_seconds = Gauge(
+            "rtobserver_lease_seconds",
+            "How long this replica may still act without renewing its lease.",
+            registry=registry,
+        )
+        self.calls_taken_over = Counter(
+            "rtobserver_calls_taken_over",
+            "Calls that another replica had, by how they came here.",
+            ["how"],
+            registry=registry,
+        )
+        self.replicas_fenced = Counter(
+            "rtobserver_replicas_fenced", "Replicas that this one has declared dead.", registry=registry
         )
 
     def _of_policies(self, registry: CollectorRegistry) -> None:

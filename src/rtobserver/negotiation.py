@@ -7,8 +7,9 @@ second paid call would be the result. Storage and the attach never delay the ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -20,21 +21,24 @@ from rtobserver.config.sections import Profile
 from rtobserver.errors import (
     CallUnobservable,
     RequestError,
+    StoreUnavailable,
     UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from rtobserver.metrics import Metrics
-from rtobserver.observation.supervisor import Accepted, Supervisor
-from rtobserver.quota import Quota
+from rtobserver.observation.machines import Accepted
+from rtobserver.observation.supervisor import Supervisor
+from rtobserver.quota import Counts
 from rtobserver.realtime import session
 from rtobserver.realtime.location import call_id_from
-from rtobserver.store import registration
+from rtobserver.store import orders, registration
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.notes import Note
 from rtobserver.store.registration import NewCall
-from rtobserver.store.writer import Transaction, Writer
+from rtobserver.store.writing import Writing
 from rtobserver.upstream.reach import Reach
 from rtobserver.upstream.rest import REQUEST_SECONDS, Answer, AnswerBroken, AnswerLate, ClientSecret, Rest
 
@@ -98,9 +102,9 @@ class Negotiation:
         *,
         rest: Rest,
         supervisor: Supervisor,
-        writer: Writer,
+        writer: Writing,
         database: Database,
-        quota: Quota,
+        quota: Counts,
         clock: Clock,
         metrics: Metrics,
         secret_ttl: float,
@@ -164,7 +168,7 @@ class Negotiation:
         self._in_flight += 1
         self._idle.clear()
         try:
-            with self._quota.connecting(caller.user, began):
+            async with self._quota.connecting(caller.user, began):
                 answered = await self._registered(offer, caller)
         finally:
             self._in_flight -= 1
@@ -189,12 +193,10 @@ class Negotiation:
     async def hang_up(self, call_id: str, *, token_id: str | None, user: str | None) -> bool:
         """End a live call for whoever opened it; False where there is none for this caller."""
         observer = self._supervisor.find(call_id)
-        if observer is None:
-            return False
         # the row of a call that was accepted a moment ago may still wait for its flush
         owner = await registration.owner(self._database, call_id)
-        if owner is None:
-            await self._writer.run(lambda _: None)
+        if owner is None and observer is not None:
+            await self._writer.readable()
             owner = await registration.owner(self._database, call_id)
         if owner is None:
             return False
@@ -202,8 +204,25 @@ class Negotiation:
         by_user = user is not None and owner.user == user
         if not (by_token or by_user):
             return False
-        observer.hang_up("browser")
-        return True
+        if observer is not None:
+            observer.hang_up("browser")
+            return True
+        if owner.goes_on:
+            await self._order_hang_up(call_id, owner.call_key)
+        return owner.goes_on
+
+    async def _order_hang_up(self, call_id: str, call_key: int) -> None:
+        """Have the replica that hears the call end it, as an operator's order does."""
+        work = orders.give(
+            order_id=f"ord_{secrets.token_hex(12)}",
+            call_key=call_key,
+            call_id=call_id,
+            command={"type": "hangup"},
+            actor="",
+            at=self._clock.now_us(),
+        )
+        await self._writer.run(work)
+        self._writer.ordered.announce()
 
     async def mint(self, caller: Caller) -> Minted:
         """Mint an upstream client secret to give out as it is; its calls are not observed.
@@ -360,7 +379,7 @@ class Negotiation:
         ended_at = self._clock.now_us()
         self._post(registration.close(ref, status="failed", outcome=outcome, ended_at=ended_at), ref.call_id)
 
-    def _post(self, work: Callable[[Transaction], None], call_id: str, negotiation: CallRef | None = None) -> None:
+    def _post(self, note: Note, call_id: str, negotiation: CallRef | None = None) -> None:
         def done(future: asyncio.Future[Any]) -> None:
             if future.cancelled() or (exc := future.exception()) is None:
                 return
@@ -368,22 +387,26 @@ class Negotiation:
             if negotiation is not None:
                 self._disown(call_id, negotiation)
 
-        self._writer.post(work).add_done_callback(done)
+        self._writer.note(note).add_done_callback(done)
+
+    def disown(self, call: CallRef) -> None:
+        """Take note that a call cannot have a row of its own, as its id is on record already."""
+        if call.origin is not None:
+            self._disown(call.call_id, CallRef(call.origin, call.day))
 
     def _disown(self, call_id: str, negotiation: CallRef) -> None:
         """Stop observing a call that cannot have a row of its own."""
         if observer := self._supervisor.find(call_id):
             observer.drain()
 
-        def close(flushed: asyncio.Future[Any]) -> None:
-            if flushed.cancelled() or flushed.exception() is not None:
-                return
-            self._post(
-                registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None), call_id
-            )
+        self._tasks.create_task(self._close(call_id, negotiation), name=f"disown {call_id}")
 
+    async def _close(self, call_id: str, negotiation: CallRef) -> None:
         # in a flush of its own, after what the observer has written of the call's status
-        self._writer.post(lambda _: None).add_done_callback(close)
+        with contextlib.suppress(StoreUnavailable):
+            await self._writer.kept()
+            note = registration.close(negotiation, status="unobserved", outcome="no_location", ended_at=None)
+            self._post(note, call_id)
 
     async def _abandon(self, call_id: str) -> None:
         """End a call whose answer could not be used: nobody will ever talk in it."""

@@ -1,18 +1,38 @@
 """Count what callers have started, and say when it is too much.
 
-Pure: it is told the time. The counts are this process's own.
+Pure: it is told the time. The counts are this process's own; several replicas count together in
+`store/quotas.py`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 from rtobserver.config.sections import Limits
 from rtobserver.errors import RequestError
 
 _WINDOW = 60.0
+
+
+class Counts(Protocol):
+    """Count calls, and hold callers to their limits."""
+
+    def connecting(self, user: str | None, mono: float) -> AbstractAsyncContextManager[None]:
+        """Count a call as begun; it stays counted after the block, unless the block raises.
+
+        Raises:
+            RequestError: 429, a limit is reached, or 503, there is no room; nothing was counted.
+
+        """
+
+    def ended(self, user: str | None) -> None:
+        """Count a call as over."""
+
+    def resumed(self, user: str | None, of: str | None = None) -> None:
+        """Count a call that an earlier run, or the replica `of`, began."""
 
 
 class Quota:
@@ -27,9 +47,18 @@ class Quota:
         self._open: Counter[str | None] = Counter()
         self._connects: dict[str | None, deque[float]] = {}
 
-    @contextmanager
-    def connecting(self, user: str | None, mono: float) -> Iterator[None]:
-        """Count a call as begun; it stays counted after the block, unless the block raises.
+    @asynccontextmanager
+    async def connecting(self, user: str | None, mono: float) -> AsyncIterator[None]:
+        """Count a call as `begin` does; it stays counted after the block, unless the block raises."""
+        self.begin(user, mono)
+        try:
+            yield
+        except BaseException:
+            self.ended(user)
+            raise
+
+    def begin(self, user: str | None, mono: float) -> None:
+        """Count a call as begun.
 
         Raises:
             RequestError: 429, a limit is reached, or 503, there is no room; nothing was counted.
@@ -37,11 +66,6 @@ class Quota:
         """
         self._check(user, mono)
         self._open[user] += 1
-        try:
-            yield
-        except BaseException:
-            self.ended(user)
-            raise
 
     def ended(self, user: str | None) -> None:
         """Count a call as over."""
@@ -49,8 +73,8 @@ class Quota:
         if not self._open[user]:
             del self._open[user]
 
-    def resumed(self, user: str | None) -> None:
-        """Count a call that an earlier run began."""
+    def resumed(self, user: str | None, of: str | None = None) -> None:
+        """Count a call that an earlier run, or the replica `of`, began."""
         self._open[user] += 1
 
     def _check(self, user: str | None, mono: float) -> None:
@@ -59,16 +83,16 @@ class Quota:
             # better no call than one that nobody observes
             raise RequestError(503, "no_room", "This replica observes as many calls as it can.", retry_after=5)
         if limits.concurrent_calls and self._open.total() >= limits.concurrent_calls:
-            raise _too_many("all calls that may run at once are taken", 5)
+            raise too_many("all calls that may run at once are taken", 5)
         if limits.concurrent_calls_per_user and self._open[user] >= limits.concurrent_calls_per_user:
-            raise _too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
+            raise too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
         if per_minute := limits.connects_per_minute_per_user:
             recent = self._connects.setdefault(user, deque())
             while recent and recent[0] <= mono - _WINDOW:
                 recent.popleft()
             if len(recent) >= per_minute:
                 wait = max(1, int(recent[0] + _WINDOW - mono) + 1)
-                raise _too_many(f"a user may begin {per_minute} calls a minute", wait)
+                raise too_many(f"a user may begin {per_minute} calls a minute", wait)
             recent.append(mono)
             self._forget(mono)
 
@@ -80,5 +104,6 @@ class Quota:
             }
 
 
-def _too_many(message: str, wait: int) -> RequestError:
+def too_many(message: str, wait: int) -> RequestError:
+    """Refuse a call because of a limit; `wait` is in seconds."""
     return RequestError(429, "too_many_calls", message, retry_after=wait)

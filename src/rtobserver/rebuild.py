@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from rtobserver.clock import SystemClock
 from rtobserver.metrics import Metrics
@@ -19,13 +18,17 @@ from rtobserver.observation.restoration import restore
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import Changed, Rows, Sums
 from rtobserver.realtime.rows import ItemRow, ResponseRow
-from rtobserver.recorder import Bounds, FlushReport, Recorder
-from rtobserver.store import calls, database, folds, schema
+from rtobserver.recorder import Bounds, Recorder
+from rtobserver.storage import for_command, reading
+from rtobserver.store import calls, folds, schema
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
-from rtobserver.store.writer import Writer
+from rtobserver.store.places import Place
+from rtobserver.store.writing import Writing
 
+FLUSH_INTERVAL = 0.005
+"""Nobody records meanwhile, and each call waits for its rows."""
 PAGE = 200
 """Calls that are read at a time."""
 
@@ -37,22 +40,24 @@ class Rebuilt:
     call_id: str
     entries: int
     left_alone: bool
-    """True where its entries are gone, so that nothing could be made of them."""
+    """True where its entries are gone, so that nothing could be made of them, or where it goes on."""
+    goes_on: bool = False
+    """Whether it is being recorded, maybe by a daemon somewhere else."""
 
 
-async def count(path: Path) -> int:
+async def count(place: Place) -> int:
     """Count the calls that `rebuild` will go through.
 
     Raises:
         SchemaMismatch: the database is of another release.
 
     """
-    await asyncio.to_thread(schema.check, path)
-    async with Database(path, clock=SystemClock()) as reads:
+    await asyncio.to_thread(schema.check, place)
+    async with reading(place, SystemClock()) as reads:
         return await calls.count(reads)
 
 
-async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> AsyncIterator[Rebuilt]:
+async def rebuild(place: Place, new_state: Callable[[str, str], CallState]) -> AsyncIterator[Rebuilt]:
     """Rebuild all calls, newest first; `new_state` begins the fold of a call of (profile, model).
 
     Right rows take the place of wrong ones, and those that should not be go: interrupted at any
@@ -63,37 +68,30 @@ async def rebuild(path: Path, new_state: Callable[[str, str], CallState]) -> Asy
         SchemaMismatch: the database is of another release.
 
     """
-    clock = SystemClock()
-    with database.hold(path):
-        await asyncio.to_thread(schema.check, path)
-        writer = Writer(
-            lambda: database.open_writer(path), flushes=FlushReport(Metrics(), clock), refused=lambda _: None
-        )
-        await writer.open()
-        try:
-            recorder = Recorder(writer, bounds=Bounds())
-            async with Database(path, clock=clock) as reads:
-                before = None
-                while True:
-                    replaced: list[asyncio.Future[None]] = []
-                    page, before = await calls.page(reads, calls.Filter(erased=True), before=before, limit=PAGE)
-                    for call in page:
-                        yield await _rebuild(reads, writer, recorder, call, new_state, replaced)
-                    await asyncio.gather(*replaced)
-                    if before is None:
-                        return
-        finally:
-            await writer.close()
+    async with for_command(place, clock=SystemClock(), metrics=Metrics(), flush_interval=FLUSH_INTERVAL) as (
+        writer,
+        reads,
+    ):
+        recorder = Recorder(writer, bounds=Bounds())
+        before = None
+        while True:
+            page, before = await calls.page(reads, calls.Filter(erased=True), before=before, limit=PAGE)
+            for call in page:
+                yield await _rebuild(reads, writer, recorder, call, new_state)
+            if before is None:
+                return
 
 
 async def _rebuild(
     reads: Database,
-    writer: Writer,
+    writer: Writing,
     recorder: Recorder,
     call: Call,
     new_state: Callable[[str, str], CallState],
-    replaced: list[asyncio.Future[None]],
 ) -> Rebuilt:
+    # on a server somebody may be recording it
+    if reads.dialect != "sqlite" and call.status in ("connecting", "live"):
+        return Rebuilt(call.call_id, 0, left_alone=True, goes_on=True)
     if call.purged_at is not None:
         return Rebuilt(call.call_id, 0, left_alone=True)
     items: dict[str, ItemRow] = {}
@@ -114,7 +112,6 @@ async def _rebuild(
     gaps = Gaps(restored.gaps)
     settled = gaps.close(missed=totals.missed or call.status == "unobserved") if over else []
 
-    replaced.append(writer.post(folds.forget(ref, items.keys(), responses.keys())))
     recorder.record(ref, Rows(tuple(items.values()), tuple(responses.values())))
     for gap in settled:
         recorder.record(ref, gap)
@@ -122,4 +119,5 @@ async def _rebuild(
     if over:
         completeness, checks = verdict.judge(call.status, totals, gaps.count, restored.counts)
         recorder.record(ref, Changed({"completeness": completeness, "checks": checks}))
+    await writer.run(folds.forget(ref, items.keys(), responses.keys()))
     return Rebuilt(call.call_id, restored.entry_count, left_alone=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from msgspec.structs import astuple
@@ -29,10 +29,10 @@ from rtobserver.realtime.entries import (
     Sums,
 )
 from rtobserver.store import folds, orders, tables
+from rtobserver.store.care import Care
 from rtobserver.store.identity import CallRef
-from rtobserver.store.recovery import Recovery
 from rtobserver.store.trouble import WORDS, Trouble
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 
 log = structlog.get_logger()
 
@@ -61,7 +61,7 @@ _SHORT = shedding.BUFFER_MARK | shedding.FULL_DISK
 class Recorder:
     """Record for all observers of this process."""
 
-    def __init__(self, writer: Writer, *, bounds: Bounds) -> None:
+    def __init__(self, writer: Writing, *, bounds: Bounds) -> None:
         self._writer = writer
         self._bounds = bounds
         self._calm_total = int(bounds.total * _LEVELS[-1][0])
@@ -98,12 +98,28 @@ class Recorder:
             case DecisionRow():
                 self._writer.fact(tables.decision, call, _decision_values(what))
             case OrderRow():
-                self._writer.post(orders.settle(what)).add_done_callback(orders.hear)
+                self._writer.note(orders.settle(what)).add_done_callback(orders.hear)
             case Sums():
                 counts = {"entry_count": what.entry_count, "gap_count": what.gap_count}
                 self._writer.fact(tables.call, call, {**folds.call_values(what.totals), **counts})
             case Changed():
                 self._writer.fact(tables.call, call, _call_values(what.values))
+
+
+class Looked(Protocol):
+    """Be who keeps files, as far as one may look at them from any thread."""
+
+    @property
+    def care(self) -> Care | None:
+        """Who looks after them."""
+
+    @property
+    def damaged_files(self) -> list[str]:
+        """Names of those that were moved aside."""
+
+    @property
+    def written_again(self) -> int:
+        """How often files were taken away and what they held was saved."""
 
 
 class FlushReport:
@@ -138,12 +154,12 @@ class FlushReport:
         seconds = (self._clock.now_us() - since) / 1e6 if since is not None else 0.0
         log.warning("store_recovered", seconds=round(seconds, 3))
 
-    def reasons(self, recovery: Recovery) -> dict[str, int | None]:
+    def reasons(self, keeper: Looked) -> dict[str, int | None]:
         """Say in short words what is wrong with the store, and since when where that is known, for `/readyz`."""
         found: dict[str, int | None] = {}
         if (trouble := self.trouble) is not None:
             found[WORDS[trouble]] = self.failing_since
-        care = recovery.care
+        care = keeper.care
         if care is None:
             return found
         if care.short and self.trouble != "full":
@@ -154,15 +170,15 @@ class FlushReport:
             found["somebody reads for long and keeps the write-ahead log from being emptied"] = care.since.get(
                 "wal_held"
             )
-        if recovery.damaged_files:
+        if keeper.damaged_files:
             found["the database was damaged and begun anew; the damaged file lies beside it"] = None
-        if recovery.written_again:
+        if keeper.written_again:
             found["a file of the database was taken away since the start; what it held was saved"] = None
         return found
 
-    def watch(self, writer: Writer) -> None:
+    def watch(self, writer: Writing, keeper: Looked) -> None:
         """Keep the figures of what waits, of the disk and of the files."""
-        metrics, care = self._metrics, writer.recovery.care
+        metrics, care = self._metrics, keeper.care
         metrics.queue_rows.set_function(lambda: writer.queued_rows)
         metrics.queue_bytes.set_function(lambda: writer.queued_bytes)
         metrics.store_failing.set_function(lambda: self.failing_since is not None)
@@ -170,9 +186,9 @@ class FlushReport:
             metrics.disk_full.set_function(lambda: care.short)
             metrics.disk_free_bytes.set_function(lambda: care.free_bytes or 0)
             metrics.wal_bytes.set_function(lambda: care.wal_bytes)
-            metrics.damaged_files.set_function(lambda: len(writer.recovery.damaged_files))
+            metrics.damaged_files.set_function(lambda: len(keeper.damaged_files))
             metrics.files_away.set_function(lambda: len(care.away))
-            metrics.files_saved.set_function(lambda: writer.recovery.written_again)
+            metrics.files_saved.set_function(lambda: keeper.written_again)
 
 
 def _gap_values(gap: GapRow) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from rtobserver.config.sections import FilePath, Public
 from rtobserver.demo import PAGE
 from rtobserver.simulator.scenario import Hold, Scenario, Spoken
-from rtobserver.store import database, keys, tables
+from rtobserver.store import keys, sqlite, tables
 from rtobserver.web.pages.texts import visible
 from tests.browser.chromium import Tab, tab
 from tests.browser.dashboard import dashboard, lawful, screenshots
@@ -239,7 +239,7 @@ async def test_what_a_call_cannot_take_cannot_be_pressed(browser: Browser, tmp_p
 def settle(api: Stage, tag: str, **values: str) -> None:
     """Write what the observer of a call would, into the order about a tag."""
     order = tables.order
-    with database.transaction(api.path) as connection:
+    with sqlite.transaction(api.path) as connection:
         changed = connection.execute(order.update().where(order.c.command.contains(tag)).values(**values))
     assert changed.rowcount == 1
 

@@ -20,7 +20,7 @@ from rtobserver.recorder import Bounds, Recorder
 from rtobserver.store import registration
 from rtobserver.store.identity import CallRef
 from rtobserver.store.registration import NewCall
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from tests.realtime.script import START_US, Script
 
 MODEL, TRANSCRIBER = "gpt-realtime", "whisper-1"
@@ -78,7 +78,7 @@ class Conversation:
 
 
 async def record(
-    writer: Writer,
+    writer: Writing,
     call_id: str,
     happened: Sequence[tuple[int, bytes | None]],
     started_at: int = START_US,
@@ -125,7 +125,7 @@ async def record(
     at, mono = started_at + ms * 1000, ms / 1000
     do(machine.detached(1000, "", oversize=False, at=at, mono=mono))
     do(machine.attach_failed(404, None, at, mono, 0.5))
-    await writer.run(lambda _: None)
+    await writer.readable()
     # what was posted with that work is in the next flush at the latest
-    await writer.run(lambda _: None)
+    await writer.readable()
     return ref

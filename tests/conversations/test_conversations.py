@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.rebuild import rebuild
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store import tables
 from rtobserver.web.shapes import time
 from tests.conversations.library import LIBRARY

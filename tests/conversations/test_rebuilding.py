@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rtobserver.rebuild import rebuild
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store import tables
 from tests.conversations.library import LIBRARY
 from tests.conversations.played import Talk, new_state, record

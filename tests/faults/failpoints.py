@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtobserver.realtime.entries import GapRow
+from rtobserver.store.notes import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,8 @@ class Place:
 
 def _registers_a_call(args: tuple[Any, ...]) -> bool:
     """Tell whether a batch registers a call that upstream has accepted, in place of its negotiation."""
-    for work in args[1].work:
-        function = work.function
-        if function.__qualname__.startswith("register."):
-            known = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
-            if known["instead_of"].cell_contents is not None:
-                return True
-    return False
+    notes = [work.function for work in args[1].work if isinstance(work.function, Note)]
+    return any(note.name == "register" and note.calls[1] is not None for note in notes)
 
 
 PLACES = {
@@ -86,6 +82,19 @@ REPLACING = {
 }
 """The steps in which a new database takes the place of another one."""
 
+SHIPPING = {
+    "journal.line": Place("rtobserver.store.journal_commits:JournalCommits._write_facts", after=True),
+    "journal.committed": Place(
+        "rtobserver.store.journal_commits:JournalCommits.write", after=True, concerns=lambda args: bool(args[1].entries)
+    ),
+    "journal.begun": Place("rtobserver.store.journal_files:Files._begin", after=True),
+    "journal.forgotten": Place("rtobserver.store.journal_files:_remove"),
+    "ship.moved": Place("rtobserver.store.shipment:move", after=True),
+    "ship.brought": Place("rtobserver.store.shipment:bring", after=True),
+    "ship.committed": Place("rtobserver.store.shipping:Shipper._arrived"),
+}
+"""The places on the way from the journal to PostgreSQL."""
+
 OTHERS = {
     "policy.weighed": Place(
         "rtobserver.policy.deciding:Scales._accepts", concerns=lambda args: args[1].policy.id == "broken"
@@ -107,9 +116,10 @@ def install(order: str) -> None:
     Raises: ValueError, if the order makes no sense; AttributeError, if the place is gone.
     """
     name, equals, action = order.partition("=")
-    place = (PLACES | OTHERS).get(name)
+    known = PLACES | SHIPPING | OTHERS
+    place = known.get(name)
     if place is None or not equals:
-        raise ValueError(f"{order!r} is no failpoint; places: {', '.join(sorted(PLACES | OTHERS))}")
+        raise ValueError(f"{order!r} is no failpoint; places: {', '.join(sorted(known))}")
     what, _, when = action.partition("@")
     first, for_ever = int(when.removesuffix("+") or "1"), when.endswith("+")
     act = _action(name, what)

@@ -11,8 +11,10 @@ import pytest
 from rtobserver.clock import SystemClock
 from rtobserver.observation.control import Order
 from rtobserver.observation.dispatch import Dispatch
+from rtobserver.observation.ownership import Sole
 from rtobserver.store import orders
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.writer import Writer
 from tests.store import stored
 
@@ -38,7 +40,7 @@ class Stage:
             writer=writer,
             database=database,
             clock=self.clock,
-            owner="rep_1",
+            ownership=Sole(writer, "rep_1"),
             find=lambda call_id: self.calls.get(call_id),
         )
 
@@ -60,7 +62,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     path = stored.fresh(tmp_path)
     writer = stored.writer_of(path)
     await writer.open()
-    async with Database(path, clock=SystemClock()) as database:
+    async with SqliteDatabase(path, clock=SystemClock()) as database:
         yield Stage(database, writer)
     await writer.close()
 
@@ -89,10 +91,14 @@ async def test_an_order_whose_call_ends_while_it_is_taken_has_failed(stage: Stag
     await stage.give("ord_1")
     observers = iter([Taking(), None])
     stage.dispatch = Dispatch(
-        writer=stage.writer, database=stage.database, clock=stage.clock, owner="rep_1", find=lambda _: next(observers)
+        writer=stage.writer,
+        database=stage.database,
+        clock=stage.clock,
+        ownership=Sole(stage.writer, "rep_1"),
+        find=lambda _: next(observers),
     )
     await stage.dispatch.look()
-    await stage.writer.run(lambda _: None)
+    await stage.writer.readable()
     assert await stage.state("ord_1") == "failed"
 
 

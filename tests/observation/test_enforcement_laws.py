@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtobserver.observation.effects import AskTool, HangUp, Notify, Send
-from rtobserver.observation.machine import Phase
+from rtobserver.observation.phases import Phase
 from rtobserver.policy import rules
 from rtobserver.policy.rules import Action, Limit, Policy
 from rtobserver.realtime.entries import COMMAND, CommandRow, DecisionRow, Record

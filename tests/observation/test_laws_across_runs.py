@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rtobserver.observation.effects import AskTool, Finish, HangUp, Send
 from rtobserver.observation.healing import PER_ITEM
-from rtobserver.observation.machine import Phase
+from rtobserver.observation.phases import Phase
 from rtobserver.policy import rules
 from rtobserver.policy.rules import PolicySet
 from rtobserver.realtime.entries import COMMAND, EVENT, CommandRow, DecisionRow, GapRow, OrderRow, Record

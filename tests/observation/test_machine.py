@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rtobserver.observation.effects import CloseSideband, HangUp, Probe, RefreshCredential
-from rtobserver.observation.machine import Phase
+from rtobserver.observation.phases import Phase
 from rtobserver.observation.plan import Resumption
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP, JSON, STRIPPED, CommandRow, GapRow
 from rtobserver.realtime.shedding import DELTA

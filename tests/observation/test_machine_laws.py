@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtobserver.observation.effects import Finish, HangUp
-from rtobserver.observation.machine import Phase
+from rtobserver.observation.phases import Phase
 from rtobserver.realtime.entries import COMMAND, EVENT, CommandRow, GapRow, Record
 from rtobserver.realtime.shedding import shed_class
 from tests.observation.play import Play, plan

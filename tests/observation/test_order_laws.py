@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtobserver.observation.effects import Finish, Send
-from rtobserver.observation.machine import Phase
+from rtobserver.observation.phases import Phase
 from rtobserver.realtime.entries import COMMAND, EVENT, CommandRow, GapRow, OrderRow, Record
 from tests.observation.play import Play, plan
 

@@ -17,6 +17,7 @@ from rtobserver.realtime.shedding import DELTA
 from rtobserver.recorder import Bounds, Recorder
 from rtobserver.store import tables
 from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from tests.observation.play import START, Play
 from tests.store import stored
 
@@ -30,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[Database]:
-    async with Database(path, clock=SystemClock()) as opened:
+    async with SqliteDatabase(path, clock=SystemClock()) as opened:
         yield opened
 
 

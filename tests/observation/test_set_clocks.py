@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rtobserver.observation.plan import Resumption
-from rtobserver.observation.restoration import Restored
+from rtobserver.observation.restoration import Again, Restored
 from rtobserver.realtime.call import CallState
-from rtobserver.realtime.entries import GapRow
+from rtobserver.realtime.entries import EVENT, OVERLAP, GapRow, Record
 from rtobserver.realtime.holes import Loss
 from tests.observation.play import START, Play, plan
 
@@ -81,3 +81,13 @@ def test_entries_that_a_row_counts_and_nobody_finds_were_behind_the_last() -> No
     assert restored.lacking(13, "1:12", START + 9) == (between,)
     assert restored.lacking(0, "1:12", START + 9) == (between,), "a row may count less than there is"
     assert restored.lacking(17, "1:12", START + 9) == (between, Loss(4, START + 5, START + 9, "1:12"))
+
+
+def test_what_another_owner_recorded_too_is_not_missing_where_the_row_counted_it() -> None:
+    again = Again(CallState())
+    for seq in range(1, 11):
+        again.take(Record(1, seq, EVENT, START + seq, seq, "a", None, b"{}", OVERLAP if seq > 7 else 0))
+    restored = again.finish([])
+    assert restored.entry_count == 7
+    assert restored.lacking(10, "1:10", START + 20) == ()
+    assert restored.lacking(11, "1:10", START + 20) == (Loss(1, START + 10, START + 20, "1:10"),)

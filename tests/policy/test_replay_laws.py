@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rtobserver.observation.machine import Phase
+from rtobserver.observation.phases import Phase
 from rtobserver.policy import rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.difference import Decided, Place

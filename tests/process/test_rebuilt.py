@@ -22,7 +22,7 @@ from rtobserver.simulator.scenario import (
     Typed,
 )
 from rtobserver.simulator.server import Simulator, SimulatorOptions
-from rtobserver.store import database
+from rtobserver.store import sqlite
 from tests.process.stage import ground, run
 from tests.process.test_killed import further, observed
 
@@ -51,7 +51,7 @@ TALK = Scenario(
 
 def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Read what a rebuild makes again, and what it must leave alone."""
-    with contextlib.closing(database.open_writer(path)) as connection:
+    with contextlib.closing(sqlite.open_writer(path)) as connection:
         found = {}
         for table in TABLES:
             cursor = connection.execute(f'SELECT * FROM "{table}"')
@@ -63,7 +63,7 @@ def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 def spoil(path: Path) -> None:
     """Make derived rows wrong."""
-    with contextlib.closing(database.open_writer(path)) as connection:
+    with contextlib.closing(sqlite.open_writer(path)) as connection:
         connection.execute("DELETE FROM response WHERE rowid % 2 = 0")
         connection.execute("UPDATE item SET text = 'wrong'")
         connection.execute(
@@ -117,7 +117,7 @@ async def test_calls_whose_entries_are_gone_are_left_alone_and_named(tmp_path: P
             for call_id in (gone, kept):
                 await daemon.call_with(call_id, status="ended")
             await daemon.command.stopped()
-        with contextlib.closing(database.open_writer(here.store)) as connection:
+        with contextlib.closing(sqlite.open_writer(here.store)) as connection:
             connection.execute(
                 "DELETE FROM entry WHERE call_key = (SELECT call_key FROM call WHERE call_id = ?)", (gone,)
             )

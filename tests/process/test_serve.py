@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rtobserver.simulator.server import Simulator
-from rtobserver.store import database, schema
+from rtobserver.store import schema, sqlite
 from tests.process import stage
 from tests.process.stage import Ground, configure, ground, run
 from tests.process.test_killed import further, observed, simulator
@@ -124,7 +124,7 @@ async def test_another_schema_is_refused_with_a_code_of_its_own(tmp_path: Path) 
     assert "run `rtobserver migrate`" in await refused(tmp_path, 3)
     code, out, _ = await run("migrate", "--config", "config.toml", folder=tmp_path)
     assert (code, "went from nothing to" in out) == (0, True)
-    with contextlib.closing(database.open_writer(tmp_path / "calls.db")) as connection:
+    with contextlib.closing(sqlite.open_writer(tmp_path / "calls.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     assert f"has schema 9999, newer than this release's {schema.head()}" in await refused(tmp_path, 3)
     code, _, log = await run("migrate", "--config", "config.toml", folder=tmp_path)
@@ -151,7 +151,7 @@ async def test_a_call_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: P
 
 
 def _spoil_a_gap(here: Ground) -> None:
-    with contextlib.closing(database.open_writer(here.store)) as connection:
+    with contextlib.closing(sqlite.open_writer(here.store)) as connection:
         connection.execute("UPDATE gap SET lost_by_type = '{' WHERE call_key = (SELECT min(call_key) FROM call)")
 
 

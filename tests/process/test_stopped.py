@@ -12,7 +12,7 @@ import pytest
 
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.server import Simulator, SimulatorOptions
-from rtobserver.store import database
+from rtobserver.store import sqlite
 from tests.process import oracle
 from tests.process.stage import configure, ground
 from tests.process.test_killed import further, observed, recorded, simulator
@@ -179,7 +179,7 @@ async def test_what_waits_for_a_locked_database_is_stored_before_the_end(tmp_pat
             call_id = await first.place()
             await further(here.simulator, [call_id], 10)
             with ExitStack() as stack:
-                other = stack.enter_context(closing(database.open_writer(here.store)))
+                other = stack.enter_context(closing(sqlite.open_writer(here.store)))
                 other.execute("BEGIN IMMEDIATE")
                 await further(here.simulator, [call_id], 10)
                 told_at = time.time()

@@ -7,20 +7,22 @@ import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
 from rtobserver.errors import StoreUnavailable
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store import tables
 from rtobserver.store.audit import Audit
+from rtobserver.store.places import Place
 from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from tests.store import stored
 
 
-async def test_an_audit_row_is_committed_when_record_returns(writer: Writer, path: Path) -> None:
-    await Audit(writer, clock=SystemClock()).record(
+async def test_an_audit_row_is_committed_when_record_returns(writing: Writing, place: Place) -> None:
+    await Audit(writing, clock=SystemClock()).record(
         action="calls.get", object_="rtc_1", status=200, actor="k", address="127.0.0.1", request_id="req_1"
     )
-    with store.transaction(path) as connection:
-        [row] = connection.execute(sa.select(tables.audit)).mappings()
-    assert (row["action"], row["object"], row["actor"], row["count"]) == ("calls.get", "rtc_1", "k", 1)
+    columns = tables.audit.c
+    rows = stored.select(place, sa.select(columns.action, columns.object, columns.actor, columns.count))
+    assert rows == [("calls.get", "rtc_1", "k", 1)]
 
 
 async def test_without_a_writer_there_is_no_audit(path: Path) -> None:

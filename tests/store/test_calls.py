@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rtobserver.clock import SystemClock
 from rtobserver.store import calls, tables
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
+from rtobserver.store.places import Place
 from tests.store import stored
 
 SECOND = 1_000_000
@@ -87,11 +87,11 @@ FILTERS = st.builds(
 )
 
 
-async def walk(database: Database, wanted: Filter, limit: int) -> list[Call]:
+async def walk(reads: Database, wanted: Filter, limit: int) -> list[Call]:
     found: list[Call] = []
     before: Before | None = None
     while True:
-        page, before = await calls.page(database, wanted, before=before, limit=limit)
+        page, before = await calls.page(reads, wanted, before=before, limit=limit)
         assert len(page) <= limit
         found += page
         if before is None:
@@ -103,14 +103,13 @@ async def walk(database: Database, wanted: Filter, limit: int) -> list[Call]:
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(wanted=FILTERS, limit=st.integers(1, 70))
-def test_filters_and_pages_agree_with_plain_python(path: Path, wanted: Filter, limit: int) -> None:
+def test_filters_and_pages_agree_with_plain_python(place: Place, wanted: Filter, limit: int) -> None:
     rows = many()
-    with store.transaction(path) as connection:
-        if not connection.execute(sa.select(sa.func.count()).select_from(tables.call)).scalar():
-            connection.execute(tables.call.insert(), rows)
+    if not stored.select(place, sa.select(tables.call.c.call_key).limit(1)):
+        stored.insert(place, tables.call, *rows)
 
     async def read() -> list[Call]:
-        async with Database(path, clock=SystemClock()) as database:
+        async with stored.reads_of(place) as database:
             return await walk(database, wanted, limit)
 
     chosen = [row for row in rows if reference(row, wanted)]
@@ -118,22 +117,22 @@ def test_filters_and_pages_agree_with_plain_python(path: Path, wanted: Filter, l
     assert [call.call_id for call in asyncio.run(read())] == [row["call_id"] for row in newest_first]
 
 
-async def test_calls_that_begin_between_two_pages_move_nothing(path: Path, database: Database) -> None:
-    stored.insert(path, tables.call, *many())
-    first, before = await calls.page(database, Filter(), limit=20)
+async def test_calls_that_begin_between_two_pages_move_nothing(place: Place, reads: Database) -> None:
+    stored.insert(place, tables.call, *many())
+    first, before = await calls.page(reads, Filter(), limit=20)
     late = [stored.call(f"rtc_late{n}", started_at=stored.START + n * SECOND) for n in range(14, 20)]
-    stored.insert(path, tables.call, *late)
+    stored.insert(place, tables.call, *late)
     seen = [call.call_id for call in first]
     while before is not None:
-        page, before = await calls.page(database, Filter(), before=before, limit=20)
+        page, before = await calls.page(reads, Filter(), before=before, limit=20)
         seen += [call.call_id for call in page]
     assert len(seen) == len(set(seen))
     assert {row["call_id"] for row in many()} <= set(seen)
 
 
-async def test_a_call_is_found_whole(path: Path, database: Database) -> None:
+async def test_a_call_is_found_whole(place: Place, reads: Database) -> None:
     stored.insert(
-        path,
+        place,
         tables.call,
         stored.call(
             "rtc_1",
@@ -144,21 +143,21 @@ async def test_a_call_is_found_whole(path: Path, database: Database) -> None:
             cost_usd="0.10",
         ),
     )
-    call = await calls.find(database, "rtc_1")
+    call = await calls.find(reads, "rtc_1")
     assert call is not None
     assert (call.labels, call.tags, call.usage["input_tokens"]) == ({"team": "ü"}, ("refund",), 3)
     assert (call.cost_usd, call.tampered) == ("0.10", False)
-    assert await calls.find(database, "rtc_2") is None
+    assert await calls.find(reads, "rtc_2") is None
 
 
-async def test_an_erased_call_is_known_by_its_tombstone(path: Path, database: Database) -> None:
+async def test_an_erased_call_is_known_by_its_tombstone(place: Place, reads: Database) -> None:
     stored.insert(
-        path,
+        place,
         tables.tombstone,
         {"call_key": stored.ref("rtc_1").key, "erased_at": stored.START, "actor": "k"},
     )
-    assert await calls.was_erased(database, "rtc_1", None)
-    assert not await calls.was_erased(database, "rtc_2", None)
+    assert await calls.was_erased(reads, "rtc_1", None)
+    assert not await calls.was_erased(reads, "rtc_2", None)
 
 
 @pytest.mark.parametrize(

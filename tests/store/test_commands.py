@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from rtobserver.store import commands, tables
 from rtobserver.store.database import Database
+from rtobserver.store.places import Place
 from rtobserver.store.positions import Position
 from tests.store import stored
 
@@ -11,7 +10,7 @@ CALL = stored.ref("rtc_1")
 KEYS = {"call_key": CALL.key, "day": CALL.day}
 
 
-async def test_commands_come_by_position(path: Path, database: Database) -> None:
+async def test_commands_come_by_position(place: Place, reads: Database) -> None:
     command = {
         **KEYS,
         "event_id": "rto_b",
@@ -25,7 +24,7 @@ async def test_commands_come_by_position(path: Path, database: Database) -> None
         "acknowledged_at": None,
         "error": None,
     }
-    stored.insert(path, tables.command, command | {"event_id": "rto_a", "seq": 2}, command)
-    found = await commands.page(database, CALL, limit=10)
+    stored.insert(place, tables.command, command | {"event_id": "rto_a", "seq": 2}, command)
+    found = await commands.page(reads, CALL, limit=10)
     assert [(command.event_id, command.position) for command in found] == [("rto_b", (1, 1)), ("rto_a", (1, 2))]
-    assert await commands.page(database, CALL, after=Position(1, 1), limit=10) == found[1:]
+    assert await commands.page(reads, CALL, after=Position(1, 1), limit=10) == found[1:]

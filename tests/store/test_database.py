@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
 from rtobserver.errors import ConfigError, StoreUnavailable
-from rtobserver.store import database as store
+from rtobserver.store import sqlite as store
 from rtobserver.store import tables
-from rtobserver.store.database import Database
+from rtobserver.store.database import STREAMERS, Database
+from rtobserver.store.sqlite import SqliteDatabase
 from tests.store import stored
 
 
@@ -110,7 +111,7 @@ async def test_a_reader_sees_each_commit_at_once_and_keeps_no_snapshot(path: Pat
 
 async def test_a_read_that_takes_too_long_is_cut_off_and_the_connection_is_good_again(path: Path) -> None:
     endless = sa.text("WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t")
-    async with Database(path, clock=Leaping()) as database:
+    async with SqliteDatabase(path, clock=Leaping()) as database:
         with pytest.raises(StoreUnavailable, match="interrupted"):
             async with database.reading() as connection:
                 await connection.execute(endless)
@@ -121,7 +122,7 @@ async def test_a_read_that_takes_too_long_is_cut_off_and_the_connection_is_good_
 async def test_streams_keep_nobody_else_waiting(database: Database) -> None:
     async with AsyncExitStack() as stack:
         streams = await stack.enter_async_context(database.for_streams())
-        for _ in range(store.STREAMERS):
+        for _ in range(STREAMERS):
             await stack.enter_async_context(streams.reading())
         async with database.reading() as connection:
             assert (await connection.execute(sa.text("SELECT 1"))).scalar() == 1
@@ -130,7 +131,7 @@ async def test_streams_keep_nobody_else_waiting(database: Database) -> None:
 async def test_a_missing_file_is_unavailable_and_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "absent.db"
     before = set(threading.enumerate())
-    async with Database(path, clock=SystemClock()) as database:
+    async with SqliteDatabase(path, clock=SystemClock()) as database:
         with pytest.raises(StoreUnavailable):
             async with database.reading() as connection:
                 await connection.execute(sa.text("SELECT 1"))
@@ -142,7 +143,7 @@ async def test_a_missing_file_is_unavailable_and_is_not_made(tmp_path: Path) -> 
 
 async def test_a_path_with_odd_characters_is_read(tmp_path: Path) -> None:
     path = stored.fresh(tmp_path / "a b%20?#ü")
-    async with Database(path, clock=SystemClock()) as database, database.reading() as connection:
+    async with SqliteDatabase(path, clock=SystemClock()) as database, database.reading() as connection:
         assert (await connection.execute(sa.text("SELECT count(*) FROM calls"))).scalar() == 0
 
 

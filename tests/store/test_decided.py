@@ -9,7 +9,7 @@ import pytest
 from rtobserver.store import decided, tables
 from rtobserver.store.database import Database
 from rtobserver.store.decided import Count, Spot, Wanted
-from rtobserver.store.identity import call_key
+from rtobserver.store.places import Place
 from tests.store import stored
 from tests.store.stored import START
 from tests.store.test_tallies import decision, steps
@@ -18,10 +18,10 @@ HOUR = 3_600_000_000
 
 
 @pytest.fixture
-def filled(path: Path) -> Path:
-    stored.insert(path, tables.call, stored.call("rtc_1"), stored.call("rtc_2"))
+def filled(place: Place) -> Place:
+    stored.insert(place, tables.call, stored.call("rtc_1"), stored.call("rtc_2"))
     stored.insert(
-        path,
+        place,
         tables.decision,
         decision("rtc_1", 1, "a", received_at=START),
         decision("rtc_2", 1, "b", received_at=START + HOUR, mode="enforce", acted=True, outcome="done"),
@@ -29,20 +29,20 @@ def filled(path: Path) -> Path:
         decision("rtc_1", 2, "b", received_at=START + HOUR, mode="enforce", acted=True, outcome=None),
         decision("rtc_2", 9, "a", received_at=START + HOUR - 1),
     )
-    return path
+    return place
 
 
 def names(found: list[decided.Told]) -> list[tuple[str, int, str]]:
     return [(each.call_id, each.decision.position.seq, each.decision.policy) for each in found]
 
 
-async def test_the_newest_come_first_and_pages_part_what_came_at_once(filled: Path, database: Database) -> None:
-    everything = await decided.newest(database, Wanted(), limit=10)
+async def test_the_newest_come_first_and_pages_part_what_came_at_once(filled: Place, reads: Database) -> None:
+    everything = await decided.newest(reads, Wanted(), limit=10)
     assert sorted(names(everything)[:3]) == [("rtc_1", 2, "a"), ("rtc_1", 2, "b"), ("rtc_2", 1, "b")]
     assert names(everything)[3:] == [("rtc_2", 9, "a"), ("rtc_1", 1, "a")]
     paged: list[decided.Told] = []
     before: Spot | None = None
-    while page := await decided.newest(database, Wanted(), before=before, limit=1):
+    while page := await decided.newest(reads, Wanted(), before=before, limit=1):
         paged += page
         before = page[-1].spot
     assert paged == everything
@@ -58,27 +58,27 @@ async def test_the_newest_come_first_and_pages_part_what_came_at_once(filled: Pa
     ],
 )
 async def test_decisions_are_chosen_by_all_that_is_said_of_them(
-    filled: Path, database: Database, wanted: Wanted, found: list[tuple[str, int, str]]
+    filled: Place, reads: Database, wanted: Wanted, found: list[tuple[str, int, str]]
 ) -> None:
-    assert names(await decided.newest(database, wanted, limit=10)) == found
+    assert names(await decided.newest(reads, wanted, limit=10)) == found
 
 
-async def test_decisions_of_a_call_that_is_being_erased_are_not_told(filled: Path, database: Database) -> None:
-    stored.insert(filled, tables.tombstone, {"call_key": call_key("rtc_1"), "erased_at": START, "actor": "key"})
-    assert {each.call_id for each in await decided.newest(database, Wanted(), limit=10)} == {"rtc_2"}
+async def test_decisions_of_a_call_that_is_being_erased_are_not_told(filled: Place, reads: Database) -> None:
+    stored.entomb(filled, "rtc_1")
+    assert {each.call_id for each in await decided.newest(reads, Wanted(), limit=10)} == {"rtc_2"}
 
 
-async def test_decisions_are_counted_by_stretch_mode_and_outcome(filled: Path, database: Database) -> None:
+async def test_decisions_are_counted_by_stretch_mode_and_outcome(filled: Place, reads: Database) -> None:
     since, until = START - 5, START + 2 * HOUR
-    assert await decided.counts(database, "a", since=since, until=until, step=HOUR) == [
+    assert await decided.counts(reads, "a", since=since, until=until, step=HOUR) == [
         Count(START, "observe", "observed", 2),
         Count(START + HOUR, "observe", "fault", 1),
     ]
-    assert await decided.counts(database, "b", since=since, until=until, step=24 * HOUR) == [
+    assert await decided.counts(reads, "b", since=since, until=until, step=24 * HOUR) == [
         Count(START, "enforce", None, 1),
         Count(START, "enforce", "done", 1),
     ]
-    assert await decided.counts(database, "b", since=START, until=START + HOUR, step=HOUR) == []
+    assert await decided.counts(reads, "b", since=START, until=START + HOUR, step=HOUR) == []
 
 
 def test_counts_are_read_from_an_index_alone(path: Path) -> None:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rtobserver.store import commands, decisions, tables
-from rtobserver.store import database as store
+from rtobserver.store import commands, decisions, places, tables
+from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
 from rtobserver.store.decisions import Decision, Place
 from tests.store import stored
@@ -21,11 +21,11 @@ def row(seq: int, policy: str, **values: Any) -> dict[str, Any]:
     } | values  # fmt: skip
 
 
-async def test_pages_part_decisions_at_one_entry(path: Path, database: Database) -> None:
-    stored.insert(path, tables.decision, *[row(seq, policy) for seq in (10, 9) for policy in ("b", "a", "c")])
+async def test_pages_part_decisions_at_one_entry(place: places.Place, reads: Database) -> None:
+    stored.insert(place, tables.decision, *[row(seq, policy) for seq in (10, 9) for policy in ("b", "a", "c")])
     found: list[Decision] = []
     after: Place | None = None
-    while page := await decisions.page(database, CALL, after=after, limit=2):
+    while page := await decisions.page(reads, CALL, after=after, limit=2):
         found += page
         after = page[-1].place
     assert [each.place for each in found] == [(1, seq, policy) for seq in (9, 10) for policy in ("a", "b", "c")]
@@ -41,12 +41,12 @@ def test_a_page_follows_the_key(path: Path) -> None:
     assert plan[0].startswith("SEARCH decision USING INDEX sqlite_autoindex_decision_1 (call_key=? AND day=?")
 
 
-async def test_what_an_observer_writes_is_read_again_for_a_take_over(path: Path, database: Database) -> None:
+async def test_what_an_observer_writes_is_read_again_for_a_take_over(place: places.Place, reads: Database) -> None:
     written = [row(9, "b", match="refund", played_ms=200), row(9, "a", outcome=None, item_id="item_1"), row(3, "c")]
     stored.insert(
-        path, tables.decision, *[{"match": None, "played_ms": None, "item_id": None} | one for one in written]
+        place, tables.decision, *[{"match": None, "played_ms": None, "item_id": None} | one for one in written]
     )
-    found = await decisions.rows(database, CALL)
+    found = await decisions.rows(reads, CALL)
     assert [(each.seq, each.policy, each.outcome) for each in found] == [
         (3, "c", "sent"),
         (9, "a", None),
@@ -56,7 +56,7 @@ async def test_what_an_observer_writes_is_read_again_for_a_take_over(path: Path,
 
 
 async def test_rates_are_read_for_those_that_acted_or_would_have_in_another_call(
-    path: Path, database: Database
+    place: places.Place, reads: Database
 ) -> None:
     wanted = [
         row(1, "a", received_at=100),
@@ -67,9 +67,9 @@ async def test_rates_are_read_for_those_that_acted_or_would_have_in_another_call
         row(6, "b", received_at=104, outcome=None),
         row(7, "gone", received_at=105),
     ]
-    stored.insert(path, tables.decision, *wanted)
-    assert sorted(await decisions.rates(database, ["a", "b"], since=100)) == [("a", 100), ("a", 101), ("b", 104)]
-    assert await decisions.rates(database, [], since=0) == []
+    stored.insert(place, tables.decision, *wanted)
+    assert sorted(await decisions.rates(reads, ["a", "b"], since=100)) == [("a", 100), ("a", 101), ("b", 104)]
+    assert await decisions.rates(reads, [], since=0) == []
 
 
 def test_rates_are_read_from_the_index_alone(path: Path) -> None:
@@ -80,11 +80,11 @@ def test_rates_are_read_from_the_index_alone(path: Path) -> None:
     assert plan == ["SEARCH decision USING COVERING INDEX ix_decision_policy (policy=? AND received_at>?)"]
 
 
-async def test_commands_of_policies_are_told_from_others(path: Path, database: Database) -> None:
+async def test_commands_of_policies_are_told_from_others(place: places.Place, reads: Database) -> None:
     command = {"call_key": CALL.key, "day": CALL.day, "epoch": 1, "type": "response.create", "state": "sent"}
     rows = [
         {**command, "seq": 1, "event_id": "rto_1_1", "source": "policy", "policy": "p"},
         {**command, "seq": 2, "event_id": "rto_1_2", "source": "operator", "policy": None},
     ]
-    stored.insert(path, tables.command, *rows)
-    assert await commands.policies(database, CALL) == {"rto_1_1": "p"}
+    stored.insert(place, tables.command, *rows)
+    assert await commands.policies(reads, CALL) == {"rto_1_1": "p"}

@@ -7,42 +7,52 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.errors import StoreUnavailable
-from rtobserver.store import database, erasure, tables
+from rtobserver.store import erasure, tables
 from rtobserver.store.database import Database
+from rtobserver.store.places import Place
 from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
+from tests.store import stored
 from tests.store.stored import START, call, entry, insert, ref
 from tests.web.test_api_erasure import item
 
 
-def seqs(path: Path) -> list[tuple[int, int]]:
-    with database.transaction(path) as connection:
-        rows = connection.execute(sa.select(tables.entry.c.call_key, tables.entry.c.seq))
-        return sorted(tuple(row) for row in rows)
+def seqs(place: Place) -> list[tuple[int, int]]:
+    return sorted(stored.select(place, sa.select(tables.entry.c.call_key, tables.entry.c.seq)))
 
 
-async def test_rows_of_an_erased_call_are_refused_and_no_others(path: Path, writer: Writer) -> None:
-    insert(path, tables.call, call("rtc_1", status="ended"), call("rtc_2"))
-    for call_id in ("rtc_1", "rtc_2"):
-        for seq in (1, 2):
-            if seq == 2 and call_id == "rtc_1":
-                # handed over before the erasure, and written in the same flush or later
-                erasing = writer.post(erasure.begin(ref("rtc_1"), actor="key", at=START))
+async def test_rows_of_an_erased_call_are_refused_and_no_others(place: Place, writing: Writing) -> None:
+    insert(place, tables.call, call("rtc_1", status="ended"), call("rtc_2"))
+    for seq in (1, 2):
+        for call_id in ("rtc_1", "rtc_2"):
             row = entry(call_id, seq)
-            writer.entry((ref(call_id), *[row[name] for name in list(row)[2:]]))
+            writing.entry((ref(call_id), *[row[name] for name in list(row)[2:]]))
+        if seq == 1:
+            # what is handed over next comes late
+            await writing.readable()
+            assert await writing.run(erasure.begin(ref("rtc_1"), actor="key", at=START))
+    await writing.readable()
+    assert [key for key, _ in seqs(place)].count(ref("rtc_2").key) == 2
+    assert (ref("rtc_1").key, 2) not in seqs(place)
+
+
+async def test_what_was_handed_over_before_an_erasure_is_refused_in_the_same_flush(path: Path, writer: Writer) -> None:
+    insert(path, tables.call, call("rtc_1", status="ended"))
+    row = entry("rtc_1", 1)
+    erasing = writer.post(erasure.begin(ref("rtc_1"), actor="key", at=START))
+    writer.entry((ref("rtc_1"), *[row[name] for name in list(row)[2:]]))
     assert await erasing
-    await writer.run(lambda _: None)
-    assert [key for key, _ in seqs(path)].count(ref("rtc_2").key) == 2
-    assert (ref("rtc_1").key, 2) not in seqs(path)
+    assert seqs(path) == []
 
 
-async def test_how_an_erased_call_ended_may_still_be_told(path: Path, writer: Writer) -> None:
-    insert(path, tables.call, call("rtc_1", status="unobserved", user="ann", labels={"a": "b"}, tags=["x"]))
-    assert await writer.run(erasure.begin(ref("rtc_1"), actor="key", at=START))
-    assert not await writer.run(erasure.begin(ref("rtc_1"), actor="key", at=START))
-    writer.fact(tables.call, ref("rtc_1"), {"status": "ended", "ended_at": START, "tags": '["x"]', "user": "ann"})
-    await writer.run(lambda _: None)
-    with database.transaction(path) as connection:
-        row = connection.execute(sa.select(tables.call)).mappings().one()
+async def test_how_an_erased_call_ended_may_still_be_told(place: Place, writing: Writing) -> None:
+    insert(place, tables.call, call("rtc_1", status="unobserved", user="ann", labels={"a": "b"}, tags=["x"]))
+    assert await writing.run(erasure.begin(ref("rtc_1"), actor="key", at=START))
+    assert not await writing.run(erasure.begin(ref("rtc_1"), actor="key", at=START))
+    writing.fact(tables.call, ref("rtc_1"), {"status": "ended", "ended_at": START, "tags": '["x"]', "user": "ann"})
+    await writing.readable()
+    [values] = stored.select(place, sa.select(tables.call))
+    row = dict(zip(tables.call.c.keys(), values, strict=True))
     assert (row["status"], row["ended_at"]) == ("ended", START)
     assert (row["user"], row["labels"], row["tags"], row["checks"]) == (None, "{}", "[]", "{}")
 
@@ -97,12 +107,12 @@ async def test_work_between_flushes_raises_what_it_raises(writer: Writer) -> Non
 
 
 async def test_unfinished_erasures_are_those_without_a_word_of_completion(
-    path: Path, writer: Writer, database: Database
+    place: Place, writing: Writing, reads: Database
 ) -> None:
-    insert(path, tables.call, call("rtc_1"), call("rtc_2"))
-    insert(path, tables.tombstone, *[{"call_key": ref(f"rtc_{n}").key, "erased_at": 1, "actor": "k"} for n in (1, 2)])
-    found = await erasure.unfinished(database)
+    insert(place, tables.call, call("rtc_1"), call("rtc_2"))
+    insert(place, tables.tombstone, *[{"call_key": ref(f"rtc_{n}").key, "erased_at": 1, "actor": "k"} for n in (1, 2)])
+    found = await erasure.unfinished(reads)
     assert sorted(each.call_id for each in found) == ["rtc_1", "rtc_2"]
-    await writer.run(erasure.complete([each for each in found if each.call_id == "rtc_1"], START))
-    assert [each.call_id for each in await erasure.unfinished(database)] == ["rtc_2"]
+    await writing.run(erasure.complete([each for each in found if each.call_id == "rtc_1"], START))
+    assert [each.call_id for each in await erasure.unfinished(reads)] == ["rtc_2"]
     assert found[0].day == ref("rtc_1").day

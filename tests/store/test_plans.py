@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from rtobserver.store import calls, database, entries, positions, tables
+from rtobserver.store import calls, entries, positions, sqlite, tables
 from rtobserver.store.calls import Filter
 from rtobserver.store.positions import Position
 from tests.store import stored
@@ -17,7 +17,7 @@ CALL = stored.ref("rtc_1")
 
 
 def steps(path: Path, statement: sa.Select[Any]) -> list[str]:
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         text = str(statement.compile(connection, compile_kwargs={"literal_binds": True})).replace("%%", "%")
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
 
@@ -41,7 +41,7 @@ def test_rows_of_a_call_are_found_by_the_call(path: Path, table: sa.Table, after
         entries.Filter(),
         entries.Filter(type="response.*", kind=1),
         entries.Filter(types=("error", "response.done"), kind=1),
-        entries.Filter(until_rowid=7),
+        entries.Filter(until_number=7),
     ],
 )
 @pytest.mark.parametrize("after", [None, Position(1, 7)])

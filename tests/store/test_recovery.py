@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from rtobserver.clock import SystemClock
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss
-from rtobserver.store import commits, damage, database, keys, schema, tables
+from rtobserver.store import commits, damage, keys, schema, sqlite, tables
 from rtobserver.store.audit import Audit
-from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.store.trouble import WORDS, trouble_of
 from rtobserver.store.writer import EntryRow, Transaction, Writer
 from tests.store import stored
@@ -30,7 +30,7 @@ from tests.store import stored
 @asynccontextmanager
 async def writing(path: Path) -> AsyncIterator[Writer]:
     writer = Writer(
-        lambda: database.open_writer(path),
+        lambda: sqlite.open_writer(path),
         flushes=stored.Deaf(),
         refused=lambda _: None,
         flush_interval=0.01,
@@ -108,7 +108,7 @@ async def test_readers_go_over_to_the_file_that_was_begun_anew(path: Path) -> No
     stored.insert(path, tables.call, stored.call("rtc_a"))
     ref = stored.ref("rtc_a")
     told: list[dict[CallRef, list[Loss]]] = []
-    async with writing(path) as writer, Database(path, clock=SystemClock()) as reads:
+    async with writing(path) as writer, SqliteDatabase(path, clock=SystemClock()) as reads:
         writer.recovery.live, writer.begun_anew = lambda: {ref: lambda _: None}, told.append
         for seq in range(1, 2001):
             writer.entry(row(ref, seq, b"x" * 200))
@@ -203,7 +203,7 @@ def test_keys_and_calls_are_brought_over_and_lost_entries_stand_in_a_gap(path: P
     assert verdicts == {"rtc_a": "complete_with_gaps", "rtc_b": "complete"}
 
     async def verified() -> bool:
-        async with Database(path, clock=SystemClock()) as reads:
+        async with SqliteDatabase(path, clock=SystemClock()) as reads:
             return await keys.verify(reads, key, now_us=2) is not None
 
     assert asyncio.run(verified())
@@ -236,14 +236,14 @@ async def test_a_read_and_then_a_write_never_meet_a_snapshot_that_is_too_old(pat
 
     def visit(number: int) -> None:
         for turn in range(20):
-            with database.transaction(path) as connection:
+            with sqlite.transaction(path) as connection:
                 connection.execute(sa.select(tables.secret)).all()
                 connection.execute(tables.secret.insert().values(name=f"{number}.{turn}", value=b"x"))
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(3):
             tasks.create_task(asyncio.to_thread(visit, number), name=f"visit {number}")
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(tables.secret)).scalar() == 60
 
 
@@ -274,7 +274,7 @@ def test_closing_a_file_elsewhere_in_the_process_takes_no_lock_away(path: Path) 
     """Opening the database again must not open and close it outside of SQLite: that drops every lock on it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        database.create(path)
+        sqlite.create(path)
         code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
         tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "locked" in tried.stderr
@@ -298,7 +298,7 @@ def test_a_refusal_that_a_killed_run_did_not_declare_is_declared_by_the_next_sta
         stored.insert(path, tables.entry, *rows)
         refused = {name: rows[0][name] for name in ("call_key", "day", "epoch", "at", "payload")}
         stored.insert(path, tables.quarantine, {**refused, "seq": 3, "problem": "odd"})
-    with closing(database.open_writer(path)) as connection:
+    with closing(sqlite.open_writer(path)) as connection:
         assert damage.admit_refused(connection) == 1, "what goes on is for its observer"
         assert damage.admit_refused(connection) == 0
         [gap] = connection.execute('SELECT from_at, to_at, reason, "after", state, lost FROM gap').fetchall()
@@ -311,7 +311,7 @@ def test_damage_of_a_call_that_ended_is_declared_where_it_was_and_once(path: Pat
     stored.insert(path, tables.call, stored.call("rtc_a", ended_at=stored.START + 99_000, entry_count=20))
     stored.insert(path, tables.entry, *[stored.entry("rtc_a", seq) for seq in (*range(1, 8), *range(11, 19))])
     for _ in range(2):
-        with closing(database.open_writer(path)) as connection:
+        with closing(sqlite.open_writer(path)) as connection:
             damage._admit(connection, {})
             found = connection.execute('SELECT from_at, to_at, "after", lost FROM gap ORDER BY seq').fetchall()
         assert found == [

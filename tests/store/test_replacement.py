@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from rtobserver.clock import Uptime
 from rtobserver.errors import StoreBusy, StoreUnavailable
-from rtobserver.store import damage, database, keys, replacement, tables
-from rtobserver.store.commits import Transaction
+from rtobserver.store import damage, keys, replacement, sqlite, tables
+from rtobserver.store.transaction import Transaction
 from rtobserver.store.unfinished import Mark
 from tests.store import stored
 
@@ -48,7 +48,7 @@ def test_what_was_cut_off_at_any_step_is_finished(tmp_path: Path, moved: tuple[s
     aside = made_whole(path)
     for part in moved:
         path.with_name(path.name + part).rename(aside.with_name(aside.name + part))
-    with database.hold(path):
+    with sqlite.hold(path):
         assert (path.read_text(), aside.read_text()) == ("new", "old")
         assert aside.with_name(f"{aside.name}-wal").read_text() == "old-wal"
     assert sorted(found.name for found in tmp_path.iterdir() if "whole" in found.name) == []
@@ -76,17 +76,17 @@ def test_an_unfinished_file_says_that_the_old_one_is_suspected_until_somebody_ha
 
 def test_a_key_that_is_made_while_the_file_is_put_in_place_is_no_lost_key(path: Path, tmp_path: Path) -> None:
     def visit() -> None:
-        with database.transaction(path) as connection:
+        with sqlite.transaction(path) as connection:
             connection.execute(tables.secret.insert().values(name="a", value=b"x"))
             path.rename(tmp_path / "other.db")
-            database.create(path)
+            sqlite.create(path)
 
     with pytest.raises(StoreUnavailable, match="another file"):
         visit()
 
 
 def test_other_programs_wait_while_the_daemon_puts_a_new_file_in_place(path: Path) -> None:
-    with database.hold(path):
+    with sqlite.hold(path):
         made_whole(path)
         with pytest.raises(StoreBusy):
             keys.create(path, name="mine", now_us=1)
@@ -100,7 +100,7 @@ def test_rows_of_live_calls_are_written_again_and_count_what_was_stored(path: Pa
     stored.insert(path, tables.gap, {"call_key": ref.key, "day": ref.day, **gap, **times})
     ref.stored = 20
     registered: list[Transaction] = []
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         damage.write_again(Transaction(connection, set()), {ref: registered.append})
         assert connection.execute(sa.select(tables.call.c.entry_count)).scalar() == 24
     assert len(registered) == 1

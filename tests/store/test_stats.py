@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.realtime.rows import ResponseRow
-from rtobserver.store import database as store
 from rtobserver.store import folds, stats, tables
+from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
+from rtobserver.store.places import Place
 from tests.store import stored
 
 DAY = 86_400_000_000
@@ -37,10 +38,10 @@ def decision(call_id: str, seq: int, policy: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def recorded(path: Path) -> Path:
+def recorded(place: Place) -> Place:
     usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "cached_tokens": 4}
     stored.insert(
-        path,
+        place,
         tables.call,
         stored.call(
             "rtc_1", ended_at=stored.START + 90_000_000, usage=json.dumps(usage), cost_usd="0.1000000001",
@@ -49,17 +50,17 @@ def recorded(path: Path) -> Path:
         stored.call("rtc_2", profile="support", model="mini", cost_usd="0.2", usage=json.dumps(usage), turn_count=1),
         stored.call("rtc_3", started_at=stored.START + DAY),
     )  # fmt: skip
-    stored.insert(path, tables.response, *[response("rtc_1", n, heard) for n, heard in enumerate([900, None, 300])])
-    stored.insert(path, tables.response, *[response("rtc_2", n, 1000 + n) for n in range(100)])
+    stored.insert(place, tables.response, *[response("rtc_1", n, heard) for n, heard in enumerate([900, None, 300])])
+    stored.insert(place, tables.response, *[response("rtc_2", n, 1000 + n) for n in range(100)])
     stored.insert(
-        path, tables.decision, decision("rtc_1", 4, "a"), decision("rtc_1", 5, "a"), decision("rtc_1", 5, "b"),
+        place, tables.decision, decision("rtc_1", 4, "a"), decision("rtc_1", 5, "a"), decision("rtc_1", 5, "b"),
         decision("rtc_2", 1, "b"),
     )  # fmt: skip
-    return path
+    return place
 
 
-async def test_calls_are_summed_up_by_day(recorded: Path, database: Database) -> None:
-    first, second = await stats.groups(database, "day", ALL)
+async def test_calls_are_summed_up_by_day(recorded: Place, reads: Database) -> None:
+    first, second = await stats.groups(reads, "day", ALL)
     assert (first.group, first.call_count, first.duration_us) == ("2026-01-01", 2, 90_000_000)
     assert (first.turn_count, first.interruption_count, first.error_count) == (3, 1, 3)
     assert (first.input_tokens, first.output_tokens, first.total_tokens, first.cached_tokens) == (20, 10, 30, 8)
@@ -70,48 +71,48 @@ async def test_calls_are_summed_up_by_day(recorded: Path, database: Database) ->
     assert (second.unpriced_call_count, second.first_audio_ms) == (1, (None, None))
 
 
-async def test_calls_are_summed_up_by_profile_and_model(recorded: Path, database: Database) -> None:
-    default, support = await stats.groups(database, "profile", ALL)
+async def test_calls_are_summed_up_by_profile_and_model(recorded: Place, reads: Database) -> None:
+    default, support = await stats.groups(reads, "profile", ALL)
     assert (default.group, default.call_count, default.first_audio_ms) == ("default", 2, (300, 900))
     assert (support.group, support.call_count, support.cost_usd) == ("support", 1, Decimal("0.2"))
-    assert [each.group for each in await stats.groups(database, "model", ALL)] == ["gpt-realtime", "mini"]
+    assert [each.group for each in await stats.groups(reads, "model", ALL)] == ["gpt-realtime", "mini"]
 
 
-async def test_a_call_counts_once_for_each_policy_that_decided_in_it(recorded: Path, database: Database) -> None:
-    a, b = await stats.groups(database, "policy", ALL)
+async def test_a_call_counts_once_for_each_policy_that_decided_in_it(recorded: Place, reads: Database) -> None:
+    a, b = await stats.groups(reads, "policy", ALL)
     assert (a.group, a.call_count, a.turn_count, a.first_audio_ms) == ("a", 1, 2, (300, 900))
     assert (b.group, b.call_count, b.turn_count) == ("b", 2, 3)
 
 
-async def test_only_calls_that_began_in_the_range_count(recorded: Path, database: Database) -> None:
+async def test_only_calls_that_began_in_the_range_count(recorded: Place, reads: Database) -> None:
     within = stats.Wanted(since=stored.START + 1, until=stored.START + DAY + 1)
-    [day] = await stats.groups(database, "day", within)
+    [day] = await stats.groups(reads, "day", within)
     assert day.group == "2026-01-02"
     later = stats.Wanted(since=stored.START + DAY + 1, until=stored.START + 2 * DAY)
-    assert await stats.groups(database, "day", later) == []
-    assert await stats.groups(database, "all", later) == []
+    assert await stats.groups(reads, "day", later) == []
+    assert await stats.groups(reads, "all", later) == []
 
 
-async def test_all_calls_are_one_group_whose_percentiles_are_over_all_turns(recorded: Path, database: Database) -> None:
-    [every] = await stats.groups(database, "all", ALL)
+async def test_all_calls_are_one_group_whose_percentiles_are_over_all_turns(recorded: Place, reads: Database) -> None:
+    [every] = await stats.groups(reads, "all", ALL)
     assert (every.group, every.call_count, every.turn_count, every.error_count) == ("all", 3, 3, 3)
     assert (every.cost_usd, every.unpriced_call_count) == (Decimal("0.3000000001"), 1)
     assert (every.first_audio_ms, every.generation_ms) == ((1048, 1094), (948, 994))
 
 
-async def test_calls_are_summed_up_by_the_hour_that_they_began_in(recorded: Path, database: Database) -> None:
+async def test_calls_are_summed_up_by_the_hour_that_they_began_in(recorded: Place, reads: Database) -> None:
     stored.insert(recorded, tables.call, stored.call("rtc_4", started_at=stored.START + DAY + 3_599_999_999))
     stored.insert(recorded, tables.call, stored.call("rtc_5", started_at=stored.START + DAY + 3_600_000_000))
-    found = [(each.group, each.call_count) for each in await stats.groups(database, "hour", ALL)]
+    found = [(each.group, each.call_count) for each in await stats.groups(reads, "hour", ALL)]
     assert found == [("2026-01-01T00:00:00Z", 2), ("2026-01-02T00:00:00Z", 2), ("2026-01-02T01:00:00Z", 1)]
 
 
-async def test_calls_of_one_profile_or_model_are_summed_up_alone(recorded: Path, database: Database) -> None:
-    [support] = await stats.groups(database, "day", replace(ALL, profile="support"))
+async def test_calls_of_one_profile_or_model_are_summed_up_alone(recorded: Place, reads: Database) -> None:
+    [support] = await stats.groups(reads, "day", replace(ALL, profile="support"))
     assert (support.call_count, support.first_audio_ms) == (1, (1049, 1094))
-    [other] = await stats.groups(database, "all", replace(ALL, model="gpt-realtime"))
+    [other] = await stats.groups(reads, "all", replace(ALL, model="gpt-realtime"))
     assert (other.call_count, other.first_audio_ms) == (2, (300, 900))
-    assert await stats.groups(database, "all", replace(ALL, profile="support", model="gpt-realtime")) == []
+    assert await stats.groups(reads, "all", replace(ALL, profile="support", model="gpt-realtime")) == []
 
 
 @pytest.mark.parametrize("by", stats.GROUPS)

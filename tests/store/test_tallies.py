@@ -6,10 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
-from rtobserver.store import database, tables, tallies
+from rtobserver.store import sqlite, tables, tallies
 from rtobserver.store.database import Database
 from rtobserver.store.identity import call_key, day_of
+from rtobserver.store.places import Place
 from rtobserver.store.positions import Position
+from rtobserver.store.sqlite import SqliteDatabase
 from tests.store import stored
 from tests.store.stored import START
 
@@ -35,15 +37,15 @@ def decision(call_id: str, seq: int, policy: str, **values: Any) -> dict[str, An
 
 
 def steps(path: Path, statement: sa.Select[Any]) -> list[str]:
-    with database.transaction(path) as connection:
+    with sqlite.transaction(path) as connection:
         text = str(statement.compile(connection, compile_kwargs={"literal_binds": True})).replace("%%", "%")
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
 
 
-async def test_decisions_are_counted_by_policy_and_by_what_they_did(path: Path) -> None:
-    stored.insert(path, tables.call, stored.call("rtc_1"), stored.call("rtc_2"))
+async def test_decisions_are_counted_by_policy_and_by_what_they_did(place: Place, reads: Database) -> None:
+    stored.insert(place, tables.call, stored.call("rtc_1"), stored.call("rtc_2"))
     stored.insert(
-        path,
+        place,
         tables.decision,
         decision("rtc_1", 1, "a"),
         decision("rtc_1", 2, "a", mode="canary", outcome="not_in_canary"),
@@ -53,9 +55,8 @@ async def test_decisions_are_counted_by_policy_and_by_what_they_did(path: Path) 
         decision("rtc_1", 6, "b"),
         decision("rtc_1", 7, "gone"),
     )
-    async with Database(path, clock=SystemClock()) as reads:
-        found = await tallies.tallies(reads, ["a", "b", "never"], since=START)
-        later = await tallies.tallies(reads, ["a", "b"], since=START + 6)
+    found = await tallies.tallies(reads, ["a", "b", "never"], since=START)
+    later = await tallies.tallies(reads, ["a", "b"], since=START + 6)
     assert found["a"] == tallies.Tally(
         decisions=5,
         acted=2,
@@ -73,29 +74,26 @@ async def test_decisions_are_counted_by_policy_and_by_what_they_did(path: Path) 
     assert later == {"a": tallies.Tally(last=found["a"].last), "b": found["b"]}
 
 
-async def test_the_newest_faults_are_given_and_no_more_than_ten(path: Path) -> None:
-    stored.insert(path, tables.call, stored.call("rtc_1"))
+async def test_the_newest_faults_are_given_and_no_more_than_ten(place: Place, reads: Database) -> None:
+    stored.insert(place, tables.call, stored.call("rtc_1"))
     rows = [decision("rtc_1", seq, "a", outcome="fault", detail=str(seq)) for seq in range(1, 15)]
-    stored.insert(path, tables.decision, *rows)
-    async with Database(path, clock=SystemClock()) as reads:
-        tally = (await tallies.tallies(reads, ["a"], since=START))["a"]
+    stored.insert(place, tables.decision, *rows)
+    tally = (await tallies.tallies(reads, ["a"], since=START))["a"]
     assert tally.faults == 14
     assert [fault.detail for fault in tally.last_faults] == [str(seq) for seq in range(14, 4, -1)]
 
 
-async def test_faults_of_a_call_that_was_erased_are_counted_and_not_told(path: Path) -> None:
-    stored.insert(path, tables.call, stored.call("rtc_1"))
-    stored.insert(path, tables.decision, decision("rtc_1", 1, "a", outcome="fault", detail="said"))
-    erased = {"call_key": call_key("rtc_1"), "erased_at": START, "actor": "key"}
-    stored.insert(path, tables.tombstone, erased)
-    async with Database(path, clock=SystemClock()) as reads:
-        assert (await tallies.tallies(reads, ["a"], since=START))["a"] == tallies.Tally(
-            decisions=1, faults=1, last=tallies.Last(at=START + 1, call_id=None, position=Position(1, 1))
-        )
+async def test_faults_of_a_call_that_was_erased_are_counted_and_not_told(place: Place, reads: Database) -> None:
+    stored.insert(place, tables.call, stored.call("rtc_1"))
+    stored.insert(place, tables.decision, decision("rtc_1", 1, "a", outcome="fault", detail="said"))
+    stored.entomb(place, "rtc_1")
+    assert (await tallies.tallies(reads, ["a"], since=START))["a"] == tallies.Tally(
+        decisions=1, faults=1, last=tallies.Last(at=START + 1, call_id=None, position=Position(1, 1))
+    )
 
 
 async def test_without_policies_nothing_is_asked(tmp_path: Path) -> None:
-    async with Database(tmp_path / "none.db", clock=SystemClock()) as reads:
+    async with SqliteDatabase(tmp_path / "none.db", clock=SystemClock()) as reads:
         assert await tallies.tallies(reads, [], since=START) == {}
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtobserver.errors import StoreError, StoreUnavailable
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.trouble import Trouble
 from rtobserver.store.writer import EntryRow, Transaction, Writer
@@ -51,7 +51,7 @@ async def _writing(
     interval: float = 0.01,
 ) -> AsyncIterator[Writer]:
     writer = Writer(
-        lambda: database.open_writer(path), flushes=heard or Heard(), refused=refused, flush_interval=interval
+        lambda: sqlite.open_writer(path), flushes=heard or Heard(), refused=refused, flush_interval=interval
     )
     await writer.open()
     try:
@@ -108,7 +108,7 @@ async def test_rows_that_came_while_the_database_was_being_opened_wait_for_their
 
     def connect() -> sqlite3.Connection:
         assert handed_over.wait(10)
-        return database.open_writer(path)
+        return sqlite.open_writer(path)
 
     writer = Writer(connect, flushes=heard, refused=lambda _: None, flush_interval=0.5)
     async with asyncio.TaskGroup() as tasks:
@@ -231,7 +231,7 @@ async def test_a_locked_database_is_waited_for_and_nothing_is_lost(path: Path) -
     heard, ref = Heard(), stored.ref("rtc_a")
 
     def connect() -> sqlite3.Connection:
-        connection = database.open_writer(path)
+        connection = sqlite.open_writer(path)
         connection.execute("PRAGMA busy_timeout = 50")
         return connection
 
@@ -255,7 +255,7 @@ async def test_a_writer_that_cannot_go_on_says_so_to_everybody_who_waits(path: P
     def break_it(_: Transaction) -> None:
         raise SystemExit
 
-    writer = Writer(lambda: database.open_writer(path), flushes=Heard(), refused=lambda _: None)
+    writer = Writer(lambda: sqlite.open_writer(path), flushes=Heard(), refused=lambda _: None)
     await writer.open()
     with pytest.raises(StoreUnavailable):
         await writer.run(break_it)
@@ -268,7 +268,7 @@ async def test_a_writer_that_cannot_go_on_says_so_to_everybody_who_waits(path: P
 async def test_a_database_that_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    writer = Writer(lambda: database.open_writer(folder), flushes=Heard(), refused=lambda _: None)
+    writer = Writer(lambda: sqlite.open_writer(folder), flushes=Heard(), refused=lambda _: None)
     with pytest.raises(StoreUnavailable):
         await writer.open()
 

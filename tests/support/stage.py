@@ -34,7 +34,7 @@ from rtobserver.policy.rules import PolicySet
 from rtobserver.simulator.faults import Faults
 from rtobserver.simulator.options import SimulatorOptions
 from rtobserver.simulator.server import Simulator
-from rtobserver.store import database
+from rtobserver.store import sqlite
 from tests.support import blank
 
 Json = dict[str, Any]
@@ -250,7 +250,7 @@ class Stage:
 
     def select(self, statement: str) -> list[tuple[Any, ...]]:
         """Look into the file, to make sure of what the API says."""
-        with database.transaction(self.path) as connection:
+        with sqlite.transaction(self.path) as connection:
             return [tuple(row) for row in connection.execute(sa.text(statement))]
 
     def produced(self, call_id: str) -> list[bytes]:

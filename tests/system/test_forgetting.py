@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
-from rtobserver.store import database, tables
+from rtobserver.store import sqlite, tables
 from tests.support.stage import PATIENCE, Json, Stage, serving, simulating
 from tests.system.conftest import Play
 
@@ -91,6 +91,6 @@ async def test_what_was_said_goes_when_its_time_is_over_and_the_call_when_its_ow
         async with serving(simulator, path, clock=Later(days=366)) as stage, asyncio.timeout(PATIENCE):
             while (await stage.get(f"/api/v1/calls/{call_id}"))[0] != 404:
                 pass
-        with database.transaction(path) as connection:
+        with sqlite.transaction(path) as connection:
             for table in tables.PER_CALL:
                 assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 0, table.name

@@ -1,4 +1,4 @@
-"""Serve the operator's application on a real socket, over a real file and its writer."""
+"""Serve the operator's application on a real socket, over a real database and what writes to it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rtobserver.policy.active import Active
 from rtobserver.policy.rules import PolicySet
 from rtobserver.reloading import Reloading
 from rtobserver.settings import Settings
-from rtobserver.store import database as store
 from rtobserver.store import keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.places import Place
+from rtobserver.store.writing import Writing
 from rtobserver.web.health import Health
 from rtobserver.web.listener import listening
 from rtobserver.web.operator import operator_app
@@ -94,10 +94,11 @@ class Answer:
 
 @dataclass
 class Stage:
-    path: Path
+    place: Place
+    folder: Path
     url: str
     client: aiohttp.ClientSession
-    writer: Writer
+    writer: Writing
     database: Database
     clock: Clock
     facts: Facts
@@ -109,8 +110,14 @@ class Stage:
     files: Files
     app: web.Application
 
+    @property
+    def path(self) -> Path:
+        """Give the file, where it is one."""
+        assert isinstance(self.place, Path)
+        return self.place
+
     def make_key(self, *scopes: keys.Scope, expires_at: int | None = None) -> str:
-        return keys.create(self.path, name="test", scopes=scopes, expires_at=expires_at, now_us=self.clock.now_us())
+        return make_key(self.place, name="test", scopes=scopes, expires_at=expires_at, now_us=self.clock.now_us())
 
     async def get(self, path: str, *, key: str | None = None, **headers: str) -> Answer:
         sent = {"Authorization": f"Bearer {self.key if key is None else key}"} if key != "" else {}
@@ -149,19 +156,34 @@ class Stage:
         return found
 
     def insert(self, table: sa.Table, *rows: dict[str, Any]) -> None:
-        with store.transaction(self.path) as connection:
-            connection.execute(table.insert(), list(rows))
+        stored.insert(self.place, table, *rows)
 
     def select(self, statement: sa.Select[Any]) -> list[Any]:
-        with store.transaction(self.path) as connection:
-            return [tuple(row) for row in connection.execute(statement)]
+        return stored.select(self.place, statement)
+
+    def revoke_key(self, key: str, *, now_us: int | None = None) -> bool:
+        now = self.clock.now_us() if now_us is None else now_us
+        return stored.apart(lambda: keys.revoke(self.place, key[4:14], now_us=now))
+
+    def entomb(self, *call_ids: str) -> None:
+        stored.entomb(self.place, *call_ids)
+
+
+def make_key(place: Place, **values: Any) -> str:
+    """Make a key, though a loop runs here."""
+    if isinstance(place, Path):
+        return keys.create(place, **values)
+    return stored.apart(lambda: keys.create(place, **values))
 
 
 @asynccontextmanager
 async def stage(
-    folder: Path, policies: PolicySet | None = None, section: Operator | None = None
+    folder: Path,
+    policies: PolicySet | None = None,
+    section: Operator | None = None,
+    *,
+    kind: str = "sqlite",
 ) -> AsyncIterator[Stage]:
-    path = stored.fresh(folder)
     clock, facts, metrics = Clock(), Facts(), Metrics()
     begun = settings(policies or PolicySet())
     active, files = Active(begun.policies), Files(begun)
@@ -170,10 +192,8 @@ async def stage(
         active.replace(found.policies)
 
     reloads = Reloading(begun, read=files.read, adopt=adopt, clock=clock, metrics=metrics)
-    writer = stored.writer_of(path)
-    await writer.open()
-    try:
-        async with Database(path, clock=clock) as database:
+    with stored.lent(kind, folder) as place:
+        async with stored.writing_to(place, folder) as writer, stored.reads_of(place, clock) as database:
             housekeeping = Housekeeping(
                 database=database, writer=writer, clock=clock, metrics=metrics, retention=Retention()
             )
@@ -207,10 +227,11 @@ async def stage(
                 login_key=bytes(32),
                 front=lambda: facts.front,
             )
-            key = keys.create(path, name="reader", now_us=clock.now_us())
+            key = make_key(place, name="reader", now_us=clock.now_us())
             async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:
                 yield Stage(
-                    path,
+                    place,
+                    folder,
                     listener.url,
                     client,
                     writer,
@@ -225,6 +246,3 @@ async def stage(
                     files,
                     app,
                 )
-    finally:
-        if not writer.done.done():
-            await writer.close()

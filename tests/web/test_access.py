@@ -4,9 +4,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from rtobserver.config.sections import PublicAuth
 from rtobserver.web import problems
-from rtobserver.web.access import Access, Forwarded, Nobody, identity
+from rtobserver.web.access import Access
 from rtobserver.web.listener import listening
 from tests.web.wire import exchange, request
 
@@ -14,10 +13,9 @@ FRIEND = "https://app.example.com"
 
 
 @asynccontextmanager
-async def guarded(access: Access, *, user_header: str | None = None) -> AsyncIterator[int]:
+async def guarded(access: Access) -> AsyncIterator[int]:
     async def hi(request: web.Request) -> web.Response:
-        proxied = Forwarded(["127.0.0.0/8"], user_header) if user_header else None
-        return web.Response(text=proxied.user(request) if proxied else access.own_origin(request))
+        return web.Response(text=access.own_origin(request))
 
     app = web.Application()
     problems.install(app)
@@ -160,46 +158,3 @@ async def test_a_preflight_does_not_grant_other_headers() -> None:
         asked = "x-evil, *, x-stainless-, x-stainless-a b, authorization"
         reply = await exchange(port, request("OPTIONS", "/hi", Origin=FRIEND, Access_Control_Request_Headers=asked))
         assert reply.headers["access-control-allow-headers"] == "authorization"
-
-
-async def test_a_trusted_proxy_names_the_user() -> None:
-    async with guarded(Access(), user_header="X-User") as port:
-        assert (await exchange(port, request("GET", "/hi", X_User=" ann@example.com "))).body == b"ann@example.com"
-
-
-@pytest.mark.parametrize("name", ["", "  ", "x" * 257, "tab\there", "\x85"])
-async def test_a_name_that_is_none_is_a_401(name: str) -> None:
-    async with guarded(Access(), user_header="X-User") as port:
-        assert (await exchange(port, request("GET", "/hi", X_User=name))).status == 401
-
-
-async def test_a_missing_or_repeated_name_is_a_401() -> None:
-    async with guarded(Access(), user_header="X-User") as port:
-        assert (await exchange(port, request("GET", "/hi"))).code == "no_identity"
-        twice = request("GET", "/hi", X_User="ann").replace(b"\r\n\r\n", b"\r\nX-User: bob\r\n\r\n")
-        assert (await exchange(port, twice)).status == 401
-
-
-async def test_bytes_that_are_no_text_are_no_name() -> None:
-    async with guarded(Access(), user_header="X-User") as port:
-        raw = request("GET", "/hi", X_User="NAME").replace(b"NAME", b"\xff\xfe")
-        assert (await exchange(port, raw)).status == 401
-
-
-@pytest.mark.parametrize(
-    ("peer", "is_trusted"),
-    [("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("11.1.2.3", False), ("fd00::1", True), ("", False), ("x", False)],
-)
-def test_only_listed_peers_are_trusted(peer: str, *, is_trusted: bool) -> None:
-    assert Forwarded(["10.0.0.0/8", "fd00::/8"], "X-User").trusts(peer) is is_trusted
-
-
-def test_by_default_no_proxy_is_trusted() -> None:
-    assert not Forwarded([], "X-User").trusts("127.0.0.1")
-
-
-def test_the_mode_decides_who_tells_callers_apart() -> None:
-    assert isinstance(identity(PublicAuth(mode="none")), Nobody)
-    assert isinstance(identity(PublicAuth(mode="forwarded", trusted_proxies=("10.0.0.0/8",))), Forwarded)
-    with pytest.raises(NotImplementedError):
-        identity(PublicAuth(mode="jwt"))

@@ -12,9 +12,9 @@ from tests.web.operator_stage import Stage, stage
 SECOND = 1_000_000
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         opened.key = opened.make_key("admin")
         yield opened
 

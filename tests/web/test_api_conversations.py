@@ -36,9 +36,9 @@ def response(number: int, **values: Any) -> dict[str, Any]:
     return OWN | folds.response_values(ResponseRow(**fields))
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         opened.insert(tables.call, call("rtc_1", status="ended", ended_at=START + 60 * SECOND))
         yield opened
 

@@ -16,9 +16,9 @@ HOUR = 3_600_000_000
 DAY = "since=2026-01-01&until=2026-01-02"
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         opened.insert(tables.call, call("rtc_1"), call("rtc_2"))
         rows = [
             decision("rtc_1", 1, "a", received_at=START, match="refund"),

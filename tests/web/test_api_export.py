@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 from pyarrow import parquet
 
-from rtobserver.store import keys, tables
+from rtobserver.store import tables
+from rtobserver.store.places import Place
 from rtobserver.web import columns
 from tests.store.stored import START, call, entry, insert, ref
 from tests.web.operator_stage import Answer, Stage, stage
@@ -27,18 +28,18 @@ FORMATS = [
 TEXT = '=HYPERLINK("//x")\r\n,\'ü'
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         opened.key = opened.make_key("export", "read")
         yield opened
 
 
-def record(path: Path, number: int, entries: int = 3) -> None:
+def record(place: Place, number: int, entries: int = 3) -> None:
     call_id = f"rtc_{number}"
     where = ref(call_id)
     insert(
-        path,
+        place,
         tables.call,
         call(
             call_id,
@@ -53,7 +54,7 @@ def record(path: Path, number: int, entries: int = 3) -> None:
     )
     frames = [b'{"a": 1}', b"\xff\n", b'{"b": "\\ud83d"}']
     insert(
-        path,
+        place,
         tables.entry,
         *[
             entry(call_id, seq, frames[seq % 3], flags=0 if seq % 3 == 1 else tables.FLAG_JSON)
@@ -63,7 +64,7 @@ def record(path: Path, number: int, entries: int = 3) -> None:
     position = {"call_key": where.key, "day": where.day, "epoch": 1}
     for seq in (2, 1):
         insert(
-            path,
+            place,
             tables.item,
             position
             | {
@@ -81,7 +82,7 @@ def record(path: Path, number: int, entries: int = 3) -> None:
             },
         )
     insert(
-        path,
+        place,
         tables.response,
         position
         | {
@@ -115,7 +116,7 @@ def rows_of(answer: Answer, form: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("what", "form"), FORMATS)
 async def test_every_table_comes_in_every_form(api: Stage, what: str, form: str) -> None:
     for number in range(3):
-        record(api.path, number)
+        record(api.place, number)
     answer = await export(api, what, form)
     rows = rows_of(answer, form)
     assert answer.headers["Content-Disposition"] == f'attachment; filename="rtobserver-{what}.{form}"'
@@ -134,7 +135,7 @@ async def test_an_empty_export_is_a_file_that_can_be_read(api: Stage, what: str,
 
 
 async def test_lines_are_what_the_lists_give(api: Stage) -> None:
-    record(api.path, 1)
+    record(api.place, 1)
     assert rows_of(await export(api, "calls", "ndjson"), "ndjson") == (await api.get("/api/v1/calls")).json["data"]
     listed = (await api.get("/api/v1/calls/rtc_1/entries", Accept="application/x-ndjson")).body.splitlines()
     exported = (await export(api, "entries", "ndjson")).body.splitlines()
@@ -142,7 +143,7 @@ async def test_lines_are_what_the_lists_give(api: Stage) -> None:
 
 
 async def test_parquet_has_types(api: Stage) -> None:
-    record(api.path, 1)
+    record(api.place, 1)
     [row] = rows_of(await export(api, "calls", "parquet"), "parquet")
     assert (row["usage_input_audio"], row["cost_usd"], row["tampered"]) == (5, "0.10", False)
     assert row["started_at"].isoformat() == "2026-01-01T00:00:00.000001+00:00"
@@ -161,7 +162,7 @@ async def test_no_cell_is_a_formula(api: Stage, first: str) -> None:
 
 
 async def test_cells_say_what_the_fields_are(api: Stage) -> None:
-    record(api.path, 1)
+    record(api.place, 1)
     [row] = rows_of(await export(api, "calls", "csv"), "csv")
     assert (row["started_at"], row["duration_seconds"]) == ("2026-01-01T00:00:00.000001Z", "59.999999")
     assert (row["tampered"], row["outcome"], row["labels"]) == ("false", "", '{"team":"@a"}')
@@ -170,7 +171,7 @@ async def test_cells_say_what_the_fields_are(api: Stage) -> None:
 
 async def test_the_filters_of_the_list_hold(api: Stage) -> None:
     for number in range(3):
-        record(api.path, number)
+        record(api.place, number)
     api.insert(tables.call, call("rtc_live"))
     for form in ("ndjson", "csv", "parquet"):
         rows = rows_of(await export(api, "calls", form, "&status=live"), form)
@@ -202,8 +203,8 @@ async def test_memory_stays_flat(api: Stage, form: str, coding: str) -> None:
     for number in range(9):
         call_id = f"rtc_{number}"
         profile = "default" if number > 2 else "first"
-        insert(api.path, tables.call, call(call_id, started_at=START + number, profile=profile))
-        insert(api.path, tables.entry, *[entry(call_id, seq, payload) for seq in range(1, 5001)])
+        insert(api.place, tables.call, call(call_id, started_at=START + number, profile=profile))
+        insert(api.place, tables.entry, *[entry(call_id, seq, payload) for seq in range(1, 5001)])
     headers = {"Authorization": f"Bearer {api.key}", "Accept-Encoding": coding}
     url = f"{api.url}/api/v1/export?what=entries&format={form}"
     # a third of it first: what libraries and allocators take once is not what grows with an export
@@ -235,11 +236,11 @@ async def test_what_is_recorded_meanwhile_does_not_keep_a_stream_going(api: Stag
 
 async def test_a_revoked_key_ends_an_export(api: Stage) -> None:
     for number in range(4):
-        record(api.path, number, entries=2000)
+        record(api.place, number, entries=2000)
     headers = {"Authorization": f"Bearer {api.key}"}
     async with api.client.get(f"{api.url}/api/v1/export?what=entries", headers=headers) as response:
         await response.content.readany()
-        assert keys.revoke(api.path, api.key[4:14], now_us=api.clock.now_us())
+        assert api.revoke_key(api.key)
         api.clock.ahead += 2
         with pytest.raises(Exception, match=r"[Pp]ayload|[Cc]onnection"):
             await response.read()

@@ -25,9 +25,9 @@ def item(call_id: str, number: int, text: str, started_at: int) -> dict[str, Any
     return {"call_key": own.key, "day": own.day, **folds.item_values(row)}
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         for number, (call_id, lines) in enumerate(SAID.items()):
             at = START + number * SECOND
             opened.insert(

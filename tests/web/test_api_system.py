@@ -12,9 +12,9 @@ from tests.store.stored import call, ref
 from tests.web.operator_stage import Stage, stage
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         yield opened
 
 
@@ -54,7 +54,7 @@ async def test_the_system_says_how_it_is_doing(api: Stage) -> None:
     ]
     api.insert(tables.replica, *runs)
     found = (await api.get("/api/v1/system")).json
-    assert found["versions"].keys() == {"rtobserver", "python", "sqlite"}
+    assert found["versions"].keys() == {"rtobserver", "python", api.database.dialect}
     assert found["versions"]["rtobserver"] == __version__
     assert [replica["replica_id"] for replica in found["replicas"]] == ["rep_2", "rep_1"]
     assert found["replicas"][1] == {
@@ -71,7 +71,7 @@ async def test_the_system_says_how_it_is_doing(api: Stage) -> None:
     ]
     assert found["shed"] == 12
     assert (found["queue"]["rows"], found["queue"]["bytes"]) == (0, 0)
-    assert (found["store"]["kind"], found["store"]["schema"]) == ("sqlite", schema.head())
+    assert (found["store"]["kind"], found["store"]["schema"]) == (api.database.dialect, schema.head())
     assert found["store"]["size_bytes"] > 0
     assert (found["journal"], found["leases"]) == (None, None)
     assert found["config"] == {"public": {"port": 8080}}

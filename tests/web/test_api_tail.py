@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from rtobserver.store import keys, tables
+from rtobserver.store import tables
 from rtobserver.web import follow
 from tests.store.stored import call, entry, ref
 from tests.support.watch import Watch
@@ -20,8 +20,15 @@ from tests.web.operator_stage import Stage, stage
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
+async def on_file(tmp_path: Path) -> AsyncIterator[Stage]:
     async with stage(tmp_path) as opened:
+        opened.insert(tables.call, call("rtc_1"), call("rtc_2"))
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         opened.insert(tables.call, call("rtc_1"), call("rtc_2"))
         yield opened
 
@@ -112,7 +119,11 @@ async def test_the_tail_of_all_calls_goes_on_behind_its_cursor(api: Stage) -> No
         record(api, f"rtc_{1 + seq % 2}", seq)
     async with tail(api, f"/tail?after={got.id}") as stream:
         later = await stream.take(8)
-        assert [event.json["seq"] for event in later] == list(range(12, 20))
+        # what is committed at once comes by calls where the database cannot tell more
+        seqs = [event.json["seq"] for event in later]
+        assert sorted(seqs) == list(range(12, 20))
+        for odd in (0, 1):
+            assert [seq for seq in seqs if seq % 2 == odd] == [seq for seq in range(12, 20) if seq % 2 == odd]
         assert later[-1].id != got.id
 
 
@@ -124,7 +135,8 @@ async def test_without_a_place_the_tail_is_of_what_is_recorded_from_now_on(api: 
         assert (await stream.next("entry")).json["seq"] == 1_000_000
 
 
-async def test_rows_whose_numbers_are_given_again_after_an_erasure_are_not_passed_over(api: Stage) -> None:
+async def test_rows_whose_numbers_are_given_again_after_an_erasure_are_not_passed_over(on_file: Stage) -> None:
+    api = on_file
     api.insert(tables.entry, *[entry("rtc_1", seq) for seq in range(1, 6)])
     api.insert(tables.entry, *[entry("rtc_2", seq) for seq in range(6, 11)])
     async with tail(api, "/tail") as stream:
@@ -136,7 +148,7 @@ async def test_rows_whose_numbers_are_given_again_after_an_erasure_are_not_passe
         await api.writer.run(lambda work: work.execute(tables.entry.delete().where(tables.entry.c.seq > 5)))
         for seq in range(200, 203):
             record(api, "rtc_1", seq)
-        await api.writer.run(lambda _: None)
+        await api.writer.readable()
         async with api.database.reading() as connection:
             after = (await connection.execute(sa.text("select max(rowid) from entry"))).scalar()
         assert after is not None
@@ -180,7 +192,7 @@ async def test_the_row_that_says_that_a_call_has_ended_is_the_last_word(api: Sta
             for seq in range(1, 4):
                 record(api, name, seq)
             api.writer.fact(tables.call, ref(name), {"status": "ended", "outcome": "hung_up", "ended_at": number})
-            await api.writer.run(lambda _: None)
+            await api.writer.readable()
         left = dict.fromkeys(names, 3)
         over: set[str] = set()
         while len(over) < len(names):
@@ -199,7 +211,7 @@ async def test_a_revoked_key_ends_its_streams_within_a_second(api: Stage) -> Non
         await begun(stream)
         await begun(other)
         watch = Watch()
-        keys.revoke(api.path, key.split("_")[1], now_us=api.clock.now_us())
+        api.revoke_key(key)
         await stream.rest()
         await every.rest()
         assert watch.seconds() < 1

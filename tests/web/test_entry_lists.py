@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from rtobserver.realtime import events
-from rtobserver.store import keys, tables
+from rtobserver.store import tables
 from tests.store.stored import START, call, entry, ref
 from tests.web.operator_stage import Stage, stage
 
@@ -64,9 +64,9 @@ POISON: dict[str, tuple[bytes, bool]] = {
 }
 
 
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path, kind=request.param) as opened:
         opened.insert(tables.call, call("rtc_1"))
         yield opened
 
@@ -221,7 +221,7 @@ async def test_a_stream_is_cut_off_when_its_key_is_revoked(api: Stage) -> None:
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
     async with api.client.get(f"{api.url}/api/v1/calls/rtc_1/entries", headers=headers) as response:
         await response.content.readany()
-        keys.revoke(api.path, key[4:14], now_us=START)
+        api.revoke_key(key, now_us=START)
         api.clock.ahead += 1.0
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()

@@ -14,7 +14,7 @@ from msgspec import Struct
 from rtobserver.clock import SystemClock
 from rtobserver.metrics import Metrics
 from rtobserver.store.audit import Audit
-from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.web import openapi, problems, queries
 from rtobserver.web.bearer import Bearer
 from rtobserver.web.listener import listening
@@ -68,7 +68,7 @@ async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
     path, clock = stored.fresh(tmp_path), SystemClock()
     writer = stored.writer_of(path)
     await writer.open()
-    async with Database(path, clock=clock) as database:
+    async with SqliteDatabase(path, clock=clock) as database:
         app = web.Application()
         problems.install(app)
         audit = Audit(writer, clock=clock)

@@ -181,13 +181,17 @@ VALUES: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
     },
     PublicAuth: {
         **_TOKENS,
-        "label_claims": values.each(values.text),
+        "label_claims": values.label_claims,
         "trusted_proxies": values.each(addresses.network),
         "user_header": values.header,
     },
     Operator: _LISTENER,
     OperatorAuth: {**_TOKENS, "scope_claim": values.text},
-    Store: {"url": store_url},
+    Store: {
+        "url": store_url,
+        "journal_max": values.size_at_least("1MiB"),
+        "journal_min_free": values.size_at_least("1MiB"),
+    },
     Observer: {
         "attach_timeout": _POSITIVE,
         "idle_probe": _POSITIVE,

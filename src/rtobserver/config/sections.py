@@ -82,7 +82,7 @@ class PublicAuth:
     user_claim: str = "sub"
     """Claim that names the user."""
     label_claims: tuple[str, ...] = ()
-    """Claims that become labels of the call."""
+    """Claims that become labels of the call, under their own names; no caller can set these labels itself."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks in CIDR notation whose `user_header` is believed."""
     user_header: str = "X-Forwarded-User"
@@ -121,7 +121,7 @@ class OperatorAuth:
     """Say how operators prove who they are."""
 
     mode: Literal["keys", "jwt"] = "keys"
-    """`keys` are made by `rtobserver keys create`."""
+    """`keys` are made by `rtobserver keys create`; with `jwt` they are good too, where there are any."""
     issuer: str = ""
     """`iss` of the tokens, to the letter."""
     audience: str = ""
@@ -135,7 +135,7 @@ class OperatorAuth:
     user_claim: str = "sub"
     """Claim that names the operator."""
     scope_claim: str = "scope"
-    """Claim that lists the scopes, separated by spaces."""
+    """Claim that lists the scopes: a text with spaces, or a list of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +165,10 @@ class Store:
     """Bring an older schema up to date at start; else `rtobserver migrate` must."""
     journal_dir: FilePath = FilePath("journal")
     """Where rows wait while PostgreSQL is away; SQLite has no use for it."""
+    journal_max: Bytes = Bytes(16 * 1024**3)
+    """Once the journal takes so much, only what must not be lost is recorded; PostgreSQL only."""
+    journal_min_free: Bytes = Bytes(256 * 1024**2)
+    """The same once its disk has less than this free; PostgreSQL only."""
     distribution: Literal["none", "citus"] = "none"
     """`citus` makes `migrate` distribute the tables of calls; PostgreSQL only."""
 

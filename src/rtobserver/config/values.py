@@ -32,6 +32,7 @@ _LONGEST = 36_500 * 86_400
 _LARGEST = 1024**4
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([A-Za-z]+)")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LABELS = 16
 _DOTTED = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _SEALING_KEY = re.compile(r"[A-Za-z0-9_-]{43}=?")
@@ -211,6 +212,19 @@ def algorithms(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise Wrong("names no algorithm", 'write the one your issuer signs with, as in ["RS256"]')
     return each(algorithm)(values)
+
+
+def label_claims(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Check the list of claims that become labels under their own names."""
+    if len(values) > _LABELS:
+        raise Wrong(f"names {len(values)} claims", f"a call has at most {_LABELS} labels")
+    for value in values:
+        if not _NAME.fullmatch(value):
+            raise Wrong(
+                f"cannot be a label: {quoted(value)}",
+                "labels have 1 to 64 letters, digits, hyphens and underscores; have the issuer name the claim so",
+            )
+    return each(name)(values)
 
 
 def session_key(value: str) -> str:

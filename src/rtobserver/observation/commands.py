@@ -169,9 +169,9 @@ class Commands:
                 return self._settle(each.row.event_id, "acknowledged", at, mono, answer=answer)
         return []
 
-    def unsent(self, event_id: str, problem: str, at: int, mono: float) -> list[Effect]:
-        """Take note that sending failed: whether the command arrived cannot be known."""
-        return self._settle(event_id, "unknown", at, mono, problem)
+    def unsent(self, event_id: str, problem: str, at: int, mono: float, *, never: bool = False) -> list[Effect]:
+        """Take note that sending failed: whether the command arrived cannot be known unless it `never` left."""
+        return self._settle(event_id, "failed" if never else "unknown", at, mono, problem)
 
     def give_up(self, problem: str, at: int, mono: float, *, until: float | None = None) -> list[Effect]:
         """Cease to wait for all commands, or for those that were due until then."""

@@ -294,9 +294,9 @@ class Control:
         effects = self.commands.give_up("the sideband closed before an acknowledgement came", at, mono)
         return self._looked(effects + self._farewell_over(at, mono))
 
-    def unsent(self, event_id: str, problem: str, at: int, mono: float) -> list[Effect]:
-        """Take note that a command could not be sent."""
-        effects = self.commands.unsent(event_id, problem, at, mono)
+    def unsent(self, event_id: str, problem: str, at: int, mono: float, *, never: bool = False) -> list[Effect]:
+        """Take note that a command could not be sent; it may have arrived all the same unless it `never` left."""
+        effects = self.commands.unsent(event_id, problem, at, mono, never=never)
         return self._looked(effects + self._farewell_over(at, mono))
 
     # --- time and the end -----------------------------------------------------------------------

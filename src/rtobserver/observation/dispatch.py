@@ -15,10 +15,11 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.errors import StoreError
 from rtobserver.observation.control import ORDER_SECONDS, Order
+from rtobserver.observation.ownership import Ownership
 from rtobserver.realtime.entries import OrderRow
 from rtobserver.store import orders
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 
 LOOK_SECONDS = 1.0
 """Between two looks, while nothing waits and no signal comes."""
@@ -43,16 +44,16 @@ class Dispatch:
     def __init__(
         self,
         *,
-        writer: Writer,
+        writer: Writing,
         database: Database,
         clock: Clock,
-        owner: str,
+        ownership: Ownership,
         find: Callable[[str], TakesOrders | None],
     ) -> None:
         self._writer = writer
         self._database = database
         self._clock = clock
-        self._owner = owner
+        self._ownership = ownership
         self._find = find
 
     async def run(self) -> None:
@@ -72,8 +73,9 @@ class Dispatch:
         found = await orders.waiting(self._database)
         waiting = [each for each in found if each.owner is None]
         here = [each for each in waiting if self._find(each.call_id) is not None]
-        if here:
-            taken = set(await self._writer.run(orders.take([each.order_id for each in here], self._owner)))
+        if here and self._ownership.may_act():
+            work = orders.take([each.order_id for each in here], self._ownership.replica_id)
+            taken = set(await self._writer.run(work))
             for each in here:
                 if each.order_id in taken:
                     self._hand_over(each)
@@ -90,6 +92,6 @@ class Dispatch:
         if observer is None:
             # the call ended while the order was being taken
             problem = OrderRow(row.order_id, "failed", error="the call ended before it was sent")
-            self._writer.post(orders.settle(problem)).add_done_callback(orders.hear)
+            self._writer.note(orders.settle(problem)).add_done_callback(orders.hear)
         else:
             observer.order(Order(row.order_id, dict(row.command), row.ordered_at))

@@ -2,20 +2,11 @@
 
 Pure: it is told the time and never waits. Inputs are in the past tense and give the effects in the
 order in which they must be done, so that the record of a frame precedes whatever the frame caused.
-
-    phase        entered by                              left by
-    ATTACHING    the start                               attached, give-up, end
-    ATTACHED     a handshake                             a close, end
-    REATTACHING  a close of any code                     attached, give-up, end
-    WAITING      give-up, with a hang-up still to come   end
-    DETACHED     drain: the call goes on without us      -
-    ENDED        the call is over or given up            -
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum, auto
 from typing import Any
 
 from rtobserver.observation import verdict
@@ -26,6 +17,7 @@ from rtobserver.observation.enforcement import Enforcement
 from rtobserver.observation.healing import Healing
 from rtobserver.observation.ledger import Ledger
 from rtobserver.observation.pause import plain_type
+from rtobserver.observation.phases import GONE, Phase
 from rtobserver.observation.plan import Plan, Resumption
 from rtobserver.observation.probing import Probing
 from rtobserver.observation.watch import Watch
@@ -56,20 +48,6 @@ CLOSE_PATIENCE = 5.0
 """Seconds that upstream has to close the sideband after it accepted a hang-up."""
 SHORT_LIVED = 5.0
 """A sideband that lasted less than this many seconds does not reset the back-off."""
-
-
-class Phase(Enum):
-    """Be where an observer stands."""
-
-    ATTACHING = auto()
-    ATTACHED = auto()
-    REATTACHING = auto()
-    WAITING = auto()
-    DETACHED = auto()
-    ENDED = auto()
-
-
-_GONE = (Phase.DETACHED, Phase.ENDED)
 
 
 class Machine:
@@ -125,7 +103,7 @@ class Machine:
         self._sums_due = False
         self._sums_mono = mono - SUMS_EVERY
         self._probing = Probing(plan.idle_probe, mono)
-        self._expired = False
+        self._expired = self.has_resigned = False
         self._hung_up_by: HungUpBy | None = None
         self._found_over = self._hang_up_failed = False
         self._author = Author("system")
@@ -150,18 +128,22 @@ class Machine:
         effects += [*self.control.started(since, self._missed_since, at, mono), *self.enforcement.started(at, mono)]
         self.control.pause.miss()
         effects += self.damaged(self._resumption.losses, at, mono)
-        effects += self._be_absent("takeover", since, at, mono, self._missed_since)
+        if not self._resumption.is_handed_over:
+            effects += self._be_absent("takeover", since, at, mono, self._missed_since)
         return effects + self._give_up(at, mono) if self._resumption.is_hopeless else effects
 
-    def attached(self, at: int, mono: float) -> list[Effect]:
-        """Take note that a sideband is open; frames follow."""
+    def attached(self, at: int, mono: float, heard: float | None = None) -> list[Effect]:
+        """Take note that a sideband is open; frames follow.
+
+        `heard` is the monotonic time since when frames wait in one that was opened before.
+        """
         if self.phase not in (Phase.ATTACHING, Phase.REATTACHING):
             return [CloseSideband()]
         effects: list[Effect] = []
-        if self._absence is None:
+        if self.is_unaccounted:
             effects += self._declare(at, mono)
         self._healing.attached(self._absence, mono)
-        effects += self._be_present(mono)
+        effects += self._be_present(mono if heard is None else heard)
         if self.phase is Phase.ATTACHING:
             values: dict[str, Any] = {"status": "live"}
             if self._resumption is None or not self._resumption.was_live:
@@ -303,7 +285,7 @@ class Machine:
     def refused(self, lost: list[tuple[int, str | None, int]], at: int, mono: float) -> list[Recordable]:
         """Take note of entries, as (seq, type, at), that the database would not store for what they hold."""
         effects = self.ledger.refused(lost, at, mono)
-        if self.phase in _GONE and self._given_up is not None:
+        if self.phase in GONE and self._given_up is not None:
             effects += [self._sums(mono), self._verdict(self._given_up[0])]
         return effects
 
@@ -317,28 +299,28 @@ class Machine:
         """Begin to carry out an operator's order."""
         return self.control.ordered(order, at, mono)
 
-    def unsent(self, event_id: str, problem: str, at: int, mono: float) -> list[Effect]:
-        """Take note that a command could not be sent."""
-        return self.control.unsent(event_id, problem, at, mono)
+    def unsent(self, event_id: str, problem: str, at: int, mono: float, *, never: bool = False) -> list[Effect]:
+        """Take note that a command could not be sent; it may have arrived all the same unless it `never` left."""
+        return self.control.unsent(event_id, problem, at, mono, never=never)
 
     def tool_answered(self, key: str, output: str | None, problem: str | None, at: int, mono: float) -> list[Effect]:
         """Take note of what a tool's endpoint said, or why it said nothing."""
-        return [] if self.phase in _GONE else self.enforcement.tool_answered(key, output, problem, at, mono)
+        return [] if self.phase in GONE else self.enforcement.tool_answered(key, output, problem, at, mono)
 
     def policies_changed(self) -> None:
         """Take note that other policies may be in force."""
-        if self.phase not in _GONE:
+        if self.phase not in GONE and not self.has_resigned:
             self.enforcement.policies_changed()
 
     # --- time -----------------------------------------------------------------------------------
 
     def wake_at(self) -> float | None:
         """Give the monotonic time at which `woken` may have something to do; frames only move it later."""
-        if self.phase in _GONE:
+        if self.phase in GONE:
             return None
         moments = (self._hang_up_due, self._close_due, self.control.wake_at(), self._healing.due)
         due = [moment for moment in moments if moment is not None]
-        if self._plan.max_duration and self._hung_up_by is None:
+        if self._plan.max_duration and self._hung_up_by is None and not self.has_resigned:
             due.append(self.ledger.due(self._plan.max_duration))
         if self.enforcement.wake is not None:
             due.append(self.ledger.due(self.enforcement.wake))
@@ -350,7 +332,7 @@ class Machine:
 
     def woken(self, at: int, mono: float) -> list[Effect]:
         """Do what has become due."""
-        if self.phase in _GONE:
+        if self.phase in GONE:
             return []
         if self._close_due is not None and mono >= self._close_due:
             return self._end(at, mono)
@@ -383,7 +365,7 @@ class Machine:
 
     def hang_up_ordered(self, by: HungUpBy, at: int, mono: float, author: Author | None = None) -> list[Effect]:
         """Begin to end the call; a second order changes nothing."""
-        if self.phase in _GONE or self._hung_up_by is not None:
+        if self.phase in GONE or self.has_resigned or self._hung_up_by is not None:
             return []
         self._hung_up_by, self._author = by, author or self._author
         return self._hang_up(at, mono)
@@ -405,7 +387,7 @@ class Machine:
         if ended is None:
             command.state, command.error = "failed", problem
             self._hang_up_failed = True
-            if self.phase in _GONE:
+            if self.phase in GONE:
                 return told
             alarm = Alarm("hang_up_failed", {"problem": problem, "reason": self._hung_up_by})
             if self._hung_up_by == "given_up" and self._resumption is not None:
@@ -414,7 +396,7 @@ class Machine:
             self._hang_up_due = mono + HANG_UP_RETRY
             return [*told, alarm]
         command.state, command.acknowledged_at = "acknowledged", at
-        if self.phase in _GONE:
+        if self.phase in GONE:
             return told
         self._found_over = not ended
         if self.phase is Phase.ATTACHED:
@@ -423,9 +405,17 @@ class Machine:
             return told
         return [*told, *self._end(at, mono)]
 
+    def resigned(self, at: int, mono: float) -> list[Effect]:
+        """Act no more, and go on recording until somebody else hears the call."""
+        if self.phase in GONE or self.has_resigned:
+            return []
+        self.has_resigned, self._hang_up_due = True, None
+        self.enforcement.drained()
+        return self.control.drained(at, mono)
+
     def drained(self, at: int, mono: float) -> list[Effect]:
         """Leave the call as it is: the next start, or another replica, takes over."""
-        if self.phase in _GONE:
+        if self.phase in GONE:
             return []
         effects: list[Effect] = [*self.ledger.end_shedding(), *self.control.drained(at, mono)]
         if self.is_unaccounted:

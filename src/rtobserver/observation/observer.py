@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -32,7 +33,8 @@ from rtobserver.observation.effects import (
     RefreshCredential,
     Send,
 )
-from rtobserver.observation.machine import Machine, Phase
+from rtobserver.observation.machine import Machine
+from rtobserver.observation.phases import Phase
 from rtobserver.realtime import shedding
 from rtobserver.realtime.entries import DecisionRow, GapRow, Record, Rows, Sums
 from rtobserver.realtime.holes import Loss
@@ -45,11 +47,15 @@ from rtobserver.upstream.attach import Attach, AttachRefused, Detached, Sideband
 log = structlog.get_logger()
 
 
+FENCED = "this replica was no longer sure that the call was its own"
+"""What a command is told that was not sent for that reason."""
+
+
 class HangsUp(Protocol):
     """Ask upstream to end calls (`upstream/rest.py`)."""
 
-    async def hang_up(self, call_id: str) -> bool:
-        """End a call; False if it was over already."""
+    async def hang_up(self, call_id: str, may: Callable[[], bool]) -> bool:
+        """End a call, as long as that may be asked for; False if it was over already."""
 
 
 class Reaches(Protocol):
@@ -60,6 +66,19 @@ class Reaches(Protocol):
 
     def notify(self, webhook: str, payload: Mapping[str, Any]) -> None:
         """Notify an address; never waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Be a sideband that was opened before its observer was there; frames wait in it."""
+
+    sideband: Sideband
+    since: int
+    """When it was opened, by the wall clock: nothing is missed from then on."""
+    mono: float
+    """The same by the monotonic clock."""
+    first: bytes | None = None
+    """The first frame, where somebody has looked at it."""
 
 
 class Observer:
@@ -77,6 +96,8 @@ class Observer:
         metrics: Metrics,
         finished: Callable[[CallRef, Machine, Finish], None],
         outbound: Reaches | None = None,
+        may_act: Callable[[], bool] = lambda: True,
+        joined: Joined | None = None,
     ) -> None:
         self.call = call
         self.machine = machine
@@ -87,6 +108,10 @@ class Observer:
         self._metrics = metrics
         self._finished = finished
         self._outbound = outbound
+        self._may_act = may_act
+        """Is asked right before anything leaves: commands, hang-ups, questions to tools, notifications."""
+        self._joined = joined
+        """A sideband that is open already, for the first attach."""
         self._sideband: Sideband | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -113,6 +138,10 @@ class Observer:
     def order(self, order: Order) -> None:
         """Carry out an operator's order; what comes of it is recorded."""
         self._tell(lambda: self.machine.ordered(order, *self._now()))
+
+    def resign(self) -> None:
+        """Act no more, and go on recording."""
+        self._tell(lambda: self.machine.resigned(*self._now()))
 
     def drain(self) -> None:
         """Leave the call to the next start."""
@@ -191,7 +220,7 @@ class Observer:
             await self._wait(None)
         elif due > (now := self._clock.mono()):
             await self._wait(due - now)
-        elif (held := self._attach.held) and (left := due + backoff.LONGEST - now) > 0:
+        elif not self._joined and (held := self._attach.held) and (left := due + backoff.LONGEST - now) > 0:
             # spread, as what upstream asks of this call itself is; no secret depends on it
             await self._wait(min(left, backoff.delay(0, random.random(), retry_after=held)))  # noqa: S311
         else:
@@ -211,7 +240,8 @@ class Observer:
             await self._attach.refresh_credential()
         first = self.machine.phase is Phase.ATTACHING
         try:
-            sideband = await self._attach.open(self.call.call_id)
+            joined, self._joined = self._joined, None
+            sideband = joined.sideband if joined else await self._attach.open(self.call.call_id)
         except UpstreamError as exc:
             refused = exc if isinstance(exc, AttachRefused) else None
             status = refused.status if refused else 401 if isinstance(exc, CredentialError) else None
@@ -224,14 +254,15 @@ class Observer:
             return
         self._metrics.attaches.labels("first" if first else "again").inc()
         self._sideband = sideband
-        self._perform(self.machine.attached(*self._now()))
+        at, mono = self._now()
+        self._perform(self.machine.attached(joined.since if joined else at, mono, joined.mono if joined else None))
         try:
-            await self._receive(sideband)
+            await self._receive(sideband, joined.first if joined else None)
         finally:
             self._sideband = None
             await sideband.close()
 
-    async def _receive(self, sideband: Sideband) -> None:
+    async def _receive(self, sideband: Sideband, first: bytes | None = None) -> None:
         frame_received, record, pressure = self.machine.frame_received, self._recorder.record, self._recorder.pressure
         call, now_us, mono = self.call, self._clock.now_us, self._clock.mono
         enforcement = self.machine.enforcement
@@ -248,6 +279,8 @@ class Observer:
                 self._arm()
 
         try:
+            if first is not None:
+                take(first)
             await sideband.deliver(take)
         except Detached as exc:
             log.info("detached", call_id=call.call_id, code=exc.code, by_us=exc.by_us)
@@ -258,7 +291,7 @@ class Observer:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         acts = any(isinstance(effect, Send | HangUp | DecisionRow) for effect in effects)
-        unsent = self._act(effects) if acts else []
+        unsent, fenced = self._act(effects) if acts else ([], [])
         for effect in effects:
             match effect:
                 case Record() | Rows() | Sums():
@@ -276,7 +309,9 @@ class Observer:
                     self._asking_tools.add(task)
                     task.add_done_callback(self._asking_tools.discard)
                 case Notify():
-                    if self._outbound is not None:
+                    if not self._may_act():
+                        log.warning("notification_fenced", call_id=self.call.call_id, webhook=effect.webhook)
+                    elif self._outbound is not None:
                         self._outbound.notify(effect.webhook, effect.body)
                 case CloseSideband():
                     if self._sideband is not None:
@@ -291,13 +326,18 @@ class Observer:
                     self._recorder.record(self.call, effect)
         for command in unsent:
             self._perform(self.machine.unsent(command.event_id, "the sideband was closed", *self._now()))
+        for command in fenced:
+            self._perform(self.machine.unsent(command.event_id, FENCED, *self._now(), never=True))
         self._arm()
         self._changed.set()
 
-    def _act(self, effects: Sequence[Effect]) -> list[Send]:
-        """Send what is to be sent before anything is recorded, and take the times; gives what had nowhere to go."""
+    def _act(self, effects: Sequence[Effect]) -> tuple[list[Send], list[Send]]:
+        """Send what is to be sent before anything is recorded, and take the times.
+
+        Gives what had nowhere to go, and what must not leave any more.
+        """
         matched_at = self._clock.now_us()
-        unsent, new = [], []
+        unsent, fenced, new = [], [], []
         for effect in effects:
             match effect:
                 case DecisionRow() if not effect.matched_at:
@@ -306,6 +346,9 @@ class Observer:
                 case Send():
                     if self._sideband is None:
                         unsent.append(effect)
+                        continue
+                    if not self._may_act():
+                        fenced.append(effect)
                         continue
                     if self._unsent or not self._sideband.send_now(effect.text):
                         self._unsent += 1
@@ -317,7 +360,7 @@ class Observer:
                     pass
         for decision in new:
             self._count_decision(decision)
-        return unsent
+        return unsent, fenced
 
     def _left(self, effect: Send | HangUp) -> None:
         sent_at = effect.row.sent_at = self._clock.now_us()
@@ -370,7 +413,9 @@ class Observer:
 
     async def _ask_tool(self, ask: AskTool) -> None:
         output, problem = None, "no tool can be reached from here"
-        if self._outbound is not None:
+        if not self._may_act():
+            problem = FENCED
+        elif self._outbound is not None:
             body = msgspec.json.encode(ask.body)
             try:
                 output = await self._outbound.ask(ask.url, body, timeout=ask.timeout, secret=ask.secret)
@@ -383,7 +428,10 @@ class Observer:
     async def _send(self, sideband: Sideband, command: Send) -> None:
         """Send what could not leave at once."""
         try:
-            await sideband.send(command.text)
+            if self._may_act():
+                await sideband.send(command.text)
+            else:
+                self._perform(self.machine.unsent(command.event_id, FENCED, *self._now(), never=True))
         except Detached as exc:
             self._perform(self.machine.unsent(command.event_id, str(exc), *self._now()))
         finally:
@@ -391,7 +439,7 @@ class Observer:
 
     async def _hang_up(self) -> None:
         try:
-            ended = await self._rest.hang_up(self.call.call_id)
+            ended = await self._rest.hang_up(self.call.call_id, self._may_act)
         except UpstreamError as exc:
             self._perform(self.machine.hung_up(None, *self._now(), problem=str(exc)))
         else:

@@ -52,6 +52,8 @@ class Resumption:
     """What earlier epochs left of pauses of the recording."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """How often each item was asked for."""
+    is_handed_over: bool = False
+    """Whether who had the call heard it until we did: then nothing was missed in between."""
     losses: tuple[Loss, ...] = ()
     """What earlier epochs recorded, and what is neither there nor counted by a gap."""
 

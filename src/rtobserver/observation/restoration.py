@@ -23,6 +23,8 @@ class Restored:
 
     state: CallState
     entry_count: int = 0
+    overlapping: int = 0
+    """Entries that another owner recorded too; who recorded them may have counted them before that was known."""
     counts: dict[str, int] = field(default_factory=dict)
     """Stored events by type."""
     gaps: tuple[GapRow, ...] = ()
@@ -44,7 +46,7 @@ class Restored:
         A row counts no more than was stored, but for what a damaged file has lost since.
         """
         told = sum(gap.lost or 0 for gap in self.gaps if gap.reason == "corrupt")
-        lost = entry_count - self.entry_count - told - sum(loss.lost for loss in self.losses)
+        lost = entry_count - self.entry_count - self.overlapping - told - sum(loss.lost for loss in self.losses)
         if lost <= 0:
             return self.losses
         last = self.last_at
@@ -106,6 +108,7 @@ class Again:
         self._last, self._last_at = (epoch, seq), entry.at
         restored.last_at = entry.at
         if entry.flags & OVERLAP:
+            restored.overlapping += 1
             return
         restored.entry_count += 1
         if entry.kind != EVENT or restored.pause.is_engaged:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -17,29 +17,30 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config import sections
-from rtobserver.errors import StoreUnavailable
+from rtobserver.errors import StoreUnavailable, UpstreamError
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
 from rtobserver.observation.machine import Machine
-from rtobserver.observation.observer import HangsUp, Observer, Reaches
-from rtobserver.observation.pause import Pause
-from rtobserver.observation.plan import Plan, Resumption
-from rtobserver.observation.restoration import Restored, restore
-from rtobserver.observation.watch import Watch
+from rtobserver.observation.machines import Accepted, Left, Machines, row_of
+from rtobserver.observation.observer import HangsUp, Joined, Observer, Reaches
+from rtobserver.observation.ownership import Ownership
+from rtobserver.observation.phases import Phase
+from rtobserver.observation.wallclock import WallClock
 from rtobserver.policy.active import Active
-from rtobserver.policy.view import Subject
-from rtobserver.quota import Quota
+from rtobserver.quota import Counts
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import Recorder
-from rtobserver.store import gaps, registration, unfinished
+from rtobserver.store import registration, tables, unfinished
+from rtobserver.store.commits import EntryRow
 from rtobserver.store.damage import Live
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.leases import Claim
 from rtobserver.store.registration import NewCall
 from rtobserver.store.unfinished import Mark, Unfinished
-from rtobserver.store.writer import EntryRow, Writer
+from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach
 
 BEAT_SECONDS = 0.5
@@ -48,8 +49,6 @@ PROOF_SECONDS = 0.9
 """A sideband of which nothing was heard for so long is asked for a sign of life: the mark cannot be later than that."""
 DOUBT_SECONDS = 2.0
 """One of which nothing was heard for so long may be dead; it has a mark of its own, and the others' goes on."""
-SET_BACK_US = 100_000
-"""A wall clock that loses more than so much between two beats was set back."""
 TIDY_AFTER = 200
 """Sidebands, or as many as there are calls if these are more, after which what is left of ended ones is collected."""
 ADOPTIONS = 20
@@ -62,21 +61,6 @@ HANG_UP_SECONDS = 10.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """Be a call that upstream has just accepted."""
-
-    ref: CallRef
-    profile: sections.Profile
-    user: str | None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    session: Mapping[str, Any] = field(default_factory=dict)
-    """The session that was minted."""
-    asked_at: int
-    """When the offer was sent."""
-    started_at: int
-
-
 @dataclass(slots=True)
 class _Kept:
     observer: Observer
@@ -85,6 +69,8 @@ class _Kept:
     row: NewCall
     """The call's row as it would be written again."""
     failures: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Is set when the call is not observed any more."""
 
 
 class Supervisor:
@@ -96,17 +82,17 @@ class Supervisor:
         attach: Attach,
         rest: HangsUp,
         recorder: Recorder,
-        writer: Writer,
+        writer: Writing,
         database: Database,
         clock: Clock,
         metrics: Metrics,
-        quota: Quota,
+        quota: Counts,
         patience: sections.Observer,
         profiles: Mapping[str, sections.Profile],
         default: sections.Profile,
         audio_key: bytes | None,
         new_state: Callable[[sections.Profile, str], CallState],
-        replica_id: str,
+        ownership: Ownership,
         active: Active | None = None,
         outbound: Reaches | None = None,
     ) -> None:
@@ -114,22 +100,28 @@ class Supervisor:
         self._writer, self._database = writer, database
         self._clock, self._metrics = clock, metrics
         self._quota = quota
-        self._patience = patience
-        self._profiles, self._default = profiles, default
-        self._audio_key = audio_key
-        self._new_state = new_state
-        self._replica_id = replica_id
-        self._active = active
+        self._ownership = ownership
         self._outbound = outbound
+        self._machines = Machines(
+            database=database,
+            clock=clock,
+            patience=patience,
+            profiles=profiles,
+            default=default,
+            audio_key=audio_key,
+            new_state=new_state,
+            active=active,
+        )
+        self._turns = asyncio.Semaphore(ADOPTIONS)
+        self._taking: set[str] = set()
+        """Calls that other replicas had, and that are being taken up."""
         self._kept: dict[str, _Kept] = {}
         self._tasks = asyncio.TaskGroup()
         self._leaving = asyncio.Event()
         self._undeclared: set[str] = set()
         """Calls that nobody observes and whose loss no gap declares yet: the mark must not pass over it."""
         self._tidied = 0
-        self._clocks_differ: int | None = None
-        """By how much the wall clock is ahead of the machine's uptime, in microseconds."""
-        self._was_set_back = False
+        self._wall_clock = WallClock(clock)
         self._some, self._none = asyncio.Event(), asyncio.Event()
         self._none.set()
 
@@ -137,9 +129,10 @@ class Supervisor:
         await self._tasks.__aenter__()
         self._beating = self._tasks.create_task(self._beat(), name="beat")
         dispatch = Dispatch(
-            writer=self._writer, database=self._database, clock=self._clock, owner=self._replica_id, find=self.find
+            writer=self._writer, database=self._database, clock=self._clock, ownership=self._ownership, find=self.find
         )
         self._dispatching = self._tasks.create_task(dispatch.run(), name="bring orders")
+        self._sharing = self._tasks.create_task(self._ownership.share(self), name="share calls")
         return self
 
     async def __aexit__(
@@ -147,6 +140,7 @@ class Supervisor:
     ) -> None:
         self._beating.cancel()
         self._dispatching.cancel()
+        self._sharing.cancel()
         if isinstance(exc, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, exc, trace)
         else:
@@ -168,23 +162,10 @@ class Supervisor:
 
         The attach happens in the background.
         """
-        at, mono = self._clock.now_us(), self._clock.mono()
-        plan = self._plan(
-            accepted.profile, accepted.started_at, accepted.profile.max_duration, asked_at=accepted.asked_at
-        )
-        state = self._new_state(accepted.profile, accepted.profile.model)
-        subject = Subject(
-            call_id=accepted.ref.call_id,
-            profile=accepted.profile.name,
-            model=accepted.profile.model,
-            started_at=accepted.started_at,
-            user=accepted.user,
-            labels=accepted.labels,
-        )
-        watch = Watch(state, active=self._active, subject=subject, session=accepted.session)
-        machine = Machine(plan, state, epoch=1, at=at, mono=mono, watch=watch)
-        row = _row(accepted, accepted.profile.name, accepted.profile.model, accepted.profile.max_duration)
+        machine = self._machines.begin(accepted)
+        row = accepted.row()
         kept = self._keep(accepted.ref, machine, accepted.profile, row)
+        self._ownership.begun(accepted.ref, row)
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
 
@@ -197,24 +178,28 @@ class Supervisor:
         """
         found = await unfinished.calls(self._database)
         self._undeclared = {call.ref.call_id for call in found}
-        turns = asyncio.Semaphore(ADOPTIONS)
         for call in found:
-            self._tasks.create_task(self._adopt(call, mark, turns), name=f"adopt {call.ref.call_id}")
+            self._tasks.create_task(self._adopt(call, Left(mark=mark)), name=f"adopt {call.ref.call_id}")
         return len(found)
 
     async def drain(self) -> None:
         """Leave all calls, or hang up those whose profile says so; returns when no observer is left."""
         self._leaving.set()
-        # orders are for the next start to carry out
+        # orders are for the next start, or for who takes the calls over, to carry out
         self._dispatching.cancel()
+        staying = []
+        for call_id, kept in self._kept.items():
+            if kept.profile.on_shutdown == "hang_up":
+                kept.observer.hang_up("shutdown")
+            else:
+                staying.append(call_id)
+        await self._ownership.hand_over(self, staying)
         # what is missed of the calls that are left from now on is for the next start to declare
         self._beating.cancel()
         now = self._clock.now_us()
         mark = self._mark(now)
         for kept in list(self._kept.values()):
-            if kept.profile.on_shutdown == "hang_up":
-                kept.observer.hang_up("shutdown")
-            else:
+            if kept.profile.on_shutdown != "hang_up":
                 kept.observer.drain()
         try:
             async with asyncio.timeout(HANG_UP_SECONDS):
@@ -223,9 +208,10 @@ class Supervisor:
             self.leave()
             await self._none.wait()
         if not self._undeclared:
-            work = unfinished.beat(self._replica_id, mark, stopped_at=now)
-            stopped = self._writer.post(work, last=True)
+            stopped = self._writer.note(unfinished.beat(self._ownership.replica_id, mark, stopped_at=now))
             stopped.add_done_callback(_hear)
+        self._sharing.cancel()
+        await self._ownership.resign(now)
 
     def leave(self) -> None:
         """Leave all calls as they are, even those that should have been hung up."""
@@ -251,6 +237,41 @@ class Supervisor:
             for kept in list(self._kept.values())
         }
 
+    # --- for who shares calls with other replicas ------------------------------------------------
+
+    def refs(self) -> list[CallRef]:
+        """Point at the calls under observation."""
+        return [kept.observer.call for kept in self._kept.values()]
+
+    def knows(self, call_id: str) -> bool:
+        """Say whether a call is observed, or is being taken up."""
+        return call_id in self._kept or call_id in self._taking
+
+    def row(self, call_id: str) -> NewCall | None:
+        """Give the row of an observed call as it was registered."""
+        kept = self._kept.get(call_id)
+        return kept.row if kept else None
+
+    def take_over(self, claim: Claim, joined: Joined | None = None, *, is_handed_over: bool = False) -> None:
+        """Take up a call that another replica had; `joined` is its sideband, where that is open already."""
+        self._taking.add(claim.ref.call_id)
+        work = self._take_over(claim, joined, is_handed_over=is_handed_over)
+        self._tasks.create_task(work, name=f"take over {claim.ref.call_id}")
+
+    def resign(self, call_ids: Collection[str]) -> None:
+        """Act on these calls no more, and go on recording them."""
+        for call_id in call_ids:
+            if observer := self.find(call_id):
+                observer.resign()
+
+    async def let_go(self, call_ids: Collection[str]) -> None:
+        """Leave these calls as they are; returns when they are not observed any more."""
+        leaving = [kept for call_id in call_ids if (kept := self._kept.get(call_id))]
+        for kept in leaving:
+            kept.observer.leave()
+        for kept in leaving:
+            await kept.gone.wait()
+
     def begun_anew(self, losses: Mapping[CallRef, Sequence[Loss]]) -> None:
         """Tell observers that the database is another file, and what it lacks of their calls' entries."""
         for call, lost in losses.items():
@@ -265,21 +286,14 @@ class Supervisor:
 
     # --- one call -------------------------------------------------------------------------------
 
-    def _plan(
-        self, profile: sections.Profile, started_at: int, max_duration: float, *, asked_at: int | None = None
-    ) -> Plan:
-        return Plan(
-            started_at=started_at,
-            asked_at=started_at if asked_at is None else asked_at,
-            attach_timeout=self._patience.attach_timeout,
-            idle_probe=self._patience.idle_probe,
-            max_duration=max_duration,
-            hang_up_unobserved=profile.on_unobserved == "hang_up",
-            audio_key=self._audio_key,
-        )
-
     def _keep(
-        self, ref: CallRef, machine: Machine, profile: sections.Profile, row: NewCall, failures: int = 0
+        self,
+        ref: CallRef,
+        machine: Machine,
+        profile: sections.Profile,
+        row: NewCall,
+        failures: int = 0,
+        joined: Joined | None = None,
     ) -> _Kept:
         observer = Observer(
             ref,
@@ -291,6 +305,8 @@ class Supervisor:
             metrics=self._metrics,
             finished=self._finished,
             outbound=self._outbound,
+            may_act=self._ownership.may_act,
+            joined=joined,
         )
         kept = self._kept[ref.call_id] = _Kept(observer, profile, row.user, row, failures)
         self._some.set()
@@ -304,7 +320,7 @@ class Supervisor:
             await kept.observer.run()
             if not self._leaving.is_set():
                 # the writer may yet refuse one of its last entries, and then the observer must hear of it
-                await self._writer.run(lambda _: None)
+                await self._writer.kept()
             failed = False
         except Exception:
             log.exception("observer_failed", call_id=ref.call_id)
@@ -312,105 +328,98 @@ class Supervisor:
             failed = True
         finally:
             del self._kept[ref.call_id]
+            kept.gone.set()
             self._quota.ended(kept.user)
             self._metrics.live_calls.set(len(self._kept))
             if not self._kept:
                 self._some.clear()
                 self._none.set()
+        if kept.observer.machine.phase is Phase.ENDED and not failed:
+            self._ownership.over(ref)
         if failed and not self._leaving.is_set() and kept.failures <= RETRIES:
             await self._take_up_again(ref, kept)
 
     async def _take_up_again(self, ref: CallRef, kept: _Kept) -> None:
         try:
-            await self._writer.run(lambda _: None)
+            await self._writer.readable()
             found = [call for call in await unfinished.calls(self._database) if call.ref.call_id == ref.call_id]
         except Exception:
             log.exception("call_left_alone", call_id=ref.call_id)
             return
         for call in found:
             # what was received and not recorded came after its last entry
-            await self._adopt(call, None, asyncio.Semaphore(), kept)
+            failures, age = kept.failures + 1, kept.observer.machine.ledger.age
+            await self._adopt(call, Left(mark=None, age=age, failures=failures, is_hopeless=failures > RETRIES))
 
-    async def _adopt(
-        self, call: Unfinished, mark: Mark | None, turns: asyncio.Semaphore, failed: _Kept | None = None
-    ) -> None:
+    async def _adopt(self, call: Unfinished, left: Left) -> None:
         """Take up a call; where that fails it is left alone, and so are its fellows from its trouble."""
-        async with turns:
+        async with self._turns:
             if self._leaving.is_set():
                 return
             try:
-                kept = await self._taken_up(call, mark, failed)
+                epoch = call.ref.epoch = await self._ownership.next_epoch(call.ref)
+                kept = await self._taken_up(call, epoch, left)
             except Exception:
                 log.exception("call_left_alone", call_id=call.ref.call_id)
                 return
+            self._quota.resumed(call.user)
+        await self._go_on(call.ref, kept)
+
+    async def _take_over(self, claim: Claim, joined: Joined | None, *, is_handed_over: bool) -> None:
+        """Take up a call that another replica had; where that fails, it still has an owner, who sees that."""
+        ref, kept, call = claim.ref, None, None
+        try:
+            if (before := self._kept.get(ref.call_id)) is not None:
+                before.observer.drain()
+                await before.gone.wait()
+            # it is heard before what is stored of it is read: frames can wait, and the gap ends here
+            joined = joined or await self._joined(ref)
+            async with self._turns:
+                call = await unfinished.call(self._database, ref) or unfinished.unwritten(ref, claim.registration)
+                if call.is_over:
+                    self._ownership.over(ref)
+                elif not self._leaving.is_set():
+                    self._writer.note(registration.again(ref, row_of(call), ref.epoch)).add_done_callback(_hear)
+                    self._writer.fact(tables.call, ref, {"epoch": ref.epoch})
+                    left = Left(mark=await self._mark_left(claim, call), is_handed_over=is_handed_over)
+                    kept = await self._taken_up(call, ref.epoch, left, None if call.is_given_up else joined)
+                    self._quota.resumed(call.user, of=claim.previous)
+        except Exception:
+            log.exception("call_left_alone", call_id=ref.call_id)
+        self._taking.discard(ref.call_id)
+        if joined is not None and (kept is None or (call is not None and call.is_given_up)):
+            await joined.sideband.close()
+        if kept is not None:
+            await self._go_on(ref, kept)
+
+    async def _joined(self, ref: CallRef) -> Joined | None:
+        if self._attach.held:
+            return None
+        try:
+            return Joined(await self._attach.open(ref.call_id), self._clock.now_us(), self._clock.mono())
+        except UpstreamError as exc:
+            # what that means is for the machine to find out
+            log.info("attach_failed", call_id=ref.call_id, problem=str(exc))
+            return None
+
+    async def _mark_left(self, claim: Claim, call: Unfinished) -> Mark | None:
+        """Give the mark of who had the call, if that one has come as far as to declare what it did not hear itself."""
+        epoch = int((call.last_position or "0:0").partition(":")[0])
+        if epoch < claim.ref.epoch - 1:
+            return None
+        return await unfinished.mark_of(self._database, claim.previous)
+
+    async def _taken_up(self, call: Unfinished, epoch: int, left: Left, joined: Joined | None = None) -> _Kept:
+        machine = await self._machines.resume(call, epoch, left)
+        log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
+        return self._keep(call.ref, machine, self._machines.profile(call.profile), row_of(call), left.failures, joined)
+
+    async def _go_on(self, ref: CallRef, kept: _Kept) -> None:
         if self._leaving.is_set():
             kept.observer.drain()
         # its gap is the first thing that the observer records, before anything else can run
-        self._undeclared.discard(call.ref.call_id)
-        await self._run(call.ref, kept)
-
-    async def _taken_up(self, call: Unfinished, mark: Mark | None, failed: _Kept | None) -> _Kept:
-        failures = 0 if failed is None else failed.failures + 1
-        profile = self._profiles.get(call.profile, self._default)
-        epoch = await self._writer.run(registration.next_epoch(call.ref))
-        restored, watch = await self._restored(call, profile)
-        at, mono, up = self._clock.now_us(), self._clock.mono(), self._clock.uptime()
-        heard_at = restored.heard_at or call.started_at
-        watermark, ago = (heard_at, None) if mark is None else mark.since(call.ref.call_id, heard_at, up)
-        if failed is not None and restored.age_us is not None:
-            ago = max(0.0, failed.observer.machine.ledger.age(mono) - restored.age_us / 1e6)
-        resumption = Resumption(
-            watermark=watermark,
-            ago=ago,
-            age_us=None if restored.age_us is None else restored.age_us + max(0, watermark - heard_at),
-            last_position=call.last_position,
-            was_live=call.status == "live",
-            given_up=call.status if call.status in ("unobserved", "lost") else None,
-            is_hopeless=failures > RETRIES,
-            entry_count=restored.entry_count,
-            counts=restored.counts,
-            gaps=restored.gaps,
-            tags=call.tags,
-            pause=restored.pause,
-            asked=restored.asked,
-            losses=restored.lacking(call.entry_count, call.last_position, watermark),
-        )
-        plan = self._plan(profile, call.started_at, call.max_duration_us / 1e6)
-        machine = Machine(plan, restored.state, epoch=epoch, at=at, mono=mono, resumption=resumption, watch=watch)
-        self._quota.resumed(call.user)
-        log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
-        row = _row(call, call.profile, call.model, call.max_duration_us / 1e6)
-        return self._keep(call.ref, machine, profile, row, failures)
-
-    async def _restored(self, call: Unfinished, profile: sections.Profile) -> tuple[Restored, Watch]:
-        """Fold what is stored of a call; a record that cannot be folded is no reason not to go on with it."""
-        watch = self._watch(call, self._new_state(profile, call.model))
-        try:
-            return await restore(self._database, call.ref, watch.state, watch=watch), watch
-        except Exception:
-            log.exception("call_not_restored", call_id=call.ref.call_id)
-            pause = Pause.unknown() if await self._may_be_paused(call.ref) else Pause()
-            watch = self._watch(call, self._new_state(profile, call.model))
-            return Restored(watch.state, entry_count=call.entry_count, pause=pause, heard_at=call.last_at), watch
-
-    def _watch(self, call: Unfinished, state: CallState) -> Watch:
-        subject = Subject(
-            call_id=call.ref.call_id,
-            profile=call.profile,
-            model=call.model,
-            started_at=call.started_at,
-            user=call.user,
-            labels=call.labels,
-        )
-        return Watch(state, active=self._active, subject=subject, session=call.session, tampered=call.tampered)
-
-    async def _may_be_paused(self, call: CallRef) -> bool:
-        try:
-            found = await gaps.page(self._database, call, limit=10_000)
-        except Exception:  # noqa: BLE001 - whatever it is, nobody can tell
-            # better a loss that a gap declares than a word that nobody wanted recorded
-            return True
-        return any(gap.reason == "paused" and gap.state == "open" for gap in found)
+        self._undeclared.discard(ref.call_id)
+        await self._run(ref, kept)
 
     def _finished(self, ref: CallRef, machine: Machine, finish: Finish) -> None:
         """Write the one line that sums a call up."""
@@ -436,8 +445,7 @@ class Supervisor:
             if not (self._undeclared or any(kept.observer.machine.is_unaccounted for kept in self._kept.values())):
                 mark = self._mark(self._clock.now_us())
                 try:
-                    work = unfinished.beat(self._replica_id, mark)
-                    await self._writer.post(work, last=True)
+                    await self._writer.note(unfinished.beat(self._ownership.replica_id, mark))
                 except StoreUnavailable:
                     return  # the writer has ended, and the daemon ends because of that
             self._tidy()
@@ -466,30 +474,13 @@ class Supervisor:
                 doubts[call_id] = now - int(silent * 1e6)
             else:
                 longest = max(longest, silent)
-        up = self._clock.uptime()
+        up = self._wall_clock.compared(now)
         if up is not None:
-            differ, before = now - up.us, self._clocks_differ
-            self._was_set_back = self._was_set_back or (before is not None and differ < before - SET_BACK_US)
-            self._clocks_differ = differ
             up = replace(up, us=up.us - int(longest * 1e6))
-        return Mark(now - int(longest * 1e6), doubts, up, self._was_set_back)
+        return Mark(now - int(longest * 1e6), doubts, up, self._wall_clock.was_set_back)
 
 
-def _row(call: Accepted | Unfinished, profile: str, model: str, max_duration: float) -> NewCall:
-    return NewCall(
-        call_id=call.ref.call_id,
-        status="live",
-        started_at=call.started_at,
-        profile=profile,
-        model=model,
-        max_duration_us=int(max_duration * 1e6),
-        user=call.user,
-        labels=call.labels,
-        session=call.session,
-    )
-
-
-def _hear(future: asyncio.Future[object]) -> None:
+def _hear(future: asyncio.Future[Any]) -> None:
     """Take note of how something ended that nobody waits for."""
     if not future.cancelled():
         future.exception()

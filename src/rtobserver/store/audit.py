@@ -18,7 +18,7 @@ from rtobserver.clock import Clock
 from rtobserver.errors import StoreUnavailable
 from rtobserver.store import tables
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 
 AUDIT_SECONDS = 5.0
 """How long a request waits for its row."""
@@ -110,7 +110,7 @@ class Audit:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: Writing,
         *,
         clock: Clock,
         patience: float = AUDIT_SECONDS,

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtobserver.store import tables
 from rtobserver.store.database import Database
+from rtobserver.store.dialects import json_holds, json_text
 from rtobserver.store.identity import call_key
 
 Has = Literal["gap", "interruption", "error", "tampered"]
@@ -137,7 +138,7 @@ async def profiles(database: Database) -> list[str]:
 
 def page_statement(wanted: Filter, before: Before | None, limit: int) -> sa.Select[Any]:
     """Write the statement of a page."""
-    statement = sa.select(*COLUMNS).where(*_conditions(wanted))
+    statement = sa.select(*COLUMNS).where(*conditions(wanted))
     if before is not None:
         statement = statement.where(sa.tuple_(_call.c.started_at, _call.c.call_key) < sa.tuple_(*before))
     return statement.order_by(_call.c.started_at.desc(), _call.c.call_key.desc()).limit(limit)
@@ -152,7 +153,7 @@ async def among(connection: AsyncConnection, keys: Sequence[int], wanted: Filter
 def among_statement(keys: Sequence[int], wanted: Filter) -> sa.Select[Any]:
     """Write the statement that filters some calls."""
     # in a CASE no condition can tempt the planner to read other calls than these
-    passes = sa.case((sa.and_(True, *_conditions(wanted)), 1)) == 1
+    passes = sa.case((sa.and_(True, *conditions(wanted)), 1)) == 1
     return sa.select(*COLUMNS).where(_call.c.call_key.in_(keys), passes)
 
 
@@ -170,7 +171,13 @@ async def find(database: Database, call_id: str) -> Call | None:
 
 def find_statement(call_id: str) -> sa.Select[Any]:
     """Write the statement that finds one call."""
-    return sa.select(*COLUMNS).where(_call.c.call_id == call_id)
+    # by the key that follows from it, which names the node too where calls are spread over several
+    return sa.select(*COLUMNS).where(_call.c.call_key.in_(keys_of(call_id)), _call.c.call_id == call_id)
+
+
+def keys_of(call_id: str) -> list[int]:
+    """Give all keys that a call of this id can have."""
+    return [call_key(call_id, attempt) for attempt in range(_COLLISIONS)]
 
 
 async def checks(database: Database, call: Call) -> Mapping[str, Any]:
@@ -199,24 +206,21 @@ async def was_erased(database: Database, call_id: str, found: Call | None) -> bo
 
     """
     # a call that is there has its one key, another's tombstone at the key that it was moved from is not its own
-    keys = [found.key] if found else [call_key(call_id, attempt) for attempt in range(_COLLISIONS)]
+    keys = [found.key] if found else keys_of(call_id)
     statement = sa.select(sa.exists().where(tables.tombstone.c.call_key.in_(keys)))
     async with database.reading() as connection:
         return bool((await connection.execute(statement)).scalar())
 
 
-def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    """Write what must hold of a call that passes a filter."""
     conditions: list[sa.ColumnElement[bool]] = [
         _call.c[name] == value
         for name in ("status", "outcome", "profile", "model", "user")
         if (value := getattr(wanted, name)) is not None
     ]
-    conditions += [
-        sa.func.json_extract(_call.c.labels, f'$."{key}"') == value for key, value in sorted(wanted.labels.items())
-    ]
-    for tag in wanted.tags:
-        each = sa.func.json_each(_call.c.tags).table_valued("value")
-        conditions.append(sa.exists(sa.select(1).select_from(each).where(each.c.value == tag)))
+    conditions += [json_text(_call.c.labels, key) == value for key, value in sorted(wanted.labels.items())]
+    conditions += [json_holds(_call.c.tags, tag) for tag in wanted.tags]
     if wanted.since is not None:
         conditions.append(_call.c.started_at >= wanted.since)
     if wanted.until is not None:
@@ -233,7 +237,7 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
             )
         )
     if not wanted.erased:
-        conditions.append(~sa.exists().where(tables.tombstone.c.call_key == _call.c.call_key))
+        conditions.append(_call.c.erased_at.is_(None))
     return conditions + [_HAS[name] for name in wanted.has]
 
 

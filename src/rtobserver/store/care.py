@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from rtobserver.store.database import identity
+from rtobserver.store.sqlite import identity
 from rtobserver.store.trouble import Trouble, trouble_of
 
 BALLAST_BYTES, FIRST_BALLAST_BYTES = 64 * 1024 * 1024, 4 * 1024 * 1024

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Executable, Table, create_engine
+from sqlalchemy import Table, create_engine
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import StaticPool
 
@@ -24,6 +24,7 @@ from rtobserver.errors import StoreUnavailable
 from rtobserver.store import tables
 from rtobserver.store.derived import DIALECT, Fact, statements
 from rtobserver.store.identity import CallRef
+from rtobserver.store.transaction import Transaction
 from rtobserver.store.trouble import trouble_of
 
 PIECE_BYTES = 16 * 1024 * 1024
@@ -37,31 +38,6 @@ _PAYLOAD = itemgetter(8)
 
 EntryRow = tuple[CallRef, int, int, int, int, int, str | None, str | None, bytes, int]
 """(call, epoch, seq, kind, at, offset_us, type, event_id, payload, flags)"""
-
-
-class Transaction:
-    """Be one flush's transaction, for work that joins it."""
-
-    def __init__(self, connection: Connection, erased: set[int]) -> None:
-        self._connection = connection
-        self._erased = erased
-
-    def refuse(self, call_key: int) -> None:
-        """Let no row of this call be written any more, whoever hands it over: it is being erased."""
-        self._erased.add(call_key)
-
-    def takes(self, call: CallRef) -> bool:
-        """Tell whether rows of the call may be written."""
-        return call.key not in self._erased
-
-    def without_erased(self, rows: list[EntryRow]) -> list[EntryRow]:
-        """Leave out entries of calls that are being erased."""
-        return [row for row in rows if row[0].key not in self._erased] if self._erased else rows
-
-    def execute(self, statement: Executable) -> list[tuple[Any, ...]]:
-        """Run a Core statement; gives its rows, or an empty list where it has none."""
-        result = self._connection.execute(statement)
-        return [tuple(row) for row in result] if result.returns_rows else []
 
 
 @dataclass(slots=True)
@@ -103,26 +79,11 @@ _DATA_ERRORS = (
 )
 
 
-class Commits:
-    """Be the writer's connection with its compiled statements; `erased` outlives it."""
+class Committing:
+    """Commit batches on one connection; what of them is written where is a subclass's."""
 
-    def __init__(self, raw: sqlite3.Connection, erased: set[int]) -> None:
+    def __init__(self, raw: sqlite3.Connection) -> None:
         self.raw = raw
-        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        # transactions are begun and ended by hand, so SQLAlchemy is told that there are none
-        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self._transaction = Transaction(self._connection, erased)
-        self._entry_sql = _insert(tables.entry)
-        self._quarantine_sql = _insert(tables.quarantine)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        # the pool would otherwise reset the connection when it is collected, long after it was closed
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.close()
-        self._connection.engine.dispose()
-        with contextlib.suppress(sqlite3.Error):
-            self.raw.close()
 
     def write(self, batch: Batch, committed: Callable[[list[EntryRow]], None], *, small: bool = False) -> None:
         """Commit what is left of a batch; `committed` hears of the entries of each transaction."""
@@ -147,7 +108,9 @@ class Commits:
                     # where even this fails, the connection is given up
                     with contextlib.suppress(sqlite3.Error):
                         execute("ROLLBACK")
+                self._undone()
                 raise
+            self._committed()
             batch.begun, batch.written = True, end
             batch.refused += refused
             committed(entries)
@@ -170,25 +133,20 @@ class Commits:
                 self._do(work)
 
     def _do(self, work: Work) -> None:
-        self.raw.execute("SAVEPOINT work")
-        try:
-            work.result, work.error = work.function(self._transaction), None
-        except Exception as exc:
-            if trouble_of(exc) is not None:
-                cause = getattr(exc, "orig", exc)
-                raise cause from exc
-            work.error = exc
-            self.raw.execute("ROLLBACK TO work")
-        self.raw.execute("RELEASE work")
+        raise NotImplementedError
 
     def _insert_entries(self, entries: list[EntryRow]) -> list[EntryRow]:
-        entries = self._transaction.without_erased(entries)
-        values = [(row[0].key, row[0].day, *row[1:]) for row in entries]
-        refused: list[EntryRow] = []
-        for index, exc in self._insert(self._entry_sql, values):
-            self._quarantine(values[index], exc)
-            refused.append(entries[index])
-        return refused
+        """Insert entries; gives those that were refused for what they hold."""
+        raise NotImplementedError
+
+    def _write_facts(self, facts: list[Fact]) -> None:
+        raise NotImplementedError
+
+    def _committed(self) -> None:
+        """Take note that what was written is there to stay."""
+
+    def _undone(self) -> None:
+        """Take note that what was written since the last commit is not there."""
 
     def _insert(self, sql: str, values: list[tuple[Any, ...]], first: int = 0) -> list[tuple[int, Exception]]:
         """Insert rows; gives the index and the error of each one that the database refused for what it holds."""
@@ -208,6 +166,51 @@ class Commits:
         else:
             refused = []
         self.raw.execute("RELEASE rows")
+        return refused
+
+
+class Commits(Committing):
+    """Be the writer's connection with its compiled statements; `erased` outlives it."""
+
+    def __init__(self, raw: sqlite3.Connection, erased: set[int]) -> None:
+        super().__init__(raw)
+        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        # transactions are begun and ended by hand, so SQLAlchemy is told that there are none
+        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._erased = erased
+        self._transaction = Transaction(self._connection, erased)
+        self._entry_sql = _insert(tables.entry)
+        self._quarantine_sql = _insert(tables.quarantine)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        # the pool would otherwise reset the connection when it is collected, long after it was closed
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        self._connection.engine.dispose()
+        with contextlib.suppress(sqlite3.Error):
+            self.raw.close()
+
+    def _do(self, work: Work) -> None:
+        self.raw.execute("SAVEPOINT work")
+        try:
+            work.result, work.error = work.function(self._transaction), None
+        except Exception as exc:
+            if trouble_of(exc) is not None:
+                cause = getattr(exc, "orig", exc)
+                raise cause from exc
+            work.error = exc
+            self.raw.execute("ROLLBACK TO work")
+        self.raw.execute("RELEASE work")
+
+    def _insert_entries(self, entries: list[EntryRow]) -> list[EntryRow]:
+        if erased := self._erased:
+            entries = [row for row in entries if row[0].key not in erased]
+        values = [(row[0].key, row[0].day, *row[1:]) for row in entries]
+        refused: list[EntryRow] = []
+        for index, exc in self._insert(self._entry_sql, values):
+            self._quarantine(values[index], exc)
+            refused.append(entries[index])
         return refused
 
     def _quarantine(self, values: tuple[Any, ...], exc: Exception) -> None:

@@ -22,10 +22,10 @@ import structlog
 
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss, fewest
-from rtobserver.store import database, holes, replacement, schema, tables
-from rtobserver.store.commits import Transaction
+from rtobserver.store import holes, replacement, schema, sqlite, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.salvage import Salvaged, bring_over
+from rtobserver.store.transaction import Transaction
 
 SALVAGE_SECONDS = 20.0
 """How long bringing rows over may take; recording waits in memory meanwhile."""
@@ -90,7 +90,7 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
             replacement.forget(path)
         return None
     try:
-        connection = database.open_writer(path)
+        connection = sqlite.open_writer(path)
     except StoreError as exc:
         if not _is_damage(exc.__cause__):
             raise
@@ -171,7 +171,7 @@ def _nobody_else_writing(path: Path) -> Iterator[None]:
 
 def _fill(made: Path, path: Path, live: Live) -> Salvaged:
     schema.migrate(made)
-    with closing(database.open_writer(made)) as target:
+    with closing(sqlite.open_writer(made)) as target:
         # it is synced as a whole before it has a name that anybody believes
         target.execute("PRAGMA synchronous = OFF")
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as source:
@@ -180,7 +180,7 @@ def _fill(made: Path, path: Path, live: Live) -> Salvaged:
         _admit(target, live)
         if salvaged.lacks_entries:
             _doubt(target, live)
-    with database.transaction(made) as connection:
+    with sqlite.transaction(made) as connection:
         write_again(Transaction(connection, set()), live)
     return salvaged
 

@@ -1,39 +1,20 @@
-"""Open the SQLite file: for the one writer, for readers, for a short visit beside a daemon.
+"""What every reader of the database is lent, whichever database it is.
 
-One daemon holds `FILE.lock` for as long as it runs. Readers never write (the file is opened
-`mode=ro` and `query_only`), hold no transaction between two statements, so that they never keep
-the WAL from being checkpointed, and are cut off after `READ_SECONDS`. When all connections are
-taken, a reader waits `READ_SECONDS` for one and then gets `StoreUnavailable`. Streams have few
-connections of their own and wait longer: however many there are, they take turns with each other
-and keep nobody else waiting.
+A SQLite file is `sqlite.SqliteDatabase`, a PostgreSQL server is `postgres.Postgres`. Readers hold a
+connection for one visit, which is cut off after `READ_SECONDS`; when all connections are taken, a
+reader waits as long for one and then gets `StoreUnavailable`. Streams have few connections of their
+own and wait longer: however many there are, they take turns with each other and keep nobody else
+waiting.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Any, Literal, Self
-from urllib.parse import quote
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Literal, NamedTuple, Self
 
-import sqlalchemy as sa
-import structlog
-from filelock import FileLock, Timeout
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rtobserver.clock import Clock
-from rtobserver.errors import ConfigError, Mistake, StoreBusy, StoreError, StoreUnavailable
-from rtobserver.store import replacement
-from rtobserver.store.trouble import trouble_of
-
-BUSY_MS = 5_000
-"""How long any connection waits for a lock that another one holds."""
 READ_SECONDS = 5.0
 """How long one visit of a reader may take."""
 READERS = 4
@@ -42,275 +23,53 @@ STREAMERS = 2
 """Connections for reading what is sent as a stream."""
 STREAM_WAIT_SECONDS = 60.0
 """How long a stream waits for its turn; half a file is worth less than a late one."""
-PRAGMAS = {
-    "cache_size": "-65536",  # KiB: the upper levels of a big table's indexes stay in memory
-    "wal_autocheckpoint": "4000",  # pages, 16 MiB: a checkpoint every few seconds at full load
-    "journal_size_limit": str(64 * 1024 * 1024),  # what a long reader made the WAL grow to is given back
-    "temp_store": "MEMORY",
-    "secure_delete": "ON",  # an erased text leaves the file too
-}
-"""Set on every connection that may write, after `busy_timeout`, `journal_mode` and `synchronous`."""
-READ_PRAGMAS = {"query_only": "ON", "cache_size": "-16384", "temp_store": "MEMORY"}
 
-log = structlog.get_logger()
-
-_DEADLINE_STEPS = 20_000  # virtual machine steps between two looks at the clock: about a millisecond
+Dialect = Literal["sqlite", "postgresql"]
 
 
-def sqlite_path(url: str, folder: Path = Path()) -> Path:
-    """Give the file that `store.url` names, relative to `folder`.
+class Figures(NamedTuple):
+    """Say what database it is, and how large it has become."""
 
-    Raises:
-        ConfigError: it is no `sqlite:///PATH`.
-
-    """
-    scheme, separator, rest = url.partition(":///")
-    if scheme == "sqlite" and separator and rest and not rest.startswith(":") and "?" not in rest:
-        return folder / rest
-    if scheme.startswith("postgres"):
-        problem, advice = "PostgreSQL is not supported by this release", 'use "sqlite:///PATH"'
-    else:
-        problem, advice = "not a database that can be kept", 'write "sqlite:///PATH"; PATH is a file'
-    raise ConfigError([Mistake("store.url", problem, advice)])
+    version: str
+    size_bytes: int
+    wal_bytes: int
+    """Beside the database, and not yet part of it; 0 where that is the server's business."""
 
 
-@contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keep every other daemon, `migrate`, `rebuild` and `purge` away from the file.
-
-    Where an earlier run was cut off while it put a new file in the place of a damaged one, that is finished.
-
-    Raises:
-        StoreBusy: another process holds it.
-        StoreUnavailable: the lock cannot be made, or what was begun cannot be finished.
-
-    """
-    # one file has one lock, by whatever name it is called
-    path = path.resolve()
-    _make_folder(path)
-    # not tied to a thread: the daemon may stop in another one than it started in
-    lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False, fallback_to_soft=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as exc:
-        raise StoreBusy(f"another rtobserver runs on {path}") from exc
-    except OSError as exc:
-        raise StoreUnavailable(f"{path}.lock cannot be made: {exc.strerror}") from exc
-    try:
-        try:
-            for aside in replacement.finish(path):
-                log.warning("replacement_finished", moved_to=str(aside))
-        except OSError as exc:
-            raise StoreUnavailable(f"a new {path} cannot be put in its place: {exc.strerror}") from exc
-        yield
-    finally:
-        lock.release()
-
-
-def create(path: Path) -> None:
-    """Make an empty file that only its owner can read, unless there is one.
-
-    SQLite gives the files beside it (WAL and its index) the same mode.
-    """
-    path = path.resolve()
-    _make_folder(path)
-    try:
-        # exclusively: closing a file that is there would take away every lock that this process has on it
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    except OSError as exc:
-        raise StoreUnavailable(f"{path} cannot be opened: {exc.strerror}") from exc
-
-
-def open_writer(path: Path, *, durability: Literal["full", "normal"] = "full") -> sqlite3.Connection:
-    """Open a connection that may write, from any thread; the file is made if it is not there.
-
-    It starts no transactions by itself: say `BEGIN IMMEDIATE`.
-
-    Raises:
-        StoreUnavailable: it is locked, or cannot be opened.
-        StoreError: it is no SQLite database.
-
-    """
-    create(path)
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-        _set_wal(connection)
-        connection.execute(f"PRAGMA synchronous = {durability.upper()}")
-        for name, value in PRAGMAS.items():
-            connection.execute(f"PRAGMA {name} = {value}")
-    except sqlite3.Error as exc:
-        if connection is not None:
-            connection.close()
-        kind = StoreUnavailable if isinstance(exc, sqlite3.OperationalError) else StoreError
-        raise kind(f"{path}: {exc}") from exc
-    return connection
-
-
-@contextmanager
-def transaction(path: Path) -> Iterator[sa.Connection]:
-    """Visit the file for one short transaction, on a connection of its own.
-
-    Waits while the daemon's writer commits. Everything is rolled back if the block raises.
-
-    Raises:
-        StoreUnavailable: the file stayed locked, or another was put in its place meanwhile.
-        StoreBusy: the daemon is about to put another in its place.
-
-    """
-    path = path.resolve()
-    if replacement.pending(path):
-        with hold(path):
-            pass
-    create(path)
-    opened = identity(path)
-    engine = sa.create_engine("sqlite://", creator=lambda: open_writer(path), poolclass=NullPool)
-    # the driver would commit before DDL, and take the write lock only at the first write
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    try:
-        with engine.begin() as connection:
-            yield connection
-            if identity(path) != opened:
-                raise StoreUnavailable(f"another file was put in the place of {path}: try again")
-    except OperationalError as exc:
-        raise StoreUnavailable(f"{path}: {exc.orig}") from exc
-    finally:
-        engine.dispose()
-
-
-class Database:
+class Database(ABC):
     """Lend connections that only read; an async context manager closes them all."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        clock: Clock,
-        connections: int = READERS,
-        wait_seconds: float = READ_SECONDS,
-        damaged: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.path = path
-        self._clock = clock
-        self._damaged = damaged
-        """Hears when a read finds the file damaged; must be quick."""
-        self._engine = _read_engine(path, clock, connections, wait_seconds)
+    dialect: ClassVar[Dialect]
+    """Which SQL it speaks, for those few rooms whose statements differ."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._engine.dispose()
+        await self.close()
 
+    @abstractmethod
+    async def close(self) -> None:
+        """Give up all connections."""
+
+    @abstractmethod
     def for_streams(self) -> Database:
-        """Open the same file with connections for streams; close it, too."""
-        return Database(
-            self.path,
-            clock=self._clock,
-            connections=STREAMERS,
-            wait_seconds=STREAM_WAIT_SECONDS,
-            damaged=self._damaged,
-        )
+        """Open the same database with connections for streams; close it, too."""
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    @abstractmethod
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Lend a connection for at most `READ_SECONDS`; each statement sees the newest commit.
 
         Raises:
-            StoreUnavailable: the file cannot be read now, or the time is over.
+            StoreUnavailable: the database cannot be read now, or the time is over.
 
         """
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except PoolTimeoutError as exc:
-            raise StoreUnavailable("too many reads at once") from exc
-        except (OperationalError, InterfaceError) as exc:
-            raise StoreUnavailable(str(exc.orig)) from exc
-        except DBAPIError as exc:
-            if trouble_of(exc) == "damaged":
-                self._damaged()
-                raise StoreUnavailable(str(exc.orig)) from exc
-            raise StoreError(str(exc.orig)) from exc
 
+    @abstractmethod
+    async def figures(self) -> Figures:
+        """Tell what database it is and how large.
 
-class _Deadline:
-    """Tell SQLite to stop, as its progress callback."""
+        Raises:
+            StoreUnavailable: the database cannot be read now.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._until = 0.0
-
-    def restart(self) -> None:
-        self._until = self._clock.mono() + READ_SECONDS
-
-    def __call__(self) -> int:
-        return self._clock.mono() > self._until
-
-
-def _read_engine(path: Path, clock: Clock, connections: int, wait_seconds: float) -> AsyncEngine:
-    url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
-    engine = create_async_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=wait_seconds,
-        pool_reset_on_return=None,  # nothing is ever open: each statement is its own transaction
-        connect_args={"timeout": BUSY_MS / 1000, "isolation_level": None},
-    )
-
-    def prepare(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        for name, value in READ_PRAGMAS.items():
-            cursor.execute(f"PRAGMA {name} = {value}")
-        cursor.close()
-        record.info["files"] = (identity(path), identity(wal_of(path)))
-        deadline = record.info["deadline"] = _Deadline(clock)
-        connection.run_async(lambda driver: driver.set_progress_handler(deadline, _DEADLINE_STEPS))
-
-    def lend(_connection: Any, record: Any, _proxy: Any) -> None:
-        for now, opened in zip((identity(path), identity(wal_of(path))), record.info["files"], strict=True):
-            if now not in (opened, None):
-                # the file was moved aside and another one begun, or its WAL was taken away
-                raise DisconnectionError("the database is another file")
-        record.info["deadline"].restart()
-
-    sa.event.listen(engine.sync_engine, "connect", prepare)
-    sa.event.listen(engine.sync_engine, "checkout", lend)
-    return engine
-
-
-def wal_of(path: Path) -> Path:
-    """Name the write-ahead log of a file."""
-    return path.with_name(f"{path.name}-wal")
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """Tell one file from another that takes its place; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StoreUnavailable(f"{path.parent} cannot be made: {exc.strerror}") from exc
-
-
-def _set_wal(connection: sqlite3.Connection) -> None:
-    # SQLite answers "locked" at once, whatever the busy timeout, when two connections switch a new file at a time
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as exc:
-            if "locked" not in str(exc) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+        """

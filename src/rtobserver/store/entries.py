@@ -1,7 +1,7 @@
 """Read a call's entries in order, in chunks: memory stays flat however long the call is.
 
 No transaction is open between two chunks, so a slow reader never keeps the WAL from being
-checkpointed; entries that are recorded meanwhile come at the end, unless `Filter.until_rowid` leaves
+checkpointed; entries that are recorded meanwhile come at the end, unless `Filter.until_number` leaves
 them out: without it, reading a live call may never end. A chunk holds `CHUNK_ROWS` rows
 at most, payloads over `INLINE_BYTES` are fetched one by one when their turn comes.
 """
@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from rtobserver.store import tables
+from rtobserver.store import marks, tables
 from rtobserver.store.database import Database
+from rtobserver.store.dialects import matches
 from rtobserver.store.positions import CallKey, Position, of_call
 
 CHUNK_ROWS = 500
 INLINE_BYTES = 16 * 1024
 
 _entry = tables.entry
-rowid = sa.literal_column("entry.rowid", sa.BigInteger())
-"""Grows with each commit."""
 HEAD = (
     _entry.c.epoch,
     _entry.c.seq,
@@ -68,8 +67,8 @@ class Filter:
     kind: int | None = None
     overlap: bool = False
     """Whether to give what an old owner still received after its successor had attached."""
-    until_rowid: int | None = None
-    """Of what was committed, only so much: the rowid of a `feed.Mark`."""
+    until_number: int | None = None
+    """Of what was committed, only so much: the number of a `Mark`."""
 
 
 async def read(
@@ -169,8 +168,8 @@ def chunk_statement(call: CallKey, wanted: Filter, after: Position | None, limit
         statement = statement.where(_matches(wanted.type))
     if wanted.types:
         statement = statement.where(_entry.c.type.in_(sorted(wanted.types)))
-    if wanted.until_rowid is not None:
-        statement = statement.where(rowid <= wanted.until_rowid)
+    if wanted.until_number is not None:
+        statement = statement.where(marks.number <= wanted.until_number)
     if not wanted.overlap:
         statement = statement.where(_entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
     return statement.order_by(_entry.c.epoch, _entry.c.seq).limit(limit)
@@ -179,8 +178,7 @@ def chunk_statement(call: CallKey, wanted: Filter, after: Position | None, limit
 def _matches(pattern: str) -> sa.ColumnElement[bool]:
     if not {"*", "?"} & set(pattern):
         return _entry.c.type == pattern
-    # SQLite's GLOB knows brackets, our patterns do not
-    return _entry.c.type.op("GLOB")(pattern.replace("[", "[[]"))
+    return matches(_entry.c.type, pattern)
 
 
 async def payload_of(database: Database, key: int, day: int, epoch: int, seq: int) -> bytes:

@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from rtobserver.errors import StoreError
 from rtobserver.store import audit, retention, tables
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey
-from rtobserver.store.writer import Transaction
+from rtobserver.store.transaction import Transaction
 
 MERGE_PAGES = 256
 """Pages of the search index that one transaction merges: about ten milliseconds."""
@@ -41,6 +40,7 @@ class Erased(NamedTuple):
     day: int
     call_id: str
     actor: str
+    erased_at: int
 
 
 def begin(call: CallKey, *, actor: str, at: int) -> Callable[[Transaction], bool]:
@@ -56,7 +56,7 @@ def begin(call: CallKey, *, actor: str, at: int) -> Callable[[Transaction], bool
         if found and found[0][0] in ("connecting", "live"):
             raise CallIsLive("the call is going on")
         marked = transaction.execute(
-            insert(_tombstone)
+            transaction.insert(_tombstone)
             .values(call_key=call.key, erased_at=at, actor=actor)
             .on_conflict_do_nothing()
             .returning(_tombstone.c.call_key)
@@ -84,6 +84,7 @@ def begin(call: CallKey, *, actor: str, at: int) -> Callable[[Transaction], bool
                 session=None,
                 checks="{}",
                 purged_at=0,
+                erased_at=at,
             )
         )
         return bool(marked)
@@ -98,13 +99,25 @@ async def unfinished(database: Database) -> list[Erased]:
         StoreUnavailable: the database cannot be read now.
 
     """
-    statement = (
-        sa.select(_call.c.call_key, _call.c.day, _call.c.call_id, _tombstone.c.actor)
-        .join(_tombstone, _tombstone.c.call_key == _call.c.call_key)
-        .where(_tombstone.c.completed_at.is_(None))
-    )
+    pending = sa.select(_tombstone.c.call_key, _tombstone.c.actor, _tombstone.c.erased_at)
     async with database.reading() as connection:
-        return [Erased(*row) for row in await connection.execute(statement)]
+        found = {row[0]: row for row in await connection.execute(pending.where(_tombstone.c.completed_at.is_(None)))}
+        wanted = sa.select(_call.c.call_key, _call.c.day, _call.c.call_id).where(_call.c.call_key.in_(found))
+        return [Erased(*row, *found[row.call_key][1:]) for row in await connection.execute(wanted)]
+
+
+async def journaled(database: Database) -> int | None:
+    """Say since when at the earliest something waits in a replica's journal; None where nothing does.
+
+    What was erased since then may still be in that file.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        found = (await connection.execute(sa.select(sa.func.min(tables.journal.c.oldest_at)))).scalar()
+    return None if found is None else int(found)
 
 
 def merge(*, first: bool) -> Callable[[Transaction], bool]:
@@ -138,15 +151,16 @@ def cut_wal(connection: sqlite3.Connection) -> bool:
 
 
 def complete(erased: Sequence[Erased], at: int) -> Callable[[Transaction], None]:
-    """Say in the audit that erasures are complete."""
+    """Say in the audit that erasures are complete, once."""
 
     def work(transaction: Transaction) -> None:
         for each in erased:
-            done = _tombstone.c.call_key == each.key
-            transaction.execute(sa.update(_tombstone).where(done).values(completed_at=at))
-            transaction.execute(
-                audit.insertion(at, action="calls.erased", object_=each.call_id, status=200, actor=each.actor)
-            )
+            pending = sa.and_(_tombstone.c.call_key == each.key, _tombstone.c.completed_at.is_(None))
+            transaction.execute(sa.update(_tombstone).where(pending).values(completed_at=at))
+            if transaction.changed:
+                transaction.execute(
+                    audit.insertion(at, action="calls.erased", object_=each.call_id, status=200, actor=each.actor)
+                )
 
     return work
 

@@ -39,7 +39,7 @@ async def each_call(pages: Pages) -> AsyncGenerator[Call]:
 
 async def each_entry(database: Database, pages: Pages) -> AsyncGenerator[tuple[Call, Entry]]:
     """Give the entries of calls; those that overlap a take-over are left out, as in every list."""
-    wanted = entries.Filter(until_rowid=(await feed.newest(database)).rowid)
+    wanted = entries.Filter(until_number=(await feed.newest(database)).number)
     async with aclosing(each_call(pages)) as found:
         async for call in found:
             async with aclosing(entries.read(database, call, wanted)) as rows:

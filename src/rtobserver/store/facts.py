@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from rtobserver.store import schema, tables
-from rtobserver.store.database import Database
+from rtobserver.store.database import Database, Dialect
 
 REPLICAS = 100
 """Runs of the daemon that are listed, newest first."""
@@ -54,7 +51,9 @@ class Facts:
     """Erasures whose bytes may still be in the files."""
     size_bytes: int
     wal_bytes: int
-    sqlite: str
+    dialect: Dialect
+    version: str
+    """Of SQLite, or of the server."""
     schema: str
 
 
@@ -93,7 +92,7 @@ async def read(database: Database, *, since: int) -> Facts:
         ]
         erasures = int((await connection.execute(pending)).scalar() or 0)
         quarantined = int((await connection.execute(sa.select(sa.func.count()).select_from(quarantine))).scalar() or 0)
-    size, wal = await asyncio.to_thread(_sizes, database.path)
+    figures = await database.figures()
     return Facts(
         replicas=replicas,
         calls=by_status,
@@ -101,13 +100,9 @@ async def read(database: Database, *, since: int) -> Facts:
         losses=by_reason,
         quarantined=quarantined,
         erasures_pending=erasures,
-        size_bytes=size,
-        wal_bytes=wal,
-        sqlite=sqlite3.sqlite_version,
+        size_bytes=figures.size_bytes,
+        wal_bytes=figures.wal_bytes,
+        version=figures.version,
+        dialect=database.dialect,
         schema=schema.head(),
     )
-
-
-def _sizes(path: Path) -> tuple[int, int]:
-    wal = path.with_name(f"{path.name}-wal")
-    return path.stat().st_size, wal.stat().st_size if wal.exists() else 0

@@ -1,39 +1,31 @@
 """Read entries of all calls in the order in which they were committed, and the rows of calls as they change.
 
-The order is the rowid's: there is one writer, so a row that is committed later has a larger one, and
-none is passed over. Erasing the newest rows lets SQLite give their rowids again; a `Mark` therefore
-knows the row that it stands at, and is set back when that row is there no more.
+`marks.py` says what that order is. Erasing the newest rows lets SQLite give their rowids again; a
+`Mark` there knows the row that it stands at, and is set back when that row is there no more.
+PostgreSQL gives no number twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
-from rtobserver.store import calls, entries, tables
+from rtobserver.store import calls, entries, marks, tables
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
+from rtobserver.store.dialects import Either
 from rtobserver.store.entries import Entry
+from rtobserver.store.marks import START, Mark
+
+__all__ = ["START", "Fed", "Mark", "behind", "newest", "settle"]
 
 RECENT_US = 60_000_000
 """A call's row is looked at for at least so long after the call began, however soon it ended."""
 
 _entry, _call = tables.entry, tables.call
-_rowid = entries.rowid
-
-
-class Mark(NamedTuple):
-    """Stand at an entry, or before all of them (`START`)."""
-
-    rowid: int
-    at: int
-    seq: int
-
-
-START = Mark(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +45,9 @@ async def newest(database: Database) -> Mark:
         StoreUnavailable: the database cannot be read now.
 
     """
-    statement = sa.select(_rowid, _entry.c.at, _entry.c.seq).order_by(_rowid.desc()).limit(1)
+    statement = sa.select(*marks.COLUMNS).select_from(_entry).order_by(marks.number.desc()).limit(1)
     async with database.reading() as connection:
-        row = (await connection.execute(statement)).first()
+        row = (await connection.execute(statement if database.dialect == "sqlite" else marks.HORIZON)).first()
     return Mark(*row) if row else START
 
 
@@ -66,19 +58,20 @@ async def settle(database: Database, mark: Mark) -> Mark:
         StoreUnavailable: the database cannot be read now.
 
     """
-    if mark.rowid == 0:
+    if mark == START or database.dialect != "sqlite":
         return mark
-    there = sa.select(_entry.c.at, _entry.c.seq).where(_rowid == mark.rowid)
+    there = sa.select(_entry.c.at, _entry.c.seq).where(marks.number == mark.number)
     # rowids that are given again belong to entries received later
     earlier = (
-        sa.select(_rowid, _entry.c.at, _entry.c.seq)
-        .where(_rowid <= mark.rowid, _entry.c.at <= mark.at)
-        .order_by(_rowid.desc())
+        sa.select(*marks.COLUMNS)
+        .select_from(_entry)
+        .where(marks.number <= mark.number, _entry.c.at <= mark.first)
+        .order_by(marks.number.desc())
         .limit(1)
     )
     async with database.reading() as connection:
         row = (await connection.execute(there)).first()
-        if row is not None and tuple(row) == (mark.at, mark.seq):
+        if row is not None and tuple(row) == (mark.first, mark.second):
             return mark
         found = (await connection.execute(earlier)).first()
     return Mark(*found) if found else START
@@ -96,27 +89,28 @@ async def behind(
     size = sa.func.length(_entry.c.payload)
     payload = sa.case((size <= entries.INLINE_BYTES, _entry.c.payload))
     statement = (
-        sa.select(_rowid, _call.c.call_key, _call.c.day, _call.c.call_id, *entries.HEAD, payload)
-        .join_from(_entry, _call, _call.c.call_key == _entry.c.call_key)
-        .where(_rowid > mark.rowid, _rowid <= until.rowid)
+        sa.select(*marks.COLUMNS, _call.c.call_key, _call.c.day, _call.c.call_id, *entries.HEAD, payload)
+        .join_from(_entry, _call, sa.and_(_call.c.call_key == _entry.c.call_key, _call.c.day == _entry.c.day))
+        .where(marks.between(mark, until))
         # what is being erased is gone for readers at once
         .where(_call.c.purged_at.is_(None))
         .where(_entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
-        .order_by(_rowid)
+        .order_by(*marks.ORDER)
         .limit(limit)
     )
     if keys is not None:
         # the plus keeps SQLite from walking through all entries of these calls
-        statement = statement.where(sa.literal_column("+entry.call_key", sa.BigInteger()).in_(sorted(keys)))
+        key = Either(sa.literal_column("+entry.call_key", sa.BigInteger()), _entry.c.call_key, sa.BigInteger())
+        statement = statement.where(key.in_(sorted(keys)))
     async with database.reading() as connection:
         rows = (await connection.execute(statement)).all()
     found = []
     for row in rows:
-        rowid, key, day, call_id, body = row[0], row[1], row[2], row[3], row[-1]
+        body = row[-1]
         if body is None:
-            body = await entries.payload_of(database, key, day, row.epoch, row.seq)
+            body = await entries.payload_of(database, row.call_key, row.day, row.epoch, row.seq)
         entry = Entry(row.epoch, row.seq, row.kind, row.at, row.offset_us, row.type, row.event_id, row.flags, body)
-        found.append(Fed(Mark(rowid, entry.at, entry.seq), key, call_id, entry))
+        found.append(Fed(marks.mark_of(row), row.call_key, row.call_id, entry))
     return found
 
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from rtobserver.realtime.holes import LEAVE_HOLES, Counted, Loss, Run, fewest, undeclared
 
-_RUNS = """
+RUNS = """
 SELECT epoch, before + 1, seq - before - 1, before_at, at FROM (
     SELECT epoch, seq, at,
         coalesce(lag(seq) OVER (PARTITION BY epoch ORDER BY seq), 0) AS before,
         lag(at) OVER (ORDER BY epoch, seq) AS before_at
     FROM entry WHERE call_key = ?1 AND day = ?2
-) WHERE seq > before + 1 ORDER BY epoch, seq
+) AS neighbours WHERE seq > before + 1 ORDER BY epoch, seq
 """
 _LAST = "SELECT epoch, seq, at FROM entry WHERE call_key = ?1 AND day = ?2 ORDER BY epoch DESC, seq DESC LIMIT 1"
-_GAPS = f"""
+GAPS = f"""
 SELECT epoch, from_at, to_at, reason, lost FROM gap
 WHERE call_key = ?1 AND day = ?2 AND lost > 0 AND reason IN {LEAVE_HOLES}
 """  # noqa: S608 - our own words
@@ -24,8 +24,8 @@ WHERE call_key = ?1 AND day = ?2 AND lost > 0 AND reason IN {LEAVE_HOLES}
 
 def of_call(connection: sqlite3.Connection, key: int, day: int) -> list[Loss]:
     """List what a call's stored entries leave out and no stored gap counts; raises sqlite3.Error."""
-    runs = [Run(*row) for row in connection.execute(_RUNS, (key, day))]
-    return undeclared(runs, [Counted(*row) for row in connection.execute(_GAPS, (key, day))]) if runs else []
+    runs = [Run(*row) for row in connection.execute(RUNS, (key, day))]
+    return undeclared(runs, [Counted(*row) for row in connection.execute(GAPS, (key, day))]) if runs else []
 
 
 def of_damage(connection: sqlite3.Connection, key: int, day: int, count: int, until: int) -> list[Loss]:

@@ -23,15 +23,19 @@ class CallRef:
     """Point at a call's rows.
 
     The writer sets `key` when it registers the call, before it writes any of its rows, so a hash
-    collision changes no row that waits.
+    collision changes no row that waits; a journal's shipper finds the key out by itself.
     """
 
-    __slots__ = ("call_id", "day", "key", "queued_in", "queued_out", "stored")
+    __slots__ = ("call_id", "day", "epoch", "key", "origin", "queued_in", "queued_out", "stored")
 
     def __init__(self, call_id: str, day: int, key: int | None = None) -> None:
         self.call_id = call_id
         self.day = day
         self.key = call_key(call_id) if key is None else key
+        self.epoch = 1
+        """Of whoever observes the call through this; set before anything is recorded."""
+        self.origin: str | None = None
+        """Id of the row in whose place the call is registered."""
         self.queued_in = 0
         """Payload bytes handed to the writer; only the loop counts here."""
         self.queued_out = 0

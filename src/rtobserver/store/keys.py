@@ -22,7 +22,8 @@ import sqlalchemy as sa
 
 from rtobserver.errors import SchemaMismatch, StoreError
 from rtobserver.store import audit, schema, tables
-from rtobserver.store.database import Database, transaction
+from rtobserver.store.database import Database
+from rtobserver.store.places import Place
 
 Scope = Literal["read", "export", "metrics", "control", "erase", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -57,7 +58,7 @@ class Key:
 
 
 def create(
-    path: Path,
+    place: Place,
     *,
     name: str,
     scopes: Collection[Scope] = DEFAULT_SCOPES,
@@ -73,12 +74,11 @@ def create(
     """
     key_id = base64.b32encode(os.urandom(10)).decode().lower()[:10]
     text = _with_checksum(f"rto_{key_id}_{base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip('=')}")
-    with transaction(path) as connection:
-        fresh = schema.current(connection) is None
-    if fresh:
-        schema.migrate(path)
-    with transaction(path) as connection:
-        _check_schema(connection)
+    if schema.visit(place, schema.current) is None:
+        schema.migrate(place)
+
+    def work(connection: sa.Connection) -> None:
+        _check_schema(connection, place)
         connection.execute(
             _table.insert().values(
                 key_id=key_id,
@@ -90,10 +90,12 @@ def create(
             )
         )
         connection.execute(audit.insertion(now_us, action="keys.create", object_=key_id, status=200))
+
+    schema.visit(place, work)
     return text
 
 
-def every(path: Path) -> list[Key]:
+def every(place: Place) -> list[Key]:
     """List all keys, oldest first, those that are no longer good included.
 
     Raises:
@@ -101,11 +103,14 @@ def every(path: Path) -> list[Key]:
         SchemaMismatch: the database is of another release.
 
     """
-    _check_file(path)
-    with transaction(path) as connection:
-        _check_schema(connection)
+    _check_file(place)
+
+    def work(connection: sa.Connection) -> list[Key]:
+        _check_schema(connection, place)
         rows = connection.execute(sa.select(_table).order_by(_table.c.created_at, _table.c.key_id)).mappings()
         return [_key_of(row) for row in rows]
+
+    return schema.visit(place, work)
 
 
 async def listed(database: Database) -> list[tuple[Key, int | None]]:
@@ -124,7 +129,7 @@ async def listed(database: Database) -> list[tuple[Key, int | None]]:
         return [(key, uses.get(key.key_id)) for key in map(_key_of, rows)]
 
 
-def revoke(path: Path, key_id: str, *, now_us: int) -> bool:
+def revoke(place: Place, key_id: str, *, now_us: int) -> bool:
     """End a key; a running daemon refuses it from its next request on. False where no good key has this id.
 
     Raises:
@@ -132,14 +137,17 @@ def revoke(path: Path, key_id: str, *, now_us: int) -> bool:
         SchemaMismatch: the database is of another release.
 
     """
-    _check_file(path)
+    _check_file(place)
     statement = _table.update().where(_table.c.key_id == key_id, _table.c.revoked_at.is_(None))
-    with transaction(path) as connection:
-        _check_schema(connection)
+
+    def work(connection: sa.Connection) -> bool:
+        _check_schema(connection, place)
         done = connection.execute(statement.values(revoked_at=now_us)).rowcount > 0
         if done:
             connection.execute(audit.insertion(now_us, action="keys.revoke", object_=key_id, status=200))
-    return done
+        return done
+
+    return schema.visit(place, work)
 
 
 async def verify(database: Database, text: str, *, now_us: int) -> Key | None:
@@ -197,14 +205,14 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise StoreError(f"there is no database at {path} yet")
+def _check_file(place: Place) -> None:
+    if isinstance(place, Path) and not place.is_file():
+        raise StoreError(f"there is no database at {place} yet")
 
 
-def _check_schema(connection: sa.Connection) -> None:
+def _check_schema(connection: sa.Connection, place: Place) -> None:
     found, needed = schema.current(connection), schema.head()
-    if found != needed:
+    if not schema.fits(found, needed, place):
         raise SchemaMismatch(found, needed)
 
 

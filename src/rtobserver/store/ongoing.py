@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from rtobserver.store import entries, tables
+from rtobserver.store import entries, marks, tables
 from rtobserver.store.database import Database
-from rtobserver.store.feed import Mark
+from rtobserver.store.marks import Mark
 
 STATUSES = ("connecting", "live")
 GIVEN_UP = ("unobserved", "lost")
@@ -53,7 +53,7 @@ class Ongoing(NamedTuple):
 class Talked(NamedTuple):
     """Be an event that tells who speaks or what was said."""
 
-    rowid: int
+    mark: Mark
     call_key: int
     type: str
     payload: bytes | None
@@ -112,8 +112,7 @@ def calls_statement(given_up_since: int, limit: int) -> sa.Select[Any]:
 
 def calls_of_statement(keys: Collection[int]) -> sa.Select[Any]:
     """Write the statement that reads some calls."""
-    is_erased = sa.exists().where(tables.tombstone.c.call_key == _call.c.call_key)
-    return _glance().where(_call.c.call_key.in_(sorted(keys)), ~is_erased)
+    return _glance().where(_call.c.call_key.in_(sorted(keys)), _call.c.erased_at.is_(None))
 
 
 def _glance() -> sa.Select[Any]:
@@ -143,18 +142,19 @@ async def talk(database: Database, mark: Mark, *, until: Mark, types: Sequence[s
 
     """
     async with database.reading() as connection:
-        return [Talked(*row) for row in await connection.execute(talk_statement(mark, until, types, limit))]
+        rows = await connection.execute(talk_statement(mark, until, types, limit))
+        return [Talked(marks.mark_of(row), row.call_key, row.type, row.payload) for row in rows]
 
 
 def talk_statement(mark: Mark, until: Mark, types: Sequence[str], limit: int) -> sa.Select[Any]:
     """Write the statement that reads events."""
     short = sa.func.length(_entry.c.payload) <= entries.INLINE_BYTES
     return (
-        sa.select(entries.rowid, _entry.c.call_key, _entry.c.type, sa.case((short, _entry.c.payload)))
-        .where(entries.rowid > mark.rowid, entries.rowid <= until.rowid)
+        sa.select(*marks.COLUMNS, _entry.c.call_key, _entry.c.type, sa.case((short, _entry.c.payload)).label("payload"))
+        .where(marks.between(mark, until))
         .where(_entry.c.kind == tables.KIND_EVENT, _entry.c.type.in_(types))
         .where(_entry.c.flags.op("&")(tables.FLAG_OVERLAP) == 0)
-        .order_by(entries.rowid)
+        .order_by(*marks.ORDER)
         .limit(limit)
     )
 

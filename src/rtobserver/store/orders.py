@@ -15,10 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from msgspec.structs import asdict
 
 from rtobserver.realtime.entries import OrderRow
 from rtobserver.store import tables
 from rtobserver.store.database import Database
+from rtobserver.store.notes import Note
 from rtobserver.store.writer import Transaction
 
 UNKNOWN = "it is not known whether it was sent: who was to send it stopped meanwhile"
@@ -91,17 +93,17 @@ async def waiting(database: Database) -> list[Order]:
 
 def take(order_ids: Collection[str], owner: str) -> Callable[[Transaction], list[str]]:
     """Take orders for one run of the daemon; gives the ids of those that were still there."""
+    free = sa.and_(_order.c.order_id.in_(order_ids), _order.c.state == "waiting", _order.c.owner.is_(None))
+    # one statement: of two that take the same order, one finds it taken
+    statement = _order.update().where(free).values(owner=owner).returning(_order.c.order_id)
 
     def work(transaction: Transaction) -> list[str]:
-        free = sa.and_(_order.c.order_id.in_(order_ids), _order.c.state == "waiting", _order.c.owner.is_(None))
-        taken = [str(row[0]) for row in transaction.execute(sa.select(_order.c.order_id).where(free))]
-        transaction.execute(_order.update().where(_order.c.order_id.in_(taken)).values(owner=owner))
-        return taken
+        return [str(row[0]) for row in transaction.execute(statement)]
 
     return work
 
 
-def settle(row: OrderRow) -> Callable[[Transaction], None]:
+def settle(row: OrderRow) -> Note:
     """Write what became of an order; nothing is written over a later state."""
     values: dict[str, Any] = {"state": row.state, "error": row.error}
     for name in ("event_id", "sent_at", "acknowledged_at"):
@@ -114,7 +116,7 @@ def settle(row: OrderRow) -> Callable[[Transaction], None]:
     def work(transaction: Transaction) -> None:
         transaction.execute(_order.update().where(where).values(values))
 
-    return work
+    return Note("settle", work, (), asdict(row))
 
 
 def expire(before: int) -> Callable[[Transaction], None]:
@@ -139,9 +141,16 @@ def lose(before: int) -> Callable[[Transaction], None]:
 
 def abandon(*, owner: str) -> Callable[[Transaction], None]:
     """Close what earlier runs had taken and did not settle; this run is `owner`."""
+    return _abandon(sa.and_(_order.c.owner.is_not(None), _order.c.owner != owner))
 
+
+def abandon_of(replica_id: str) -> Callable[[Transaction], None]:
+    """Close what a replica had taken that is gone, and did not settle."""
+    return _abandon(_order.c.owner == replica_id)
+
+
+def _abandon(theirs: sa.ColumnElement[bool]) -> Callable[[Transaction], None]:
     def work(transaction: Transaction) -> None:
-        theirs = sa.and_(_order.c.owner.is_not(None), _order.c.owner != owner)
         transaction.execute(
             _order.update().where(theirs, _order.c.state == "waiting").values(state="failed", error=UNKNOWN)
         )

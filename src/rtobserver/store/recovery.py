@@ -68,6 +68,11 @@ class Recovery:
         self._written_at: int | None = None
         """When something was last committed, in microseconds since 1970: what was lost with a file came before."""
 
+    @property
+    def short(self) -> bool:
+        """Say whether room on the disk is short; any thread may ask."""
+        return self.care is not None and self.care.short
+
     def open(self) -> None:
         """Open the file; raises what that raises."""
         raw = self._connect()

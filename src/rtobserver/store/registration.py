@@ -1,24 +1,24 @@
 """Give calls their rows: before upstream is asked, once the id is known, at a take-over.
 
-These are pieces of work for `Writer.post`; each is one transaction's part and may be done again.
+The notes may be done again: by whoever finds them in a journal, after a successor has written the row.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import select, update
 
 from rtobserver.errors import StoreError
 from rtobserver.realtime.rows import Totals
 from rtobserver.store import folds, tables
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef, call_key, day_of
-from rtobserver.store.writer import Transaction
+from rtobserver.store.notes import Note
+from rtobserver.store.transaction import Transaction
 
 _MAX_COLLISIONS = 8
 
@@ -52,20 +52,23 @@ class NewCall:
         return CallRef(self.call_id, day_of(self.started_at))
 
 
-def register(call: CallRef, new: NewCall, *, instead_of: CallRef | None = None) -> Callable[[Transaction], None]:
+def register(call: CallRef, new: NewCall, *, instead_of: CallRef | None = None) -> Note:
     """Write a call's row, in place of the one that stood for its negotiation.
 
-    Sets `call.key`, which a hash collision makes differ from the first guess.
+    Sets `call.key`, which a hash collision makes differ from the first guess. A row that is there already since
+    it was written from the same negotiation is left as it is.
 
-    Raises (in the writer):
+    Raises (in the database's writer):
         CallExists: the id is on record; nothing is changed, and what is recorded under `call` falls to
             the row of `instead_of`.
 
     """
+    if instead_of is not None:
+        call.origin = instead_of.call_id
 
     def work(transaction: Transaction) -> None:
         try:
-            call.key = _free_key(transaction, call.call_id)
+            call.key = _enter(transaction, call, new)
         except StoreError:
             if instead_of is not None:
                 # what its observer has handed over already must not be mixed into the call on record
@@ -73,28 +76,32 @@ def register(call: CallRef, new: NewCall, *, instead_of: CallRef | None = None) 
             raise
         if instead_of is not None:
             transaction.execute(tables.call.delete().where(tables.call.c.call_key == instead_of.key))
-        transaction.execute(insert(tables.call).values(_row(call, new)))
 
-    return work
+    return Note("register", work, (call, instead_of), asdict(new))
 
 
-def again(call: CallRef, new: NewCall, epoch: int) -> Callable[[Transaction], None]:
-    """Write a live call's row if it is not there: the file is another one than that in which it was registered."""
+def again(call: CallRef, new: NewCall, epoch: int) -> Note:
+    """Write a live call's row if it is not there.
+
+    The file is another one than that in which it was registered, or its row waits in another replica's journal.
+    """
 
     def work(transaction: Transaction) -> None:
-        transaction.execute(upsert(tables.call).values(_row(call, new) | {"epoch": epoch}).on_conflict_do_nothing())
+        values = _row(call, new) | {"epoch": epoch}
+        transaction.execute(transaction.insert(tables.call).values(values).on_conflict_do_nothing())
 
-    return work
+    return Note("again", work, (call,), {"new": asdict(new), "epoch": epoch})
 
 
-def close(call: CallRef, *, status: str, outcome: str, ended_at: int | None) -> Callable[[Transaction], None]:
+def close(call: CallRef, *, status: str, outcome: str, ended_at: int | None) -> Note:
     """Write how a negotiation ended that led to no observed call."""
+    told = {"status": status, "outcome": outcome, "ended_at": ended_at}
 
     def work(transaction: Transaction) -> None:
-        values = {"status": status, "outcome": outcome, "ended_at": ended_at, "completeness": "incomplete"}
+        values = told | {"completeness": "incomplete"}
         transaction.execute(update(tables.call).where(tables.call.c.call_key == call.key).values(values))
 
-    return work
+    return Note("close", work, (call,), told)
 
 
 def next_epoch(call: CallRef) -> Callable[[Transaction], int]:
@@ -109,18 +116,42 @@ def next_epoch(call: CallRef) -> Callable[[Transaction], int]:
     return work
 
 
-def _free_key(transaction: Transaction, call_id: str) -> int:
+def _enter(transaction: Transaction, call: CallRef, new: NewCall) -> int:
+    """Write the row under the first key that is free; gives the key."""
+    columns = tables.call.c
+    for attempt in range(_MAX_COLLISIONS):
+        key = call_key(call.call_id, attempt)
+        there = select(columns.call_id, columns.started_at).where(columns.call_key == key)
+        found = transaction.execute(there)
+        if not found:
+            erased = select(tables.tombstone.c.call_key).where(tables.tombstone.c.call_key == key)
+            if transaction.execute(erased):
+                raise CallExists(f"{call.call_id} was erased")
+            values = _row(call, new) | {"call_key": key}
+            entered = (
+                transaction.insert(tables.call).values(values).on_conflict_do_nothing().returning(columns.call_key)
+            )
+            if transaction.execute(entered):
+                return key
+            # another replica was quicker
+            found = transaction.execute(there)
+        if found and found[0] == (call.call_id, new.started_at):
+            return key
+        if not found or found[0][0] == call.call_id:
+            raise CallExists(f"{call.call_id} is on record already")
+    raise StoreError(f"no free key for {call.call_id}")
+
+
+def key_of(transaction: Transaction, call_id: str) -> int | None:
+    """Find the key under which a call is on record; None where it is not."""
     for attempt in range(_MAX_COLLISIONS):
         key = call_key(call_id, attempt)
         found = transaction.execute(select(tables.call.c.call_id).where(tables.call.c.call_key == key))
         if not found:
-            erased = select(tables.tombstone.c.call_key).where(tables.tombstone.c.call_key == key)
-            if transaction.execute(erased):
-                raise CallExists(f"{call_id} was erased")
-            return key
+            return None
         if found[0][0] == call_id:
-            raise CallExists(f"{call_id} is on record already")
-    raise StoreError(f"no free key for {call_id}")
+            return key
+    return None
 
 
 def _row(call: CallRef, new: NewCall) -> dict[str, Any]:
@@ -159,6 +190,9 @@ class Owner:
 
     token_id: str | None
     user: str | None
+    call_key: int
+    goes_on: bool
+    """Whether its row says that somebody observes it."""
 
 
 async def owner(database: Database, call_id: str) -> Owner | None:
@@ -168,7 +202,8 @@ async def owner(database: Database, call_id: str) -> Owner | None:
         StoreUnavailable: the database cannot be read now.
 
     """
-    statement = select(tables.call.c.token_id, tables.call.c.user).where(tables.call.c.call_id == call_id)
+    columns = tables.call.c
+    statement = select(columns.token_id, columns.user, columns.call_key, columns.status)
     async with database.reading() as connection:
-        row = (await connection.execute(statement)).first()
-    return Owner(row.token_id, row.user) if row else None
+        row = (await connection.execute(statement.where(columns.call_id == call_id))).first()
+    return Owner(row.token_id, row.user, row.call_key, row.status == "live") if row else None

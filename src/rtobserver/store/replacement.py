@@ -8,7 +8,7 @@
     none of them                 it is done, or never began               nothing
 
 Names are all that tells of it, so that nothing is known only to a process. Whoever holds the file's
-lock may finish; `database.hold` does it for all of them.
+lock may finish; `sqlite.hold` does it for all of them.
 """
 
 from __future__ import annotations

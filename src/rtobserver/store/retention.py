@@ -1,5 +1,8 @@
 """Take away what is older than it may be kept, in small pieces that fit between two flushes.
 
+On PostgreSQL the entries of a whole day are one partition: the calls of that day are said to be purged,
+and then it is dropped (`partitions.py`). So they go when the last call of their day is due.
+
 A call's entries, items and quarantined entries go first. They leave its row marked as purged and a
 gap of the reason `erased` that counts the entries, so that no reader takes what is left for a whole
 record. Later all else goes. How old a call is counts from its beginning. A call that is going on is left alone.
@@ -13,10 +16,11 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from rtobserver.store import tables
+from rtobserver.store import partitions, tables
 from rtobserver.store.database import Database
+from rtobserver.store.identity import day_of
 from rtobserver.store.positions import CallKey
-from rtobserver.store.writer import Transaction
+from rtobserver.store.transaction import Transaction
 
 ROWS = 5_000
 """Rows that one transaction takes away at most."""
@@ -29,7 +33,8 @@ FIGURES = (tables.response, tables.gap, tables.command, tables.decision)
 """What else belongs to a call, besides its own row, its orders and its lease."""
 
 _call = tables.call
-_ROWID = sa.literal_column("rowid", sa.BigInteger())
+_JANITOR = 7_250_147_306_159_612_019
+"""The lock of whoever takes away: two replicas that did it at once would count the same rows twice."""
 _OVER = _call.c.status.not_in(("connecting", "live"))
 # as the index has it, or SQLite does not see that it may use it
 _UNPURGED = sa.text("(call.purged_at IS NULL OR call.purged_at = 0)")
@@ -70,7 +75,7 @@ async def recordings(database: Database, before: int, limit: int) -> list[Ref]:
         StoreUnavailable: the database cannot be read now.
 
     """
-    return await _refs(database, sa.and_(_call.c.started_at < before, _UNPURGED, _OVER), limit)
+    return await _refs(database, sa.and_(_is_due(database, before), _UNPURGED, _OVER), limit)
 
 
 async def calls(database: Database, before: int, limit: int) -> list[Ref]:
@@ -90,7 +95,7 @@ async def due(database: Database, *, recordings_before: int, calls_before: int) 
         StoreUnavailable: the database cannot be read now.
 
     """
-    purged = sa.and_(_call.c.started_at < recordings_before, _UNPURGED, _OVER)
+    purged = sa.and_(_is_due(database, recordings_before), _UNPURGED, _OVER)
     entries = (
         sa.select(sa.func.count())
         .select_from(_call)
@@ -108,17 +113,29 @@ async def due(database: Database, *, recordings_before: int, calls_before: int) 
     return Due(recordings=counts[0], entries=counts[1], calls=counts[2])
 
 
-def purge(found: Sequence[CallKey], at: int, rows: int = ROWS) -> Callable[[Transaction], Step]:
-    """Take away what was said in some calls, as far as one transaction may go; for `Writer.run`."""
+def purge(
+    found: Sequence[CallKey], at: int, rows: int = ROWS, *, with_day: bool = False
+) -> Callable[[Transaction], Step]:
+    """Take away what was said in some calls, as far as one transaction may go; for `Writing.run`.
+
+    With `with_day` the entries of days that have a partition are left for `partitions.drop`.
+    """
 
     def work(transaction: Transaction) -> Step:
         left = rows
+        _alone(transaction)
+        whole = set(partitions.days(transaction)) if with_day and transaction.dialect != "sqlite" else set()
         for done, call in enumerate(found):
             gap = _gap_of(transaction, call)
-            entries = take(transaction, (tables.entry,), call, left)
+            if call.day in whole:
+                entries = _count(transaction, call)
+                # nothing is taken one by one, yet many calls take their time
+                left -= 1
+            else:
+                entries = take(transaction, (tables.entry,), call, left)
+                left -= entries
             if entries:
                 _admit(transaction, call, gap, entries)
-            left -= entries
             left -= take(transaction, (tables.item, tables.quarantine), call, left)
             _mark(transaction, call, at if left > 0 else 0)
             if left <= 0:
@@ -129,17 +146,18 @@ def purge(found: Sequence[CallKey], at: int, rows: int = ROWS) -> Callable[[Tran
 
 
 def forget(found: Sequence[CallKey], rows: int = ROWS) -> Callable[[Transaction], Step]:
-    """Take away some calls with all they have, as far as one transaction may go; for `Writer.run`."""
+    """Take away some calls with all they have, as far as one transaction may go; for `Writing.run`."""
 
     def work(transaction: Transaction) -> Step:
         left = rows
+        _alone(transaction)
         for done, call in enumerate(found):
             left -= take(transaction, (*RECORDINGS, *FIGURES), call, left)
             if left <= 0:
                 return Step(rows, done)
             for table in (tables.order, tables.lease, _call):
                 transaction.execute(sa.delete(table).where(table.c.call_key == call.key))
-                left -= _changes(transaction)
+                left -= transaction.changed
         return Step(rows - left, len(found))
 
     return work
@@ -151,9 +169,12 @@ def take(transaction: Transaction, from_tables: Sequence[sa.Table], call: CallKe
     for table in from_tables:
         if left <= 0:
             break
-        chosen = sa.select(_ROWID).select_from(table).where(table.c.call_key == call.key, table.c.day == call.day)
-        transaction.execute(sa.delete(table).where(_ROWID.in_(chosen.limit(left))))
-        left -= _changes(transaction)
+        own = (table.c.call_key == call.key, table.c.day == call.day)
+        # PostgreSQL's numbers hold within a partition only, which the day names
+        number = sa.literal_column("rowid" if transaction.dialect == "sqlite" else "ctid", sa.BigInteger())
+        chosen = sa.select(number).select_from(table).where(*own).limit(left)
+        transaction.execute(sa.delete(table).where(*own, number.in_(chosen)))
+        left -= transaction.changed
     return rows - left
 
 
@@ -188,8 +209,7 @@ def _admit(transaction: Transaction, call: CallKey, place: _Gap, entries: int) -
         own = (gap.c.call_key == call.key, gap.c.day == call.day, gap.c.epoch == place.epoch, gap.c.seq == place.seq)
         transaction.execute(sa.update(gap).where(*own).values(lost=gap.c.lost + entries))
         return
-    tombstone = tables.tombstone.c.call_key
-    wanted = sa.and_(_call.c.call_key == call.key, ~sa.exists().where(tombstone == _call.c.call_key))
+    wanted = sa.and_(_call.c.call_key == call.key, _call.c.erased_at.is_(None))
     values: dict[str, Any] = {
         "call_key": _call.c.call_key,
         "day": _call.c.day,
@@ -217,10 +237,22 @@ def _mark(transaction: Transaction, call: CallKey, at: int) -> None:
     transaction.execute(sa.update(tables.decision).where(*of_call).values(match=None, detail=None))
 
 
-def _changes(transaction: Transaction) -> int:
-    # those of the statement itself: what its triggers did is not counted
-    [(count,)] = transaction.execute(sa.select(sa.func.changes()))
+def _alone(transaction: Transaction) -> None:
+    if transaction.dialect != "sqlite":
+        transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_JANITOR)))
+
+
+def _count(transaction: Transaction, call: CallKey) -> int:
+    entry = tables.entry.c
+    counted = sa.select(sa.func.count()).where(entry.call_key == call.key, entry.day == call.day)
+    [(count,)] = transaction.execute(counted)
     return int(count)
+
+
+def _is_due(database: Database, before: int) -> sa.ColumnElement[bool]:
+    if database.dialect == "sqlite":
+        return _call.c.started_at < before
+    return _call.c.day < day_of(before)
 
 
 async def _refs(database: Database, wanted: sa.ColumnElement[bool], limit: int) -> list[Ref]:

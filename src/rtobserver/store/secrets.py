@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from rtobserver.store import tables
-from rtobserver.store.writer import Transaction
+from rtobserver.store.transaction import Transaction
 
 TOKEN_KEY = "token_key"  # noqa: S105 - the name of a key
 """Seals the tokens that browsers get, unless the configuration has a key for it."""
@@ -22,6 +21,6 @@ KEY_BYTES = 32
 def keep(transaction: Transaction, name: str) -> bytes:
     """Give the key of this name, made at random if there was none; for `Writer.run`."""
     made = {"name": name, "value": os.urandom(KEY_BYTES)}
-    transaction.execute(insert(tables.secret).values(made).on_conflict_do_nothing())
+    transaction.execute(transaction.insert(tables.secret).values(made).on_conflict_do_nothing())
     [(value,)] = transaction.execute(sa.select(tables.secret.c.value).where(tables.secret.c.name == name))
     return bytes(value)

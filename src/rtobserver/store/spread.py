@@ -11,9 +11,7 @@ import sqlalchemy as sa
 from rtobserver.store import calls, tables
 from rtobserver.store.calls import Filter
 from rtobserver.store.database import Database
-
-_PLACES = 10
-"""Decimals of a cost that are summed; no price yields more."""
+from rtobserver.store.dialects import COST_PLACES, summed_cost
 
 _call = tables.call
 
@@ -43,7 +41,7 @@ async def spread(database: Database, wanted: Filter, *, width_us: int) -> list[S
         Slice(
             begins_at=number * width_us,
             call_count=count,
-            cost_usd=Decimal(cost or 0).scaleb(-_PLACES),
+            cost_usd=Decimal(int(cost or 0)).scaleb(-COST_PLACES),
             unpriced_call_count=count - priced,
         )
         for number, count, priced, cost in rows
@@ -52,14 +50,12 @@ async def spread(database: Database, wanted: Filter, *, width_us: int) -> list[S
 
 def spread_statement(wanted: Filter, width_us: int) -> sa.Select[Any]:
     """Write the statement that sums up."""
-    number = _call.c.started_at // width_us
-    # whole numbers: sums of binary fractions would not be the sum of what the calls cost
-    cost = sa.cast(sa.func.round(sa.cast(_call.c.cost_usd, sa.REAL) * 10**_PLACES), sa.BigInteger)
+    number = (_call.c.started_at // width_us).label("number")
     return (
         calls.page_statement(wanted, None, 0)
-        .with_only_columns(number, sa.func.count(), sa.func.count(_call.c.cost_usd), sa.func.sum(cost))
-        .group_by(number)
+        .with_only_columns(number, sa.func.count(), sa.func.count(_call.c.cost_usd), summed_cost(_call.c.cost_usd))
+        .group_by("number")
         .order_by(None)
-        .order_by(number)
+        .order_by("number")
         .limit(None)
     )

@@ -16,13 +16,12 @@ import sqlalchemy as sa
 
 from rtobserver.store import tables
 from rtobserver.store.database import Database
+from rtobserver.store.dialects import COST_PLACES, json_integer, summed_cost
 
 GroupBy = Literal["all", "hour", "day", "profile", "model", "policy"]
 GROUPS: tuple[GroupBy, ...] = get_args(GroupBy)
 MAX_GROUPS = 1000
 
-_PLACES = 10
-"""Decimals of a cost that are summed; no price yields more."""
 _PERCENTS = (50, 95)
 _FIRST_DAY = date(1970, 1, 1)
 _HOUR_US = 3_600_000_000
@@ -86,10 +85,8 @@ async def groups(database: Database, by: GroupBy, wanted: Wanted) -> list[Group]
 
 def sums_statement(by: GroupBy, wanted: Wanted) -> sa.Select[Any]:
     """Write the statement that adds up the calls' own sums."""
-    # whole numbers: sums of binary fractions would not be the sum of what the calls cost
-    cost = sa.cast(sa.func.round(sa.cast(_call.c.cost_usd, sa.REAL) * 10**_PLACES), sa.BigInteger)
     tokens = [
-        sa.func.coalesce(sa.func.sum(sa.func.json_extract(_call.c.usage, f"$.{name}")), 0).label(name)
+        sa.func.coalesce(sa.func.sum(json_integer(_call.c.usage, name)), 0).label(name)
         for name in ("input_tokens", "output_tokens", "total_tokens", "cached_tokens")
     ]
     source, group = _grouped(by, wanted)
@@ -102,7 +99,7 @@ def sums_statement(by: GroupBy, wanted: Wanted) -> sa.Select[Any]:
             sa.func.sum(_call.c.interruption_count).label("interruption_count"),
             sa.func.sum(_call.c.error_count).label("error_count"),
             *tokens,
-            sa.func.sum(cost).label("cost_usd"),
+            summed_cost(_call.c.cost_usd).label("cost_usd"),
             (sa.func.count() - sa.func.count(_call.c.cost_usd)).label("unpriced_call_count"),
         )
         .select_from(source)
@@ -188,10 +185,12 @@ def _name(by: GroupBy, group: Any) -> str:
 
 def _group(by: GroupBy, row: dict[str, Any], latencies: dict[str, dict[Any, tuple[int | None, int | None]]]) -> Group:
     group, cost = row.pop("group"), row.pop("cost_usd")
+    # sums of large numbers are decimals on PostgreSQL
+    sums = {name: int(value) for name, value in row.items()}
     return Group(
         group=_name(by, group),
-        cost_usd=None if cost is None else Decimal(cost).scaleb(-_PLACES),
+        cost_usd=None if cost is None else Decimal(int(cost)).scaleb(-COST_PLACES),
         first_audio_ms=latencies["heard_latency_ms"].get(group, (None, None)),
         generation_ms=latencies["generation_latency_ms"].get(group, (None, None)),
-        **row,
+        **sums,
     )

@@ -1,7 +1,9 @@
 """The tables, as SQLAlchemy Core knows them; `migrations/` makes them.
 
 Rules that a schema test holds (design, sections 6 and 11): every key of a call's tables starts with
-`call_key`, no foreign keys across calls, no sequences, `entry` is narrow. Times are microseconds
+`call_key`, no foreign keys across calls, no sequences, `entry` is narrow. What only one database has
+(SQLite's search index, PostgreSQL's partitions, the columns `entry.landed` and `item.words`) stands in
+`migrations/` and in the few modules that know that database. Times are microseconds
 since 1970 (UTC). Columns of `item` and `response` are the fields of `realtime/rows.py`.
 """
 
@@ -73,13 +75,21 @@ call = Table(
     Column("upstream_request_id", Text, doc="upstream's own reference for the negotiation"),
     Column("session", Text, doc="JSON object: the session that was minted"),
     Column("purged_at", BigInteger, doc="when its entries and items were taken away; 0 while that goes on"),
-    UniqueConstraint("call_id"),
+    Column("erased_at", BigInteger, doc="when somebody had it erased"),
+    # where calls are spread over nodes only their key can be unique; it follows from the id
+    UniqueConstraint("call_id").ddl_if(dialect="sqlite"),
+    Index("ix_call_call_id", "call_id").ddl_if(dialect="postgresql"),
     Index("ix_call_started", "started_at", "call_key"),
     Index("ix_call_status_started", "status", "started_at", "call_key"),
     Index("ix_call_user_started", "user", "started_at", "call_key"),
     Index("ix_call_profile_started", "profile", "started_at", "call_key"),
     # what retention has yet to take, oldest first
-    Index("ix_call_unpurged", "started_at", sqlite_where=text("purged_at IS NULL OR purged_at = 0")),
+    Index(
+        "ix_call_unpurged",
+        "started_at",
+        sqlite_where=text("purged_at IS NULL OR purged_at = 0"),
+        postgresql_where=text("purged_at IS NULL OR purged_at = 0"),
+    ),
 )
 
 entry = Table(
@@ -97,6 +107,7 @@ entry = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("flags", SmallInteger, nullable=False),
     UniqueConstraint("call_key", "day", "epoch", "seq"),
+    postgresql_partition_by="RANGE (day)",
 )
 
 item = Table(
@@ -246,10 +257,17 @@ lease = Table(
     "lease",
     metadata,
     Column("call_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("call_id", Text, nullable=False),
+    Column("day", Integer, nullable=False),
     Column("owner", Text, nullable=False, doc="the replica's incarnation"),
     Column("epoch", Integer, nullable=False),
     Column("claimed_at", BigInteger, nullable=False),
+    Column("previous", Text, doc="the replica that it was taken from"),
+    Column("phase", Text, nullable=False, doc="held, offered, taken, attached or left"),
+    Column("attached_at", BigInteger),
+    Column("registration", Text, nullable=False, doc="JSON object: the call's row as it was registered"),
     Index("ix_lease_owner", "owner"),
+    Index("ix_lease_previous", "previous"),
 )
 
 replica = Table(
@@ -265,6 +283,37 @@ replica = Table(
     ),
     Column("stopped_at", BigInteger),
     Column("version", Text, nullable=False),
+    # by the clock of the database, and of PostgreSQL only
+    Column("lease_until", BigInteger),
+    Column("fenced_at", BigInteger),
+    Column("draining_at", BigInteger),
+    Column("journal", Text, doc="id of the journal's folder that it writes to"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("journal_id", Text, primary_key=True),
+    Column("replica_id", Text, nullable=False),
+    Column("position", BigInteger, nullable=False, doc="up to where it is in the database"),
+    Column("oldest_at", BigInteger, doc="when the oldest thing was handed over that still lies in its files"),
+    Column("shipped_at", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False, doc="how many wait"),
+    Column("bytes", BigInteger, nullable=False, doc="how much waits"),
+    comment="how far each replica's journal has come; empty on SQLite",
+)
+
+quota = Table(
+    "quota",
+    metadata,
+    Column("slot_id", Text, primary_key=True),
+    Column("caller", Text, nullable=False, doc="digest of the user"),
+    Column("owner", Text, nullable=False, doc="the replica's incarnation"),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("ix_quota_caller", "caller", "begun_at"),
+    Index("ix_quota_owner", "owner"),
+    comment="calls that count for the limits of several replicas; empty on SQLite",
 )
 
 order = Table(
@@ -323,3 +372,5 @@ secret = Table(
 
 PER_CALL = (call, entry, item, response, gap, command, decision, quarantine)
 """Tables that may be distributed by `call_key`."""
+SHARED = (tombstone, lease, replica, journal, quota, order, audit, api_key, secret)
+"""Tables that never are; no statement joins or locks rows of both kinds."""

@@ -108,7 +108,7 @@ def counts_statement(policies: Sequence[str], since: int) -> sa.Select[Any]:
 def last_statement(policy: str) -> sa.Select[Any]:
     """Write the statement that finds what a policy decided last."""
     own = sa.and_(_call.c.call_key == _decision.c.call_key, _call.c.day == _decision.c.day)
-    erased = sa.exists().where(tables.tombstone.c.call_key == _decision.c.call_key)
+    erased = _call.c.erased_at.is_not(None)
     return (
         sa.select(_decision.c.received_at, _decision.c.epoch, _decision.c.seq, _call.c.call_id, erased.label("erased"))
         .select_from(_decision.join(_call, own))
@@ -128,7 +128,7 @@ def faults_statement(policy: str, since: int) -> sa.Select[Any]:
             _decision.c.policy == policy,
             _decision.c.received_at >= since,
             _decision.c.outcome == _FAULT,
-            ~sa.exists().where(tables.tombstone.c.call_key == _call.c.call_key),
+            _call.c.erased_at.is_(None),
         )
         .order_by(_decision.c.received_at.desc())
         .limit(FAULTS)

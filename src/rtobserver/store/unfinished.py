@@ -8,13 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtobserver import __version__
 from rtobserver.clock import Uptime
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.identity import CallRef
+from rtobserver.store.notes import Note
 from rtobserver.store.writer import Transaction
+
+_GOING_ON = ("connecting", "live")
+_GIVEN_UP = ("unobserved", "lost")
+"""Such calls may go on all the same, until they have an end."""
 
 _call = tables.call
 _replica = tables.replica.c
@@ -30,6 +36,7 @@ class Unfinished:
     ref: CallRef
     status: str
     started_at: int
+    ended_at: int | None
     profile: str
     model: str
     user: str | None
@@ -44,48 +51,90 @@ class Unfinished:
     last_at: int | None
     """Receipt of its last stored entry."""
 
+    @property
+    def is_given_up(self) -> bool:
+        """Say whether nobody observes it any more, though it may go on."""
+        return self.status in _GIVEN_UP
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing is left to do."""
+        return self.status not in _GOING_ON and (self.status not in _GIVEN_UP or self.ended_at is not None)
+
 
 async def calls(database: Database) -> list[Unfinished]:
     """List calls with a known id that are not known to be over, oldest first."""
-    given_up = sa.and_(_call.c.status.in_(("unobserved", "lost")), _call.c.ended_at.is_(None))
+    given_up = sa.and_(_call.c.status.in_(_GIVEN_UP), _call.c.ended_at.is_(None))
     wanted = sa.and_(
-        sa.or_(_call.c.status.in_(("connecting", "live")), given_up),
-        _call.c.call_id.startswith("rtc_", autoescape=True),
+        sa.or_(_call.c.status.in_(_GOING_ON), given_up), _call.c.call_id.startswith("rtc_", autoescape=True)
     )
     async with database.reading() as connection:
         rows = (await connection.execute(sa.select(_call).where(wanted).order_by(_call.c.started_at))).mappings().all()
-        found = []
-        for row in rows:
-            entry = tables.entry
-            last = await connection.execute(
-                sa.select(entry.c.epoch, entry.c.seq, entry.c.at)
-                .where(entry.c.call_key == row["call_key"], entry.c.day == row["day"])
-                .order_by(entry.c.epoch.desc(), entry.c.seq.desc())
-                .limit(1)
-            )
-            at = last.first()
-            ref = CallRef(row["call_id"], row["day"], row["call_key"])
-            own = (entry.c.call_key == row["call_key"], entry.c.day == row["day"])
-            ref.stored = int((await connection.execute(sa.select(sa.func.count()).where(*own))).scalar() or 0)
-            found.append(
-                Unfinished(
-                    ref=ref,
-                    status=row["status"],
-                    started_at=row["started_at"],
-                    profile=row["profile"],
-                    model=row["model"],
-                    user=row["user"],
-                    labels=json.loads(row["labels"]),
-                    session=json.loads(row["session"] or "{}"),
-                    tampered=bool(row["tampered"]),
-                    max_duration_us=row["max_duration_us"],
-                    tags=tuple(json.loads(row["tags"])),
-                    entry_count=row["entry_count"],
-                    last_position=f"{at.epoch}:{at.seq}" if at else None,
-                    last_at=at.at if at else None,
-                )
-            )
-    return found
+        return [await _found(connection, row) for row in rows]
+
+
+async def call(database: Database, ref: CallRef) -> Unfinished | None:
+    """Read one call, whatever its status; None where it has no row. Fills `ref`.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    async with database.reading() as connection:
+        row = (await connection.execute(sa.select(_call).where(_call.c.call_key == ref.key))).mappings().first()
+        return None if row is None else await _found(connection, row, ref)
+
+
+def unwritten(ref: CallRef, registration: Mapping[str, Any]) -> Unfinished:
+    """Be a call whose row, and all that was recorded of it, still lies in the journal of a replica that is gone."""
+    return Unfinished(
+        ref=ref,
+        status="connecting",
+        started_at=registration["started_at"],
+        ended_at=None,
+        profile=registration["profile"],
+        model=registration["model"],
+        user=registration["user"],
+        labels=registration["labels"],
+        session=registration["session"],
+        tampered=False,
+        max_duration_us=registration["max_duration_us"],
+        tags=(),
+        entry_count=0,
+        last_position=None,
+        last_at=None,
+    )
+
+
+async def _found(connection: AsyncConnection, row: sa.RowMapping, ref: CallRef | None = None) -> Unfinished:
+    entry = tables.entry
+    own = (entry.c.call_key == row["call_key"], entry.c.day == row["day"])
+    last = await connection.execute(
+        sa.select(entry.c.epoch, entry.c.seq, entry.c.at)
+        .where(*own)
+        .order_by(entry.c.epoch.desc(), entry.c.seq.desc())
+        .limit(1)
+    )
+    at = last.first()
+    ref = ref or CallRef(row["call_id"], row["day"], row["call_key"])
+    ref.stored = int((await connection.execute(sa.select(sa.func.count()).where(*own))).scalar() or 0)
+    return Unfinished(
+        ref=ref,
+        status=row["status"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        profile=row["profile"],
+        model=row["model"],
+        user=row["user"],
+        labels=json.loads(row["labels"]),
+        session=json.loads(row["session"] or "{}"),
+        tampered=bool(row["tampered"]),
+        max_duration_us=row["max_duration_us"],
+        tags=tuple(json.loads(row["tags"])),
+        entry_count=row["entry_count"],
+        last_position=f"{at.epoch}:{at.seq}" if at else None,
+        last_at=at.at if at else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +148,13 @@ class Mark:
     """How long the machine had run at that time."""
     was_set_back: bool = False
     """Whether the wall clock was set back during that run: then times of entries cannot be compared with the mark."""
+
+    @property
+    def boot(self) -> str | None:
+        """Write down what it knows of the machine, as the column `boot` holds it."""
+        if self.uptime is None:
+            return None
+        return json.dumps({"id": self.uptime.boot_id, "us": self.uptime.us, "set_back": self.was_set_back})
 
     def of(self, call_id: str) -> int:
         """Give the time that holds for a call."""
@@ -121,19 +177,27 @@ class Mark:
         return at, ago + (self.at - at) / 1e6
 
 
+def mark_in(at: int, doubts: Mapping[str, int], boot: str | None) -> Mark:
+    """Make a mark again of what was written down of it."""
+    if boot is None:
+        return Mark(at, doubts)
+    told = json.loads(boot)
+    return Mark(at, doubts, Uptime(told["id"], told["us"]), told["set_back"])
+
+
 async def watermark(database: Database) -> Mark | None:
     """Read the mark that the last run left; None on a new database."""
     async with database.reading() as connection:
         found = (await connection.execute(_LAST_RUN)).first()
-    if found is None:
-        return None
-    boot = json.loads(found.boot) if found.boot else None
-    return Mark(
-        found.beat_at,
-        json.loads(found.doubts or "{}"),
-        None if boot is None else Uptime(boot["id"], boot["us"]),
-        boot is not None and boot["set_back"],
-    )
+    return None if found is None else mark_in(found.beat_at, json.loads(found.doubts or "{}"), found.boot)
+
+
+async def mark_of(database: Database, replica_id: str) -> Mark | None:
+    """Read the mark that one replica left, maybe on another machine; None where it is not known."""
+    statement = sa.select(_replica.beat_at, _replica.doubts, _replica.boot).where(_replica.replica_id == replica_id)
+    async with database.reading() as connection:
+        found = (await connection.execute(statement)).first()
+    return None if found is None else mark_in(found.beat_at, json.loads(found.doubts or "{}"), found.boot)
 
 
 async def stops(database: Database, since: int) -> list[int]:
@@ -144,14 +208,18 @@ async def stops(database: Database, since: int) -> list[int]:
     return [int(row[0]) for row in found]
 
 
-def close_negotiations(at: int) -> Callable[[Transaction], None]:
-    """Close the rows of negotiations that died with an earlier run: whether a call came of them is unknown."""
+def close_negotiations(at: int, *, begun_before: int | None = None) -> Callable[[Transaction], None]:
+    """Close the rows of negotiations that died with an earlier run: whether a call came of them is unknown.
+
+    Where others may be negotiating, those that began before a time that no negotiation takes.
+    """
+    wanted = [_call.c.status == "connecting", _call.c.call_id.startswith("neg_", autoescape=True)]
+    if begun_before is not None:
+        wanted.append(_call.c.started_at < begun_before)
 
     def work(transaction: Transaction) -> None:
         transaction.execute(
-            _call.update()
-            .where(_call.c.status == "connecting", _call.c.call_id.startswith("neg_", autoescape=True))
-            .values(status="lost", outcome="lost", ended_at=at, completeness="incomplete")
+            _call.update().where(*wanted).values(status="lost", outcome="lost", ended_at=at, completeness="incomplete")
         )
 
     return work
@@ -168,17 +236,21 @@ def enter_replica(replica_id: str, at: int) -> Callable[[Transaction], None]:
     return work
 
 
-def beat(replica_id: str, mark: Mark, *, stopped_at: int | None = None) -> Callable[[Transaction], None]:
+def beat(replica_id: str, mark: Mark, *, stopped_at: int | None = None) -> Note:
     """Mark that whatever came before is stored or lies within a gap; true because the writer keeps the order."""
-    boot = None
-    if mark.uptime is not None:
-        boot = json.dumps({"id": mark.uptime.boot_id, "us": mark.uptime.us, "set_back": mark.was_set_back})
 
     def work(transaction: Transaction) -> None:
         doubts = json.dumps(dict(mark.doubts)) if mark.doubts else None
-        values: dict[str, Any] = {"beat_at": mark.at, "doubts": doubts, "boot": boot}
+        values: dict[str, Any] = {"beat_at": mark.at, "doubts": doubts, "boot": mark.boot}
         if stopped_at is not None:
             values["stopped_at"] = stopped_at
         transaction.execute(tables.replica.update().where(tables.replica.c.replica_id == replica_id).values(values))
 
-    return work
+    told = {
+        "replica_id": replica_id,
+        "at": mark.at,
+        "doubts": dict(mark.doubts),
+        "boot": mark.boot,
+        "stopped_at": stopped_at,
+    }
+    return Note("beat", work, (), told, is_last=True)

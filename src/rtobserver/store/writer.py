@@ -26,14 +26,16 @@ from sqlalchemy import Table
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss
 from rtobserver.store.care import LOOK_SECONDS
-from rtobserver.store.commits import Batch, EntryRow, Transaction, Work
+from rtobserver.store.commits import Batch, EntryRow, Work
 from rtobserver.store.derived import Fact
 from rtobserver.store.identity import CallRef
+from rtobserver.store.notes import Note
 from rtobserver.store.recovery import Recovery
 from rtobserver.store.signal import Signal
+from rtobserver.store.transaction import Transaction
 from rtobserver.store.trouble import Trouble
 
-__all__ = ["EntryRow", "Flushes", "Transaction", "Writer"]
+__all__ = ["EntryRow", "Flusher", "Flushes", "Keeper", "Transaction", "Writer"]
 
 FLUSH_INTERVAL = 0.05
 FLUSH_ROWS = 5_000
@@ -61,26 +63,47 @@ class Flushes(Protocol):
         """Hear that a commit succeeded after `failing`."""
 
 
-class Writer:
-    """Write everything that this process stores.
+class Keeper(Protocol):
+    """Keep a file to write to, whatever becomes of the disk; for the writer's thread."""
+
+    @property
+    def short(self) -> bool:
+        """Say whether room is short; any thread may ask."""
+
+    def open(self) -> None:
+        """Open the file; raises what that raises."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def write(self, batch: Batch, committed: Callable[[list[EntryRow]], None]) -> None:
+        """Commit what is left of a batch; raises what keeps it from that, after which `failed` must be told."""
+
+    def do_alone(self, work: Work) -> None:
+        """Do a piece of work that is part of no flush."""
+
+    def failed(self, problem: Exception) -> Trouble | None:
+        """Take note of what kept a batch from being written; gives the trouble, None where there is no help."""
+
+    def tend(self) -> None:
+        """Look after the file, between two flushes; never raises."""
+
+
+class Flusher:
+    """Hand everything that is to be stored to a keeper of files, batch by batch.
 
     Methods are for the loop's thread. After `close` nothing may be handed over.
     """
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        keeper: Keeper,
         *,
         flushes: Flushes,
         refused: Callable[[list[EntryRow]], None],
         flush_interval: float = FLUSH_INTERVAL,
-        path: Path | None = None,
     ) -> None:
-        self.recovery = Recovery(connect, path)
-        """Keeps the connection; looks after the file if it is told its path."""
-        self.recovery.begun_anew = lambda losses: self._tell(self.begun_anew, losses)
-        self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
-        """Hears, on the loop, that the file is another one, and what it lacks of the entries of each live call."""
+        self._keeper = keeper
         self._flushes = flushes
         self._refused = refused
         self._flush_interval = flush_interval
@@ -156,8 +179,19 @@ class Writer:
     @property
     def short_of_room(self) -> bool:
         """Say whether the disk is full, or was a moment ago."""
-        care = self.recovery.care
-        return care is not None and care.short
+        return self._keeper.short
+
+    def note(self, note: Note) -> asyncio.Future[None]:
+        """Hand over a note: it is done in the next flush."""
+        return self.post(note, last=note.is_last)
+
+    async def kept(self) -> None:
+        """Wait until all that was handed over before is committed."""
+        await self.post(_nothing)
+
+    async def readable(self) -> None:
+        """Wait until all that was handed over before is committed."""
+        await self.post(_nothing)
 
     def post(self, function: Callable[[Transaction], Any], *, last: bool = False) -> asyncio.Future[Any]:
         """Have work done in the next flush, before its rows, or behind them if it is `last`.
@@ -180,26 +214,12 @@ class Writer:
         result: T = await self.post(function)
         return result
 
-    async def between(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Have something done between two flushes, outside of any transaction, once; it must be quick.
-
-        Raises what it raises; StoreUnavailable where the database refuses.
-        """
-        future: asyncio.Future[T] = self._loop.create_future()
-        if self._closing:
-            raise StoreUnavailable("the store is closing")
-        self._alone.append(Work(function, future))
-        if self._idle:
-            self._idle = False
-            self._wake.set()
-        return await future
-
     # --- the thread -----------------------------------------------------------------------------
 
     def _main(self) -> None:
-        recovery = self.recovery
+        keeper = self._keeper
         try:
-            recovery.open()
+            keeper.open()
         except Exception as exc:  # noqa: BLE001 - whatever it is belongs to whoever opens
             self._tell(self._opened.set_exception, exc)
             self._tell(self._closed.set_result, None)
@@ -211,7 +231,7 @@ class Writer:
                 while self._take():
                     pass
             finally:
-                recovery.close()
+                keeper.close()
         except BaseException as exc:  # an essential thread: whatever it is, the daemon must stop
             self._closing = True
             self._fail([queue.popleft() for queue in (self._work, self._alone) for _ in range(len(queue))], exc)
@@ -229,9 +249,9 @@ class Writer:
             self._write(batch)
         while self._alone:
             work = self._alone.popleft()
-            self.recovery.do_alone(work)
+            self._keeper.do_alone(work)
             self._tell(_settle, [work])
-        self.recovery.tend()
+        self._keeper.tend()
         if self._waiting():
             if not self._closing:
                 self._hurry.wait(max(0.0, began + self._flush_interval - time.monotonic()))
@@ -248,7 +268,7 @@ class Writer:
         while not (self._waiting() or self._closing):
             if self._wake.wait(LOOK_SECONDS):
                 break
-            self.recovery.tend()
+            self._keeper.tend()
         self._wake.clear()
         self._idle = False
         if not self._closing:
@@ -272,10 +292,10 @@ class Writer:
         while True:
             began = time.monotonic()
             try:
-                self.recovery.write(batch, self._committed)
+                self._keeper.write(batch, self._committed)
                 break
             except Exception as exc:
-                trouble = self.recovery.failed(exc)
+                trouble = self._keeper.failed(exc)
                 if trouble is None or (self._closing and (self._hurried or began > self._closing_until)):
                     self._lose(batch, exc)
                     raise
@@ -285,7 +305,7 @@ class Writer:
                 self._fail(batch.work, exc)
                 raise
             self._pause(tries, trouble)
-            self.recovery.tend()
+            self._keeper.tend()
         if tries:
             self._flushes.recovered()
         self.commits.announce()
@@ -327,6 +347,44 @@ class Writer:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:  # the loop is closed: nobody is left to be told
             log.warning("writer_outlived_its_loop")
+
+
+class Writer(Flusher):
+    """Write everything that this process stores to an SQLite database."""
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        flushes: Flushes,
+        refused: Callable[[list[EntryRow]], None],
+        flush_interval: float = FLUSH_INTERVAL,
+        path: Path | None = None,
+    ) -> None:
+        self.recovery = Recovery(connect, path)
+        """Keeps the connection; looks after the file if it is told its path."""
+        self.recovery.begun_anew = lambda losses: self._tell(self.begun_anew, losses)
+        self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
+        """Hears, on the loop, that the file is another one, and what it lacks of the entries of each live call."""
+        super().__init__(self.recovery, flushes=flushes, refused=refused, flush_interval=flush_interval)
+
+    async def between(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Have something done between two flushes, outside of any transaction, once; it must be quick.
+
+        Raises what it raises; StoreUnavailable where the database refuses.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self._closing:
+            raise StoreUnavailable("the store is closing")
+        self._alone.append(Work(function, future))
+        if self._idle:
+            self._idle = False
+            self._wake.set()
+        return await future
+
+
+def _nothing(_transaction: Transaction) -> None:
+    """Be work that only waits for its turn."""
 
 
 def _settle(work: Sequence[Work]) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rtobserver.policy.explanation import Explanation
     from rtobserver.policy.trials import Trial
     from rtobserver.settings import Settings
+    from rtobserver.store.places import Place as Where
     from rtobserver.terminal.replaying import Rehearsal, Replayed
 
 LONGEST_VALUE = 300
@@ -380,30 +381,30 @@ def _settings(path: Path) -> Settings:
     return settings
 
 
-def _store(settings: Settings) -> Path:
-    from rtobserver.store import database
+def _store(settings: Settings) -> Where:
+    from rtobserver.store.places import place_of
 
-    path = database.sqlite_path(settings.config.store.url)
-    if not path.exists():
-        raise ConfigError([Mistake("store.url", f"there is no {path}", "`rtobserver serve` or `migrate` makes it")])
-    return path
+    place = place_of(settings.config.store.url)
+    if isinstance(place, Path) and not place.exists():
+        raise ConfigError([Mistake("store.url", f"there is no {place}", "`rtobserver serve` or `migrate` makes it")])
+    return place
 
 
-def _check_profile(name: str, configured: list[str], path: Path) -> None:
+def _check_profile(name: str, configured: list[str], place: Where) -> None:
     """Refuse a profile that is not configured and of which there is no call either."""
-    known = [*configured, *run(_recorded_profiles(path))]
+    known = [*configured, *run(_recorded_profiles(place))]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         meant = f"did you mean {near[0]}?" if near else f"there is {', '.join(dict.fromkeys(known))}"
         raise click.BadParameter(f"there is no profile {name!r} and no call of one; {meant}", param_hint="--profile")
 
 
-async def _recorded_profiles(path: Path) -> list[str]:
+async def _recorded_profiles(place: Where) -> list[str]:
+    from rtobserver.storage import reading
     from rtobserver.store import calls, schema
-    from rtobserver.store.database import Database
 
-    await asyncio.to_thread(schema.check, path)
-    async with Database(path, clock=SystemClock()) as database:
+    await asyncio.to_thread(schema.check, place)
+    async with reading(place, SystemClock()) as database:
         return await calls.profiles(database)
 
 

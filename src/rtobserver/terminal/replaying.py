@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from rtobserver.clock import SystemClock
@@ -24,10 +23,12 @@ from rtobserver.policy.replay import Replay, Watched, decided, uncapped
 from rtobserver.policy.view import Subject
 from rtobserver.realtime.cost import Prices
 from rtobserver.settings import Settings, new_state, prices_for
+from rtobserver.storage import reading
 from rtobserver.store import calls, commands, decisions, entries, minted, schema, unfinished
 from rtobserver.store.calls import Before, Call, Filter
 from rtobserver.store.database import Database
 from rtobserver.store.decisions import Decision
+from rtobserver.store.places import Place as Where
 from rtobserver.terminal.running import progress
 
 PAGE = 200
@@ -68,7 +69,7 @@ class Rehearsal:
         self.is_complete = False
 
     async def run(
-        self, path: Path, *, since: int, profile: str | None, limit: int | None, show: Callable[[Replayed], None]
+        self, place: Where, *, since: int, profile: str | None, limit: int | None, show: Callable[[Replayed], None]
     ) -> None:
         """Go through the calls that began since then, newest first, with a bar on stderr; `show` is given each.
 
@@ -77,9 +78,9 @@ class Rehearsal:
             StoreUnavailable: it cannot be read now.
 
         """
-        await asyncio.to_thread(schema.check, path)
+        await asyncio.to_thread(schema.check, place)
         wanted = Filter(since=since, profile=profile, erased=True)
-        async with Database(path, clock=SystemClock()) as database:
+        async with reading(place, SystemClock()) as database:
             total = 0
             async for call in chosen(database, wanted, limit):
                 total += call.entry_count
@@ -235,7 +236,7 @@ async def replay_call(
     return replayed
 
 
-async def explain_entry(path: Path, side: Side, call_id: str, at: Place) -> list[Explanation]:
+async def explain_entry(place: Where, side: Side, call_id: str, at: Place) -> list[Explanation]:
     """Explain what each policy decided, or did not, at an entry of a recorded call.
 
     Raises:
@@ -244,8 +245,8 @@ async def explain_entry(path: Path, side: Side, call_id: str, at: Place) -> list
         StoreUnavailable: it cannot be read now.
 
     """
-    await asyncio.to_thread(schema.check, path)
-    async with Database(path, clock=SystemClock()) as database:
+    await asyncio.to_thread(schema.check, place)
+    async with reading(place, SystemClock()) as database:
         call = await calls.find(database, call_id)
         if call is None:
             raise NotReplayable(f"there is no call {call_id}")

@@ -199,17 +199,19 @@ class Rest:
             raise AnswerBroken(f"upstream answered {reply.status} without a session description", reply.locations)
         return Answer(reply.body, reply.locations, reply.request_id)
 
-    async def hang_up(self, call_id: str) -> bool:
+    async def hang_up(self, call_id: str, may: Callable[[], bool] = lambda: True) -> bool:
         """End a call: True if this ended it, False if it was over already.
 
-        Tries three times where trying again can help; with upstream's own waits that may take
-        minutes, so the caller bounds it.
+        Tries three times where trying again can help, and as long as it `may`; with upstream's own
+        waits that may take minutes, so the caller bounds it.
 
         Raises:
             UpstreamError: As the class that fits; the call may still be running.
         """
         url = self._endpoints.hangup(call_id)
         for attempt in range(HANGUP_TRIES):
+            if not may():
+                raise UpstreamUnavailable("this replica was no longer sure that the call was its own")
             try:
                 reply = await self._authenticated(url, {}, None, bound=JSON_BYTES)
                 if 200 <= reply.status < 300:

@@ -1,4 +1,4 @@
-"""Decide which requests a listener hears at all: by Host, by Origin, by who stands before us.
+"""Decide which requests a listener hears at all: by Host and by Origin.
 
 A Host outside the list is answered 421 (a page that rebinds its name to our address), a foreign
 Origin 403 on every route: a multipart form needs no preflight, so that any web page could
@@ -7,7 +7,6 @@ otherwise start paid calls in a visitor's name. Nothing here reads a body.
 
 from __future__ import annotations
 
-import ipaddress
 import unicodedata
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -15,7 +14,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from rtobserver.config.sections import PublicAuth
 from rtobserver.errors import RequestError
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -26,7 +24,6 @@ _HEADERS = frozenset(
 _HEADER_PREFIX = "x-stainless-"
 _METHODS = "GET, HEAD, POST"
 _PREFLIGHT_SECONDS = "600"
-_USER_CAP = 256
 
 
 class Access:
@@ -142,58 +139,6 @@ def _preflight(request: web.Request) -> web.Response:
 def _is_stainless(name: str) -> bool:
     rest = name.removeprefix(_HEADER_PREFIX)
     return rest != name and rest.isascii() and rest.replace("-", "").isalnum()
-
-
-class Nobody:
-    """Know no callers by name (`mode = "none"`)."""
-
-    def user(self, request: web.BaseRequest) -> str | None:
-        """Give None: without identities all callers are one."""
-        return None
-
-
-class Forwarded:
-    """Take the user's name from a header that a trusted proxy set (`mode = "forwarded"`)."""
-
-    def __init__(self, trusted_proxies: Iterable[str], user_header: str) -> None:
-        self._proxies = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies)
-        self._header = user_header
-
-    def user(self, request: web.BaseRequest) -> str:
-        """Give the user's name.
-
-        Raises:
-            RequestError: 401, if the peer is no trusted proxy or the header is not there exactly once.
-
-        """
-        names = request.headers.getall(self._header, [])
-        if not self.trusts(request.remote) or len(names) != 1 or not is_plain(names[0].strip(), _USER_CAP):
-            raise RequestError(401, "no_identity", "The request does not say who you are, or not by way of our proxy.")
-        return names[0].strip()
-
-    def trusts(self, peer: str | None) -> bool:
-        """Say whether an address is a proxy's."""
-        try:
-            address = ipaddress.ip_address(peer or "")
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in proxy for proxy in self._proxies)
-
-
-Identity = Nobody | Forwarded
-
-
-def identity(auth: PublicAuth) -> Identity:
-    """Build what tells callers apart. Identities by `jwt` are refused when the configuration is read."""
-    match auth.mode:
-        case "none":
-            return Nobody()
-        case "forwarded":
-            return Forwarded(auth.trusted_proxies, auth.user_header)
-        case "jwt":
-            raise NotImplementedError("`jwt` is refused when the configuration is read")
 
 
 def is_plain(text: str, longest: int) -> bool:

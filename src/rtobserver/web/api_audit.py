@@ -20,7 +20,12 @@ class Deed(Struct, frozen=True):
 
     audit_id: str
     at: shapes.Time
-    actor: Annotated[str | None, Meta(description="The key's id; null for rtobserver itself and for the refused.")]
+    actor: Annotated[
+        str | None,
+        Meta(
+            description="A key's id, or `jwt:` and an access token's user; null for rtobserver itself and the refused."
+        ),
+    ]
     action: Annotated[str, Meta(description="Such as `calls.get`, `calls.erase`, `calls.erased`, `refused`.")]
     object: Annotated[str, Meta(description="What it was done to: a call's id, the names of filters.")]
     status: Annotated[

@@ -209,7 +209,7 @@ class _Api:
             # the limit of a page is no limit of a stream, unless somebody asked for it
             limit = query.limit if "limit" in ask.request.query else None
             # a call that goes on would have no end
-            wanted = replace(wanted, until_rowid=(await feed.newest(self._database)).rowid)
+            wanted = replace(wanted, until_number=(await feed.newest(self._database)).number)
             rows = entries.read(self._streams, call, wanted, after=after, limit=limit)
             return await send_lines(ask.request, rows, is_good=ask.is_good, clock=self._clock)
         async with aclosing(entries.read(self._database, call, wanted, after=after, limit=query.limit + 1)) as rows:

@@ -20,7 +20,7 @@ from rtobserver.realtime.events import MAX_DEPTH, depth
 from rtobserver.store import calls, orders
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from rtobserver.web import parameters, queries
 from rtobserver.web.access import is_plain
 from rtobserver.web.queries import Nothing
@@ -102,7 +102,7 @@ def shape(row: orders.Order) -> Order:
     return Order(row.order_id, row.call_id, row.state, command, row.error)
 
 
-def routes(database: Database, writer: Writer, clock: Clock) -> list[Route[Any, Any]]:
+def routes(database: Database, writer: Writing, clock: Clock) -> list[Route[Any, Any]]:
     """Give the routes, bound to what answers them."""
     api = _Api(database, writer, clock)
     taken = (Answer(description="The order, which waits to be carried out.", status=202, body=Order),)
@@ -160,7 +160,7 @@ def routes(database: Database, writer: Writer, clock: Clock) -> list[Route[Any, 
 
 
 class _Api:
-    def __init__(self, database: Database, writer: Writer, clock: Clock) -> None:
+    def __init__(self, database: Database, writer: Writing, clock: Clock) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock

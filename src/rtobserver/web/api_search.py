@@ -9,6 +9,7 @@ from rtobserver.clock import Clock
 from rtobserver.errors import RequestError
 from rtobserver.store import search, stats
 from rtobserver.store.database import Database
+from rtobserver.store.hits import HitPlace
 from rtobserver.store.phrases import Phrase
 from rtobserver.store.stats import MAX_GROUPS, GroupBy, Wanted
 from rtobserver.web import conversation, cursors, queries, shapes
@@ -35,7 +36,7 @@ class Search(CallFilter):
     ]
     limit: Annotated[int, LIMIT, "How many lines a page may have."] = LIMIT_DEFAULT
     cursor: Annotated[
-        int | None, queries.cursor(cursors.to_number), "`next_cursor` of the page before, as it came."
+        HitPlace | None, queries.cursor(cursors.to_hits), "`next_cursor` of the page before, as it came."
     ] = None
 
 
@@ -106,7 +107,7 @@ class _Api:
         hits, behind = await search.page(
             self._database, query.q, query.wanted(), before=query.cursor, limit=query.limit
         )
-        return shapes.Listed([conversation.hit(hit) for hit in hits], cursors.of_number(behind))
+        return shapes.Listed([conversation.hit(hit) for hit in hits], cursors.of_hits(behind))
 
     async def stats(self, ask: Ask[GetStats, None]) -> conversation.Stats:
         wanted = ask.query.wanted(self._clock.now_us())

@@ -42,7 +42,7 @@ class Losses(Struct, frozen=True):
 class StoreFacts(Struct, frozen=True, rename={"schema_": "schema"}):
     """Describe the database."""
 
-    kind: Literal["sqlite"]
+    kind: Literal["sqlite", "postgresql"]
     size_bytes: int
     wal_bytes: int
     schema_: str
@@ -50,13 +50,6 @@ class StoreFacts(Struct, frozen=True, rename={"schema_": "schema"}):
     quarantined: Annotated[
         int, Meta(description="Entries that the database refused for what they hold; a gap counts each.")
     ]
-
-
-class Journal(Struct, frozen=True):
-    """Describe what waits to be shipped to the database."""
-
-    rows: int
-    bytes: int
 
 
 class RecentGap(shapes.Gap, frozen=True, kw_only=True):
@@ -78,7 +71,6 @@ class System(Vitals, frozen=True, kw_only=True):
     ]
     shed: Annotated[int, Meta(description="Frames of those calls that were given up because the database was slow.")]
     store: StoreFacts
-    journal: Annotated[Journal | None, Meta(description="Null on SQLite, which needs none.")]
     leases: Annotated[int | None, Meta(description="Null on SQLite, where one daemon holds the file.")]
 
 
@@ -100,7 +92,7 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
     lost = await gaps.recent(database, since=since, limit=GAPS_SHOWN)
     return System(
         **checkup.look(),
-        versions={"rtobserver": __version__, "python": platform.python_version(), "sqlite": found.sqlite},
+        versions={"rtobserver": __version__, "python": platform.python_version(), found.dialect: found.version},
         replicas=[
             Replica(
                 replica_id=each.replica_id,
@@ -117,14 +109,13 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
         recent_gaps=[RecentGap(**structs.asdict(shapes.gap(gap)), call_id=call_id) for call_id, gap in lost],
         shed=sum(each.lost for each in found.losses if each.reason in ("shed", "disk")),
         store=StoreFacts(
-            kind="sqlite",
+            kind=found.dialect,
             size_bytes=found.size_bytes,
             wal_bytes=found.wal_bytes,
             schema_=found.schema,
             erasures_pending=found.erasures_pending,
             quarantined=found.quarantined,
         ),
-        journal=None,
         leases=None,
     )
 

@@ -139,7 +139,7 @@ class Tails:
             return await stream.follow()
 
     async def _send_history(self, stream: _Stream, call: Call, after: Position, until: Mark | None) -> Position:
-        wanted = entries.Filter(until_rowid=None if until is None else until.rowid)
+        wanted = entries.Filter(until_number=None if until is None else until.number)
         async for entry in entries.read(self._database, call, wanted, after=after):
             line = entry_line(Fed(feed.START, call.key, call.call_id, entry))
             await stream.send(entry_block(entry, line))
@@ -163,7 +163,7 @@ class Tails:
             return await stream.follow()
 
     async def _send_all(self, stream: _Stream, after: Mark, until: Mark) -> Mark:
-        while after.rowid < until.rowid and not stream.has_ended:
+        while after < until and not stream.has_ended:
             found = await feed.behind(self._database, after, until=until, limit=HISTORY_ROWS)
             for fed in found:
                 await stream.send(sse.event(b"entry", entry_line(fed), cursors.of_tail(fed.mark).encode()))

@@ -1,6 +1,7 @@
-"""Let operators in by their keys, and audit whom we did not let in.
+"""Let operators in by their keys or access tokens, and audit whom we did not let in.
 
-A key comes in the Authorization header only: what is in a query ends up in logs. A browser shows
+A key comes in the Authorization header only: what is in a query ends up in logs. Under `mode = "jwt"` an
+access token may come in its place, which counts as a key that its issuer made (`Statements`). A browser shows
 instead the cookie that it got for a key (`cookies.py`), and since browsers send cookies along
 without being asked, a change takes more then: a header that no foreign page can send, and the
 `Origin` of a page of ours. Refusals of
@@ -11,6 +12,7 @@ database by knocking. Addresses over `ADDRESSES` in a minute share one count.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +26,13 @@ from rtobserver.metrics import Metrics
 from rtobserver.store import keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
-from rtobserver.store.keys import Key, Scope
+from rtobserver.store.keys import SCOPES, Key, Scope
 from rtobserver.web import problems
+from rtobserver.web.access_tokens import AccessTokens
 from rtobserver.web.cookies import Cookies
+from rtobserver.web.guesses import Guesses
+from rtobserver.web.identities import bearer, user_of
+from rtobserver.web.vigil import ACTOR_PREFIX
 
 REFUSALS_PER_MINUTE = 10
 ADDRESSES = 1000
@@ -36,8 +42,10 @@ PAGE: web.RequestKey[bool] = web.RequestKey("page", bool)
 KEY: web.RequestKey[Key] = web.RequestKey("key", Key)
 """Who was let in."""
 UNTIL: web.RequestKey[int] = web.RequestKey("until", int)
-"""When a cookie ends that somebody was let in by, in microseconds since 1970."""
+"""When the cookie or access token ends that somebody was let in by, in microseconds since 1970."""
 
+KEY_PREFIX = "rto_"
+"""What the text of every key begins with."""
 _HARMLESS = frozenset({"GET", "HEAD"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 """What browsers send as Sec-Fetch-Site where a page of ours asks, or nobody but the person."""
@@ -45,6 +53,37 @@ _HEADER_ONLY = frozenset({"/metrics"})
 """Nothing there is for browsers."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Statements:
+    """Let in whom an access token names, with the scopes that it lists (`mode = "jwt"`)."""
+
+    def __init__(self, tokens: AccessTokens, *, user_claim: str, scope_claim: str) -> None:
+        self._tokens = tokens
+        self._user_claim, self._scope_claim = user_claim, scope_claim
+
+    async def key(self, text: str) -> Key | None:
+        """Give what a token says in the words of a key; None where it is not to be believed, or names nobody.
+
+        Raises:
+            RequestError: 503, that cannot be told now.
+
+        """
+        try:
+            believed = await self._tokens.read(text)
+            user = user_of(self._tokens, believed.claims, self._user_claim)
+        except RequestError as refusal:
+            if refusal.status != 401:
+                raise
+            return None
+        return Key(
+            key_id=f"{ACTOR_PREFIX}{user}",
+            name=user,
+            scopes=_scopes(believed.claims.get(self._scope_claim)),
+            created_at=0,
+            expires_at=believed.until,
+            revoked_at=None,
+        )
 
 
 @dataclass(slots=True)
@@ -66,6 +105,7 @@ class Bearer:
         metrics: Metrics,
         cookies: Cookies | None = None,
         is_own: Callable[[web.BaseRequest], bool] = lambda _: False,
+        tokens: Statements | None = None,
     ) -> None:
         self._database = database
         self._audit = audit
@@ -73,19 +113,27 @@ class Bearer:
         self._metrics = metrics
         self._cookies = cookies
         self._is_own = is_own
+        self._tokens = tokens
         self._knocks: dict[str, _Knocks] = {}
+        self._guesses = Guesses(clock)
+        self._for_figures: dict[bytes, Key] = {}
 
     async def admit(self, request: web.Request, scope: Scope) -> Key:
         """Give the key that the request presents, if it is good for the scope.
 
         Raises:
-            RequestError: 401 without a good key, 403 where it lacks the scope, or comes as a cookie
-                with a change that no page of ours has asked for.
-            StoreUnavailable: keys cannot be read now.
+            RequestError: 401 without a good key, 429 after too many wrong ones, 403 where it lacks the scope, or comes
+                as a cookie with a change that no page of ours has asked for; 503, access tokens cannot be checked now.
+            StoreUnavailable: keys cannot be read now; not for figures, if the key was good when they could be.
 
         """
         await self._write_counted(lambda knocks: knocks.minute_ends <= self._clock.mono())
-        key = await self.find(request)
+        try:
+            key = await self.find(request)
+        except StoreUnavailable:
+            key = self._remembered(request) if scope == "metrics" else None
+            if key is None:
+                raise
         if key is None:
             # who only has not signed in yet is not turned away
             if not (request.get(PAGE) and self._shows_nothing(request)):
@@ -94,6 +142,8 @@ class Bearer:
         request[KEY] = key
         if "Authorization" not in request.headers:
             self._check_change(request)
+        if scope == "metrics" and key.allows(scope) and not key.key_id.startswith(ACTOR_PREFIX):
+            self._for_figures[_digest(request)] = key
         if not key.allows(scope):
             self._metrics.audit_refusals.labels("yes").inc()
             await self._audit.record(
@@ -107,15 +157,47 @@ class Bearer:
             raise RequestError(403, "scope_missing", f"This key has no scope `{scope}`.")
         return key
 
+    def _remembered(self, request: web.Request) -> Key | None:
+        """Give the key that has had figures before: that the database is away is told by them."""
+        key = self._for_figures.get(_digest(request))
+        return key if key is not None and key.is_good(self._clock.now_us()) else None
+
     async def find(self, request: web.Request) -> Key | None:
-        """Give the key that the request presents, if it is good now. A header counts before a cookie."""
-        values = request.headers.getall("Authorization", [])
-        if not values:
+        """Give the key that the request presents, if it is good now. A header counts before a cookie.
+
+        Raises:
+            RequestError: 429, too much from there was wrong; 503, access tokens cannot be checked now.
+            StoreUnavailable: keys cannot be read now.
+
+        """
+        if "Authorization" not in request.headers:
             return await self._find_by_cookie(request)
-        scheme, _, text = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-        if scheme.lower() != "bearer":
+        text = bearer(request)
+        if not text:
             return None
-        return await keys.verify(self._database, text.strip(), now_us=self._clock.now_us())
+        return await self.look(request, text)
+
+    async def look(self, request: web.Request, text: str) -> Key | None:
+        """Give the key that somebody presents as a text, if it is good now.
+
+        Raises:
+            RequestError: 429, too much from there was wrong; 503, access tokens cannot be checked now.
+            StoreUnavailable: keys cannot be read now.
+
+        """
+        address = _network(request.remote)
+        self._guesses.check(address, text)
+        if self._tokens is None or text.startswith(KEY_PREFIX):
+            key = await keys.verify(self._database, text, now_us=self._clock.now_us())
+        else:
+            key = await self._tokens.key(text)
+            if key is not None and key.expires_at is not None:
+                request[UNTIL] = key.expires_at
+        if key is None:
+            self._guesses.was_wrong(address, text)
+        else:
+            self._guesses.was_good(text)
+        return key
 
     async def _find_by_cookie(self, request: web.Request) -> Key | None:
         if self._cookies is None or request.path in _HEADER_ONLY or _is_embedded(request):
@@ -194,6 +276,16 @@ def _is_embedded(request: web.Request) -> bool:
     if request.headers.get("Sec-Fetch-Site", "none") in _OWN_SITES:
         return False
     return not (is_link(request) and request.get(PAGE))
+
+
+def _scopes(claim: object) -> frozenset[str]:
+    """Read scopes, which issuers write as one text or as a list; words that are none of ours are other APIs'."""
+    words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    return frozenset(word for word in words if isinstance(word, str) and word in SCOPES)
+
+
+def _digest(request: web.BaseRequest) -> bytes:
+    return hashlib.sha256(bearer(request).encode("utf-8", "surrogateescape")).digest()
 
 
 def _network(remote: str | None) -> str:

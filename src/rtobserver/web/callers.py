@@ -21,7 +21,8 @@ from rtobserver.config.sections import Profile
 from rtobserver.errors import RequestError
 from rtobserver.negotiation import Caller
 from rtobserver.realtime import session as session_part
-from rtobserver.web.access import Identity, is_plain
+from rtobserver.web.access import is_plain
+from rtobserver.web.identities import LABEL_CAP, Identity, Person, bearer
 from rtobserver.web.sealed import PREFIX, Grant, GrantTooLarge, Sealer
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -29,7 +30,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _KEY_PREFIX = "rto_"
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LABEL_COUNT = 16
-_LABEL_CAP = 256
 _NAMED_CAP = 1_000
 _NAMED_LENGTH = 100
 
@@ -66,21 +66,23 @@ class Callers:
         self._token_ttl = token_ttl
         self._named: set[tuple[str, str]] = set()
 
-    def identified(self, request: web.Request, *, profile: str | None, labels: str | None) -> Caller:
+    async def identified(self, request: web.Request, *, profile: str | None, labels: str | None) -> Caller:
         """Tell whom a request is for by its identity alone.
 
         Raises:
-            RequestError: 401 without the identity that the mode asks for, 400 for an unknown profile or bad labels.
+            RequestError: 401 without the identity that the mode asks for, 400 for an unknown profile or bad labels,
+                503 where identities cannot be checked now.
 
         """
         self._presented(request)
+        person = await self._identity.person(request)
         return Caller(
-            user=self._identity.user(request),
+            user=person.user,
             profile=self._profile(profile),
-            labels=read_labels(labels) if labels else {},
+            labels=self._labels(read_labels(labels) if labels else {}, person),
         )
 
-    def admitted(self, request: web.Request, *, profile: str | None, labels: str | None) -> Caller:
+    async def admitted(self, request: web.Request, *, profile: str | None, labels: str | None) -> Caller:
         """Tell whom a request is for by its sealed token, or else as `identified` does.
 
         Raises:
@@ -90,7 +92,7 @@ class Callers:
         """
         grant = self._presented(request)
         if grant is None:
-            return self.identified(request, profile=profile, labels=labels)
+            return await self.identified(request, profile=profile, labels=labels)
         if profile is not None and profile != grant.profile:
             raise RequestError(400, "profile_not_of_token", "The token was made for another profile.")
         sealed = self._profiles.get(grant.profile)
@@ -104,38 +106,44 @@ class Callers:
             session=grant.session,
         )
 
-    def check_identity(self, request: web.Request) -> None:
+    async def check_identity(self, request: web.Request) -> None:
         """Refuse a request that lacks its identity before anything else of it is looked at.
 
         Raises:
-            RequestError: 401.
+            RequestError: 401; 503 where identities cannot be checked now.
 
         """
         self._presented(request)
-        self._identity.user(request)
+        await self._identity.person(request)
 
-    def check_admission(self, request: web.Request) -> None:
+    async def check_admission(self, request: web.Request) -> None:
         """Refuse a request that has neither token nor identity before anything else of it is looked at.
 
         Raises:
-            RequestError: 401.
+            RequestError: 401; 503 where identities cannot be checked now.
 
         """
         if self._presented(request) is None:
-            self._identity.user(request)
+            await self._identity.person(request)
 
-    def owner(self, request: web.Request) -> tuple[str | None, str | None]:
+    async def owner(self, request: web.Request) -> tuple[str | None, str | None]:
         """Tell which token, else which user, claims a call as its own; both None for anybody.
 
-        A token that has expired still speaks for the calls that it opened.
+        A sealed token that has expired still speaks for the calls that it opened.
+
+        Raises:
+            RequestError: 503, identities cannot be checked now.
+
         """
-        bearer = _bearer(request)
-        if bearer.startswith((PREFIX, _KEY_PREFIX)):
-            grant = self._sealer.open(bearer)
+        shown = bearer(request)
+        if shown.startswith((PREFIX, _KEY_PREFIX)):
+            grant = self._sealer.open(shown)
             return (grant.token_id if grant else None), None
         try:
-            return None, self._identity.user(request)
-        except RequestError:
+            return None, (await self._identity.person(request)).user
+        except RequestError as refusal:
+            if refusal.status != 401:
+                raise
             return None, None
 
     def seal(self, caller: Caller, *, session: Mapping[str, Any] | None = None, seconds: int | None = None) -> Token:
@@ -161,15 +169,23 @@ class Callers:
             raise RequestError(400, "too_much_for_a_token", "Labels and session are too long for a token.") from error
 
     def _presented(self, request: web.Request) -> Grant | None:
-        bearer = _bearer(request)
-        if not bearer.startswith((PREFIX, _KEY_PREFIX)):
+        shown = bearer(request)
+        if not shown.startswith((PREFIX, _KEY_PREFIX)):
             return None
-        grant = self._sealer.open(bearer)
+        grant = self._sealer.open(shown)
         if grant is None:
             raise RequestError(401, "invalid_token", "The token is not one of this server's.")
         if grant.has_expired(self._clock.now_us() / 1_000_000):
             raise RequestError(401, "expired_token", "The token has expired. Ask for a new one.")
         return grant
+
+    def _labels(self, asked: Mapping[str, str], person: Person) -> Mapping[str, str]:
+        # a claim that is missing is no leave to say it oneself
+        own = {key: value for key, value in asked.items() if key not in self._identity.reserved}
+        labels = {**own, **person.labels}
+        if len(labels) > _LABEL_COUNT:
+            raise RequestError(400, "invalid_labels", f"With your identity's there are over {_LABEL_COUNT} labels.")
+        return labels
 
     def _profile(self, name: str | None) -> Profile:
         profile = self._default if name is None else self._profiles.get(name)
@@ -194,12 +210,6 @@ class Callers:
             _log.warning("session_key_dropped", profile=profile, name=key)
 
 
-def _bearer(request: web.Request) -> str:
-    sent = request.headers.getall("Authorization", [])
-    scheme, _, value = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
-    return value.strip() if scheme.lower() == "bearer" else ""
-
-
 def read_labels(text: str) -> dict[str, str]:
     """Read labels from JSON.
 
@@ -216,10 +226,10 @@ def read_labels(text: str) -> dict[str, str]:
     for key, value in labels.items():
         if not _LABEL_KEY.fullmatch(key):
             raise RequestError(400, "invalid_labels", "A label's key has 1 to 64 letters, digits, `_` or `-`.")
-        if value and not is_plain(value, _LABEL_CAP):
+        if value and not is_plain(value, LABEL_CAP):
             raise RequestError(
                 400,
                 "invalid_labels",
-                f"A label's value has up to {_LABEL_CAP} characters, no control characters.",
+                f"A label's value has up to {LABEL_CAP} characters, no control characters.",
             )
     return labels

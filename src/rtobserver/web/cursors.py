@@ -11,6 +11,7 @@ from rtobserver.store.calls import Before
 from rtobserver.store.decided import Spot
 from rtobserver.store.decisions import Place
 from rtobserver.store.feed import Mark
+from rtobserver.store.hits import HitPlace
 from rtobserver.store.positions import Position
 
 _AUDIT = re.compile(r"aud_[0-9a-f]{22}")
@@ -19,6 +20,7 @@ _DECISIONS = re.compile(r"d([0-9]{1,9}):([0-9]{1,9}):(.{1,160})", re.DOTALL)
 _ALL_DECISIONS = re.compile(r"a([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,9}):([0-9]{1,9}):(.{1,160})", re.DOTALL)
 _LINE = re.compile(r"l[0-9a-f]{24}")
 _NUMBER = re.compile(r"n([0-9]{1,19})")
+_HITS = re.compile(r"h([0-9]{1,19}(?:,[0-9]{1,19}){0,3}):(.{0,100})", re.DOTALL)
 _CALLS = re.compile(r"c([0-9]{1,19}):([0-9]{1,19})")
 
 
@@ -48,7 +50,7 @@ def to_positions(cursor: str) -> Position | None:
 
 def of_tail(mark: Mark) -> str:
     """Write the place of an entry among those of all calls."""
-    return _write(f"t{mark.rowid}:{mark.at}:{mark.seq}")
+    return _write(f"t{':'.join(map(str, mark))}")
 
 
 def to_tail(cursor: str) -> Mark | None:
@@ -122,6 +124,20 @@ def to_number(cursor: str) -> int | None:
     if match is None or int(match[1]) >= 1 << 63:
         return None
     return int(match[1])
+
+
+def of_hits(place: HitPlace | None) -> str | None:
+    """Write the cursor behind a page of what was found."""
+    return None if place is None else _write(f"h{','.join(map(str, place.numbers))}:{place.item_id}")
+
+
+def to_hits(cursor: str) -> HitPlace | None:
+    """Read a cursor of what was found; None where it is none of ours."""
+    match = _HITS.fullmatch(_read(cursor))
+    if match is None:
+        return None
+    numbers = tuple(int(number) for number in match[1].split(","))
+    return None if any(number >= 1 << 63 for number in numbers) else HitPlace(numbers, match[2])
 
 
 def _write(text: str) -> str:

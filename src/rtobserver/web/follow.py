@@ -172,7 +172,7 @@ class Follower:
         newest = await feed.newest(self._database)
         # while nobody looks on, there is nothing to go on from
         self._mark = await feed.settle(self._database, self._mark) if self._viewers else newest
-        while self._mark.rowid < newest.rowid:
+        while self._mark < newest:
             found = await feed.behind(self._database, self._mark, until=newest, keys=self._viewed(), limit=CHUNK_ROWS)
             self._give(found)
             self._mark = found[-1].mark if len(found) == CHUNK_ROWS else newest

@@ -71,6 +71,7 @@ def refusals(route: Route[Any, Any]) -> dict[int, str]:
     }
     if route.scope is not None:
         told[401] = "There is no key, or it is not good."
+        told[429] = "Too many keys from there were wrong; `Retry-After` says when the next is looked at."
         told[403] = f"The key has no scope `{route.scope}`, or the request comes from a page of another origin."
         told[503] = "The database cannot be read or written now."
     if "{id}" in route.path:

@@ -14,14 +14,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from rtobserver.clock import Clock
-from rtobserver.config.sections import Operator
+from rtobserver.config.sections import Operator, OperatorAuth
 from rtobserver.housekeeping import Housekeeping
 from rtobserver.metrics import CONTENT_TYPE, Metrics
 from rtobserver.policy.active import Active
 from rtobserver.reloading import Reloading
 from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from rtobserver.web import (
     api_audit,
     api_calls,
@@ -42,11 +42,12 @@ from rtobserver.web import (
 )
 from rtobserver.web.access import Access
 from rtobserver.web.api_tail import Tails
-from rtobserver.web.bearer import Bearer
+from rtobserver.web.bearer import Bearer, Statements
 from rtobserver.web.connection import Patience
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.health import Health
 from rtobserver.web.health import routes as health_routes
+from rtobserver.web.identities import access_tokens
 from rtobserver.web.pages import call, calls, login, policies, refusals, search, statistics, system
 from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.live import Live
@@ -62,7 +63,7 @@ def operator_app(
     *,
     section: Operator,
     database: Database,
-    writer: Writer,
+    writer: Writing,
     audit: Audit,
     housekeeping: Housekeeping,
     checkup: Checkup,
@@ -84,7 +85,15 @@ def operator_app(
     access = Access(base_url=section.base_url, allowed_hosts=section.allowed_hosts, tunnels=True)
     access.install(app)
     cookies = Cookies(login_key, base_url=section.base_url)
-    bearer = Bearer(database=database, audit=audit, clock=clock, metrics=metrics, cookies=cookies, is_own=access.is_own)
+    bearer = Bearer(
+        database=database,
+        audit=audit,
+        clock=clock,
+        metrics=metrics,
+        cookies=cookies,
+        is_own=access.is_own,
+        tokens=_statements(section.auth, app, clock),
+    )
     tails = Tails(database=database, clock=clock, commits=writer.commits)
     tails.install(app)
     live = Live(rendering, database=database, clock=clock, commits=writer.commits, front=front)
@@ -111,9 +120,7 @@ def operator_app(
     # after the description of the API, of which pages are no part
     routes += [
         *assets.routes(),
-        *login.routes(
-            rendering=rendering, cookies=cookies, bearer=bearer, access=access, database=database, clock=clock
-        ),
+        *login.routes(rendering=rendering, cookies=cookies, bearer=bearer, access=access, clock=clock),
         *live.routes(),
         *calls.routes(rendering, database, clock),
         *search.routes(rendering, database, clock),
@@ -126,6 +133,13 @@ def operator_app(
 
     _attend(app, bearer, streams)
     return app
+
+
+def _statements(auth: OperatorAuth, app: web.Application, clock: Clock) -> Statements | None:
+    if auth.mode == "keys":
+        return None
+    tokens = access_tokens(auth, app, clock)
+    return Statements(tokens, user_claim=auth.user_claim, scope_claim=auth.scope_claim)
 
 
 def _prepare(app: web.Application, rendering: Rendering) -> None:

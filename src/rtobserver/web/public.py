@@ -22,8 +22,9 @@ from rtobserver.errors import RequestError
 from rtobserver.negotiation import Answered, Caller, Negotiation, Offer
 from rtobserver.realtime import session as session_part
 from rtobserver.web import intake, problems
-from rtobserver.web.access import Access, identity
+from rtobserver.web.access import Access
 from rtobserver.web.callers import Callers
+from rtobserver.web.identities import identity
 from rtobserver.web.listener import is_gone
 from rtobserver.web.sealed import Sealer
 from rtobserver.web.static import Folder
@@ -62,7 +63,7 @@ def public_app(
     callers = Callers(
         profiles=profiles,
         default=default,
-        identity=identity(section.auth),
+        identity=identity(section.auth, app, clock),
         sealer=sealer,
         clock=clock,
         token_ttl=section.token_ttl,
@@ -94,9 +95,9 @@ class _Calls:
         self._max_body = max_body
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        self._callers.check_identity(request)
+        await self._callers.check_identity(request)
         form = await self._form(request)
-        caller = self._callers.admitted(
+        caller = await self._callers.admitted(
             request,
             profile=_one("profile", form.profile, request.query.get("profile")),
             labels=_one("labels", form.labels, request.query.get("labels")),
@@ -104,9 +105,9 @@ class _Calls:
         return await self._negotiate(request, form, caller, _PREFIXES[0])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        self._callers.check_admission(request)
+        await self._callers.check_admission(request)
         form = await self._form(request)
-        caller = self._callers.admitted(
+        caller = await self._callers.admitted(
             request,
             profile=request.query.get("profile"),
             labels=request.query.get("labels"),
@@ -116,7 +117,7 @@ class _Calls:
 
     async def hang_up(self, request: web.Request) -> web.StreamResponse:
         call_id = request.match_info["id"]
-        token_id, user = self._callers.owner(request)
+        token_id, user = await self._callers.owner(request)
         is_somebody = token_id is not None or user is not None
         # Whoever may not end a call does not learn whether there is one.
         if not (
@@ -167,12 +168,12 @@ class _SealedTokens:
         self._max_body = max_body
 
     async def token(self, request: web.Request) -> web.Response:
-        caller = _asked(self._callers, request)
+        caller = await _asked(self._callers, request)
         token = self._callers.seal(caller)
         return _token_answer(token.value, self._access.own_origin(request), caller.profile.model, token.expires_at)
 
     async def client_secrets(self, request: web.Request) -> web.Response:
-        caller = _asked(self._callers, request)
+        caller = await _asked(self._callers, request)
         asked = await _secret_request(request, self._max_body)
         token = self._callers.seal(caller, session=asked.session, seconds=asked.seconds)
         session = session_part.merge(token.session or {}, caller.profile.session)
@@ -189,20 +190,20 @@ class _PassedSecrets:
         self._max_body = max_body
 
     async def token(self, request: web.Request) -> web.Response:
-        caller = _asked(self._callers, request)
+        caller = await _asked(self._callers, request)
         minted = await self._negotiation.mint(caller)
         return _token_answer(minted.value, self._endpoint, caller.profile.model, minted.expires_at)
 
     async def client_secrets(self, request: web.Request) -> web.Response:
-        caller = _asked(self._callers, request)
+        caller = await _asked(self._callers, request)
         asked = await _secret_request(request, self._max_body)
         caller = Caller(profile=caller.profile, user=caller.user, labels=caller.labels, session=asked.session)
         minted = await self._negotiation.mint(caller)
         return _secret_answer(minted.value, minted.expires_at, minted.session)
 
 
-def _asked(callers: Callers, request: web.Request) -> Caller:
-    return callers.identified(request, profile=request.query.get("profile"), labels=request.query.get("labels"))
+async def _asked(callers: Callers, request: web.Request) -> Caller:
+    return await callers.identified(request, profile=request.query.get("profile"), labels=request.query.get("labels"))
 
 
 async def _secret_request(request: web.Request, max_body: int) -> intake.SecretRequest:

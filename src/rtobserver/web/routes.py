@@ -90,7 +90,7 @@ class Ask(Generic[Q, B]):
 
     @property
     def until(self) -> int | None:
-        """Give when who asks has to sign in again, in microseconds since 1970; None where no cookie was shown."""
+        """Give when who asks has to sign in again, in microseconds since 1970; None for who has shown a key."""
         return self.request.get(UNTIL)
 
     async def record(self, object_: str, *, action: str | None = None) -> None:
@@ -165,8 +165,11 @@ class Ask(Generic[Q, B]):
         return call
 
     async def is_good(self) -> bool:
-        """Tell whether the key is still good; streams ask once a second."""
-        return await self._desk.bearer.find(self.request) is not None
+        """Tell whether the key is still good, as far as that can be told; streams ask once a second."""
+        try:
+            return await self._desk.bearer.find(self.request) is not None
+        except RequestError:
+            return False
 
 
 _HEADED = ("text/html", "text/javascript")

@@ -1,4 +1,4 @@
-"""End open streams when their key is revoked, or it or the cookie that stood for it has expired.
+"""End open streams when their key is revoked or expires, or the cookie or access token does that opened them.
 
 One look at the database for all streams together: each by itself would cost more than the streams.
 While the database cannot be read, nothing new flows through them either, so that none is ended for it.
@@ -21,6 +21,9 @@ from rtobserver.store.database import Database
 LOOK_SECONDS = 0.4
 """A stream ends within a second of its key."""
 
+ACTOR_PREFIX = "jwt:"
+"""What the name of who was let in by an access token begins with; no key's id does. Nothing can revoke a token."""
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -38,15 +41,17 @@ class Vigil:
     def watching(self, key_id: str, end: Callable[[], None], *, until: int | None = None) -> Iterator[None]:
         """Call `end` once the key is good no more, or at a time at the latest, as long as the block lasts."""
         self._ends[end] = key_id, until
-        self._watched[key_id] += 1
+        if not key_id.startswith(ACTOR_PREFIX):
+            self._watched[key_id] += 1
         self._some.set()
         try:
             yield
         finally:
             del self._ends[end]
-            self._watched[key_id] -= 1
-            if not self._watched[key_id]:
-                del self._watched[key_id]
+            if key_id in self._watched:
+                self._watched[key_id] -= 1
+                if not self._watched[key_id]:
+                    del self._watched[key_id]
             if not self._ends:
                 self._some.clear()
 
@@ -57,10 +62,12 @@ class Vigil:
             await self._clock.sleep(LOOK_SECONDS)
             try:
                 now_us = self._clock.now_us()
-                good = await keys.good(self._database, list(self._watched), now_us=now_us)
+                asked = set(self._watched)
+                good = await keys.good(self._database, asked, now_us=now_us)
             except StoreError as exc:
                 _log.warning("keys_not_readable", problem=str(exc))
                 continue
             for end, (key_id, until) in list(self._ends.items()):
-                if key_id not in good or (until is not None and until <= now_us):
+                is_good = key_id in good or key_id not in asked
+                if not is_good or (until is not None and until <= now_us):
                     end()

@@ -17,8 +17,9 @@ from rtobserver.clock import Clock
 from rtobserver.config import display
 from rtobserver.metrics import Metrics, tally
 from rtobserver.outbound import HookState
+from rtobserver.storage import Backlog
 from rtobserver.store import schema
-from rtobserver.store.writer import Writer
+from rtobserver.store.writing import Writing
 from rtobserver.web import shapes
 from rtobserver.web.health import Health, Status
 
@@ -83,6 +84,17 @@ class Disk(Struct, frozen=True):
     damaged_files: Annotated[int, Meta(description="Damaged files that lie beside the database, moved aside.")]
 
 
+class Journal(Struct, frozen=True):
+    """Describe what this replica has recorded and not yet shipped to PostgreSQL."""
+
+    rows: Annotated[int, Meta(description="Lines that are not yet in the database.")]
+    bytes: Annotated[int, Meta(description="Size of the journal's files, shipped or not.")]
+    oldest_at: Annotated[shapes.Time | None, Meta(description="Nothing that waits is older; null while nothing waits.")]
+    away_since: Annotated[shapes.Time | None, Meta(description="Null while the database takes what is shipped.")]
+    short: Annotated[bool, Meta(description="Whether it takes as much room as it may.")]
+    shipped: Annotated[int, Meta(description="Entries shipped since the start.")]
+
+
 class Loop(Struct, frozen=True):
     """Say how promptly the daemon works."""
 
@@ -103,6 +115,7 @@ class Vitals(Struct, frozen=True, kw_only=True):
     live_calls: Annotated[int, Meta(description="Calls under observation.")]
     queue: Queue
     disk: Disk
+    journal: Annotated[Journal | None, Meta(description="Null on SQLite, which needs none.")]
     loop: Loop
     since_start: Counts
     webhooks: list[Hook]
@@ -121,11 +134,12 @@ class Checkup:
     """Microseconds since 1970."""
     health: Health
     metrics: Metrics
-    writer: Writer
+    writer: Writing
     clock: Clock
     settings: Mapping[str, Any]
     """Must hold no secrets."""
     webhooks: Callable[[], Sequence[HookState]] = field(default=tuple)
+    backlog: Callable[[], Backlog | None] = lambda: None
 
     def look(self) -> dict[str, Any]:
         """Give the fields of `Vitals`."""
@@ -147,12 +161,26 @@ class Checkup:
                 wal_bytes=int(tally(figures.wal_bytes)[()]),
                 damaged_files=int(tally(figures.damaged_files)[()]),
             ),
+            "journal": self._journal(),
             "loop": Loop(tally(figures.loop_gap_seconds)[()], int(tally(figures.loop_stalls)[()])),
             "since_start": self._counts(),
             "webhooks": [self._hook(state) for state in self.webhooks()],
             "config": dict(self.settings),
             "config_set": display.changed(self.settings),
         }
+
+    def _journal(self) -> Journal | None:
+        found = self.backlog()
+        if found is None:
+            return None
+        return Journal(
+            rows=found.rows,
+            bytes=found.bytes,
+            oldest_at=shapes.time_or_none(found.oldest_at),
+            away_since=shapes.time_or_none(found.away_since),
+            short=found.short,
+            shipped=int(tally(self.metrics.shipped_rows)[()]),
+        )
 
     def _counts(self) -> Counts:
         figures = self.metrics

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from rtobserver.store import keys, ongoing, tables
 from rtobserver.store.feed import Mark
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.web.pages import board, live
 from tests.store import stored
 from tests.store.stored import START, call, entry, ref
@@ -245,6 +246,7 @@ async def test_what_several_look_at_is_read_once(api: Stage) -> None:
 async def test_however_many_calls_there_are_a_look_is_a_handful_of_questions(api: Stage) -> None:
     api.insert(tables.call, *[call(f"rtc_{number}", started_at=START + number) for number in range(200)])
     asked: list[str] = []
+    assert isinstance(api.database, SqliteDatabase)
     engine = api.database._engine.sync_engine
     sa.event.listen(engine, "before_cursor_execute", lambda _1, _2, statement, *_: asked.append(statement))
     async with looking(api) as stream:

@@ -18,7 +18,7 @@ from rtobserver.errors import RequestError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.store import keys, tables
 from rtobserver.store.audit import Audit
-from rtobserver.store.database import Database
+from rtobserver.store.sqlite import SqliteDatabase
 from rtobserver.web import problems, queries
 from rtobserver.web.bearer import Bearer
 from rtobserver.web.listener import listening
@@ -27,7 +27,7 @@ from rtobserver.web.pages.assets import Assets
 from rtobserver.web.pages.rendering import HEADERS, Rendering
 from rtobserver.web.routes import Answer, Ask, Desk, Route
 from tests.store import stored
-from tests.store.stored import START, call, ref
+from tests.store.stored import call
 from tests.web.operator_stage import Stage, stage
 
 HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -116,7 +116,7 @@ async def test_a_key_that_may_not_look_is_told_so_with_its_name_and_a_way_out(ap
 
 
 async def test_a_call_that_is_not_there_or_was_erased_is_told_as_a_page(api: Stage) -> None:
-    api.insert(tables.tombstone, {"call_key": ref("rtc_gone").key, "erased_at": START, "actor": "k"})
+    api.entomb("rtc_gone")
     for path, status, words in (
         ("/calls/rtc_unknown", 404, b"There is nothing here"),
         ("/calls/rtc_gone", 410, b"This recording was erased"),
@@ -188,7 +188,7 @@ async def failing(tmp_path: Path) -> AsyncIterator[Failing]:
     path, clock = stored.fresh(tmp_path), SystemClock()
     writer = stored.writer_of(path)
     await writer.open()
-    async with Database(path, clock=clock) as database:
+    async with SqliteDatabase(path, clock=clock) as database:
         app = web.Application()
         problems.install(app, page=refusals.telling(Rendering(Assets(), clock)))
         audit = Audit(writer, clock=clock)

@@ -17,7 +17,6 @@ from rtobserver.errors import StoreError
 from rtobserver.realtime.talk import SOUNDS, TYPES, WORDS_CHARACTERS, Talk
 from rtobserver.store import feed, ongoing
 from rtobserver.store.database import Database
-from rtobserver.store.feed import Mark
 from rtobserver.store.ongoing import Ongoing
 from rtobserver.store.signal import Signal
 from rtobserver.web import shapes, sse
@@ -259,7 +258,7 @@ class Board:
                     await asyncio.sleep(0)
             if len(found) < CHUNK_ROWS:
                 break
-            mark = Mark(found[-1].rowid, 0, 0)
+            mark = found[-1].mark
         self._mark = newest
 
     async def _read_over(self, keys: set[int]) -> dict[int, Ongoing]:

@@ -132,7 +132,7 @@ class _Pages:
 
     async def lines(self, ask: Ask[Nothing, None]) -> web.StreamResponse:
         call = await ask.call()
-        wanted = entries.Filter(until_rowid=(await feed.newest(self._database)).rowid)
+        wanted = entries.Filter(until_number=(await feed.newest(self._database)).number)
         async with aclosing(entries.read(self._streams, call, wanted)) as rows:
             return await send_lines(ask.request, rows, is_good=ask.is_good, clock=self._clock)
 

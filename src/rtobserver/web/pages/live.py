@@ -98,7 +98,7 @@ class Live:
         until = self._clock.mono() + STREAM_SECONDS
         watcher = self._board.join()
         try:
-            with self._vigil.watching(ask.actor, watcher.end):
+            with self._vigil.watching(ask.actor, watcher.end, until=ask.until):
                 response = web.StreamResponse(headers=_HEADERS)
                 await response.prepare(ask.request)
                 await response.write(sse.COMMENT)

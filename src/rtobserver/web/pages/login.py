@@ -11,11 +11,9 @@ from aiohttp import web
 
 from rtobserver.clock import Clock
 from rtobserver.errors import RequestError
-from rtobserver.store import keys
-from rtobserver.store.database import Database
 from rtobserver.web import queries
 from rtobserver.web.access import Access
-from rtobserver.web.bearer import Bearer
+from rtobserver.web.bearer import KEY_PREFIX, Bearer
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.pages.rendering import HEADERS, Rendering
 from rtobserver.web.parameters import TEXT_CAP
@@ -53,14 +51,12 @@ class _Door:
         cookies: Cookies,
         bearer: Bearer,
         access: Access,
-        database: Database,
         clock: Clock,
     ) -> None:
         self._rendering = rendering
         self._cookies = cookies
         self._bearer = bearer
         self._access = access
-        self._database = database
         self._clock = clock
 
     async def show(self, ask: Ask[Wish, None]) -> web.StreamResponse:
@@ -70,7 +66,9 @@ class _Door:
         self._check_origin(ask.request)
         form = await _read_form(ask.request)
         now_us = self._clock.now_us()
-        key = await keys.verify(self._database, form.get("key", "").strip(), now_us=now_us)
+        text = form.get("key", "").strip()
+        # a cookie stands for a key that can be revoked, and an access token cannot
+        key = await self._bearer.look(ask.request, text) if text.startswith(KEY_PREFIX) else None
         wanted = own_path(form.get("next"))
         if key is None:
             await self._bearer.refuse(ask.request)
@@ -97,10 +95,10 @@ class _Door:
 
 
 def routes(
-    *, rendering: Rendering, cookies: Cookies, bearer: Bearer, access: Access, database: Database, clock: Clock
+    *, rendering: Rendering, cookies: Cookies, bearer: Bearer, access: Access, clock: Clock
 ) -> list[Route[Any, Any]]:
     """Give the routes."""
-    door = _Door(rendering=rendering, cookies=cookies, bearer=bearer, access=access, database=database, clock=clock)
+    door = _Door(rendering=rendering, cookies=cookies, bearer=bearer, access=access, clock=clock)
     page = (Answer(description="A page.", media="text/html"),)
     return [
         Route(

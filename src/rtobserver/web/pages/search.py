@@ -45,7 +45,7 @@ def routes(rendering: Rendering, database: Database, clock: Clock) -> list[Route
         older: str | None = None
         if (query := asked.query) is not None:
             hits, behind = await search.page(database, query.q, query.wanted(), before=query.cursor, limit=query.limit)
-            older = cursors.of_number(behind)
+            older = cursors.of_hits(behind)
         # not to have asked for anything yet is no mistake
         is_wrong = any(asked.wrong.values())
         return rendering.page(
