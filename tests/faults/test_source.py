@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.timeout(180)]
 
 PROBING = {"RTOBSERVER_OBSERVER__IDLE_PROBE": "1s"}
 IMPATIENT = {"RTOBSERVER_OBSERVER__ATTACH_TIMEOUT": "2s"}
+ON_ITS_WAY = 0.5
+"""Seconds from the beginning of an attempt to upstream's receipt of it, on a busy machine."""
 CAP = "Your session hit the maximum duration of 60 minutes."
 
 
@@ -284,24 +286,30 @@ async def test_what_upstream_asks_of_one_call_holds_for_the_others_and_they_do_n
     faults = Faults(attach=EndpointFault(status=429, retry_after=f"{wish:g}", times=1))
     async with site(tmp_path, scenario=stream(10), begin="answered", faults=faults) as here, here.serving() as daemon:
         call_ids = [await daemon.place()]
-        await here.simulator.until(lambda: bool(attaches(here, call_ids[0])))
+        # whoever calls now can know of it
+        await daemon.command.logged("attach_failed")
         call_ids += [await daemon.place() for _ in range(3)]
         await observed(here.simulator, call_ids)
         asked = {call_id: attaches(here, call_id) for call_id in call_ids}
         await further(here.simulator, call_ids, 5)
         await here.end(daemon, call_ids)
-        refused = sorted(times[0] for times in asked.values())
+        first = asked[call_ids[0]][0]
         every = sorted(at for times in asked.values() for at in times)
-        # what was on its way when the first was refused could not know
-        early = [at for since in refused for at in every if since + 0.1 < at < since + wish]
-        waits = sorted(round(times[1] - times[0] - wish, 2) for times in asked.values())
+        # each first attach of a call is refused, and is a wish for all: the last one before an attempt counts
+        refused = sorted(times[0] for times in asked.values())
+        waits = [at - wish - max(since for since in refused if since < at) for at in every if at > first]
+        taken = sorted(round(times[1] - wish - max(at for at in refused if at < times[1]), 2) for times in asked.values())
+        # of one that was refused a moment before, an attempt that was on its way did not know
+        early = [wait for wait in waits if -wish + ON_ITS_WAY < wait < 0]
         case.show(
-            await here.figures(daemon, call_ids), requests=len(every), while_held=len(early), beyond_the_wish_s=waits
+            await here.figures(daemon, call_ids), requests=len(every), while_held=len(early), beyond_the_wish_s=taken
         )
         assert early == []
+        assert [at for at in every if first < at < first + wish] == []
         assert len(every) == 2 * len(call_ids)
-        assert len(set(waits)) > 1
-        assert waits[-1] <= 2 * wish
+        assert len(set(taken)) > 1
+        # a fifth is how far they are spread; the rest is for a machine that has other things to do
+        assert taken[-1] <= wish
         await daemon.command.stopped()
 
 
