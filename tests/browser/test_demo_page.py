@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,10 @@ async def test_it_says_when_the_other_side_ends_the_call(browser: Browser, tmp_p
         assert shown.complaints == []
 
 
-async def test_rtobserver_demo_serves_it_with_somebody_to_talk_to_and_commands_that_can_be_pasted() -> None:
+async def test_rtobserver_demo_serves_it_with_somebody_to_talk_to_and_commands_that_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     async with (
         demonstrating(public_port=0, operator_port=0) as demo,
         browsing(microphone="none") as chromium,

