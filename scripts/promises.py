@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "promises.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 SUMS = (
     *("produced", "stored", "missing", "missing_unexplained", "forgotten", "empty_gaps", "overcounted"),
+    *("double_gaps", "false_verdicts"),
     *("dup", "holes", "conflicts", "inversions", "closes_by_us", "gap_s"),
 )
 WORST = ("gap_overhang_s", "rss", "loop_gap")

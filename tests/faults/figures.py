@@ -24,6 +24,10 @@ class Figures:
     """Gaps in whose time somebody listened, and nothing was lost."""
     overcounted: int
     """Losses that gaps count and that were none."""
+    double_gaps: int
+    """Gaps that begin before another one of their call has ended."""
+    false_verdicts: int
+    """Calls of which the API says what their record does not: completeness, number of gaps, number of entries."""
     dup: int
     holes: int
     """Numbers that are left out of an epoch and that no gap counts."""
@@ -42,5 +46,5 @@ class Figures:
     @property
     def is_lawful(self) -> bool:
         """Say whether nothing is wrong, whatever is missing."""
-        wrong = (self.missing_unexplained, self.empty_gaps, self.overcounted)
+        wrong = (self.missing_unexplained, self.empty_gaps, self.overcounted, self.double_gaps, self.false_verdicts)
         return not any((*wrong, self.dup, self.holes, self.conflicts, self.inversions))

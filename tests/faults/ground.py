@@ -285,7 +285,8 @@ async def record(daemon: Daemon, call_id: str) -> Record:
         entries = [read_entry(line) for line in (await answer.read()).split(b"\n")[:-1]]
     page = await daemon.get(f"/calls/{call_id}/gaps?limit=1000")
     assert page["next_cursor"] is None
-    return Record(entries, page["data"])
+    # its sums are never older than what was read before
+    return Record(entries, page["data"], await daemon.get(f"/calls/{call_id}"))
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.faults import verdicts
 from tests.faults.figures import Figures
 from tests.support.stage import Entry
 
@@ -152,6 +154,8 @@ class Record:
 
     entries: Sequence[Entry]
     gaps: Sequence[Json]
+    call: Json | None = None
+    """Its row, read behind these."""
 
 
 def verify(
@@ -175,7 +179,8 @@ def verify(
     forgotten: list[Told] = []
     for each in told:
         (known if each.call_id in records else forgotten).append(each)
-    parts = [_verify(each, records[each.call_id], cut, deaths) for each in known]
+    unstored = [*cut, *lost_with(deaths, [(each, records[each.call_id].entries) for each in known])]
+    parts = [_verify(each, records[each.call_id], unstored, deaths) for each in known]
     parts += [_forgotten(each, deaths, is_explained=excuse in EXCUSES) for each in forgotten]
     sums: Counter[str] = Counter()
     for part in parts:
@@ -205,6 +210,30 @@ def _forgotten(told: Told, deaths: Sequence[Span], *, is_explained: bool) -> dic
     return {"produced": count, "missing": count, "missing_unexplained": 0 if is_explained else max(1, count)}
 
 
+def lost_with(deaths: Sequence[Span], calls: Sequence[tuple[Told, Sequence[Entry]]]) -> list[Span]:
+    """Give, for each death of a daemon, the time before it of which nothing was stored any more.
+
+    There is one writer for all calls: it begins with the oldest event, of whichever call, that was written to a
+    sideband which the death ended, and behind which nothing that came there is on record. Of a call that was quiet
+    then nobody can know that nothing was lost.
+    """
+    if not deaths:
+        return []
+    missing = [(told, {sent.ordinal for sent in lost(told, entries)}) for told, entries in calls]
+    found = []
+    for alive, died in deaths:
+        since = died
+        for told, unstored in missing:
+            for name, (_, end) in zip(told.names, told.attached, strict=True):
+                if alive - TOLERANCE <= end <= died + TOLERANCE:
+                    for sent in reversed([sent for sent in told.events if name in sent.sidebands]):
+                        if sent.ordinal not in unstored:
+                            break
+                        since = min(since, sent.at)
+        found.append((since, died))
+    return found
+
+
 def lost(told: Told, entries: Sequence[Entry]) -> list[Sent]:
     """Give the events that were written to a sideband and are not on record."""
     placed, _, _, _ = _place(told, entries)
@@ -228,7 +257,21 @@ def _verify(told: Told, record: Record, cut: Sequence[Span], deaths: Sequence[Sp
         if gap["reason"] not in ("before_attach", "paused")
     ]
     numbers = _left_out(entries)
-    explained = _explain(missing, placed, record, told.handshake(placed, deaths))
+    handshake = told.handshake(placed, deaths)
+    explained = _explain(missing, placed, record, handshake)
+    wrong = []
+    if record.call is not None:
+        wrong = list(
+            verdicts.contradictions(
+                record.call,
+                entries,
+                gaps,
+                was_heard=bool(told.attached),
+                missed=any(each.sent.at > handshake for each in missing),
+                missed_before=any(each.sent.at <= handshake for each in missing),
+            )
+        )
+        sys.stdout.write("".join(f"{told.call_id}: {words}\n" for words in wrong))
     return {
         "produced": len(told.events),
         "stored": len(placed),
@@ -237,6 +280,8 @@ def _verify(told: Told, record: Record, cut: Sequence[Span], deaths: Sequence[Sp
         "gap_s": sum(end - begin for begin, end in lengths),
         "gap_overhang_s": max(overhangs, default=0.0),
         "empty_gaps": sum(_is_empty(gap, missing, away) for gap in gaps),
+        "double_gaps": verdicts.double(gaps),
+        "false_verdicts": bool(wrong),
         "overcounted": _overcounted(gaps, explained.left, numbers),
         "dup": dup,
         "holes": _holes(numbers, gaps),

@@ -88,6 +88,9 @@ def spoilt(entries: list[Entry], gaps: list[Json], what: str) -> None:
             gaps.append({"reason": "reattach", "from": time(8.6), "to": time(8.7), "lost": None, "epoch": 1})
         case "empty_gaps that count":
             gaps.append({"reason": "shed", "from": time(8.6), "to": time(8.7), "lost": 0, "epoch": 1})
+        case "double_gaps":
+            gaps.append(gaps[0] | {"reason": "takeover", "from": time(7.2)})
+            gaps[1]["to"] = time(7.6)
         case "overcounted":
             del entries[0]
             gaps.append({"reason": "shed", "from": time(0.9), "to": time(1.1), "lost": 3, "epoch": 1})
@@ -115,7 +118,7 @@ def test_a_good_record_is_lawful(tmp_path: Path) -> None:
     [
         *("missing_unexplained", "missing_unexplained in time", "missing_unexplained in place"),
         *("missing_unexplained behind the handshake", "dup", "holes", "conflicts", "inversions", "gap_overhang_s"),
-        *("empty_gaps", "empty_gaps that count", "overcounted", "overcounted in a damaged file"),
+        *("empty_gaps", "empty_gaps that count", "overcounted", "overcounted in a damaged file", "double_gaps"),
     ],
 )
 def test_the_oracle_sees_each_thing_that_can_be_wrong(tmp_path: Path, what: str) -> None:
@@ -209,6 +212,118 @@ def test_what_waited_in_buffers_is_looked_for_when_it_arrived(tmp_path: Path) ->
     told = oracle.read_ledger(written(tmp_path / "l")).values()
     figures = oracle.verify(told, {"rtc_1": Record(entries, gaps)}, rss=0, loop_gap=0)
     assert (figures.missing, figures.missing_unexplained, figures.gap_overhang_s) == (4, 0, 0.0)
+
+
+def test_a_gap_may_stand_beside_what_was_not_to_be_recorded_and_begin_where_another_ends(tmp_path: Path) -> None:
+    entries, gaps = sound()
+    gaps.append({"reason": "paused", "from": time(6), "to": time(9), "lost": None, "epoch": 1})
+    gaps.append({"reason": "takeover", "from": time(7.5), "to": time(7.6), "lost": None, "epoch": 1})
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    assert oracle.verify(told, {"rtc_1": Record(entries, gaps)}, rss=0, loop_gap=0).double_gaps == 0
+
+
+ROW: Json = {
+    "status": "ended",
+    "ended_at": time(11),
+    "completeness": "complete_with_gaps",
+    "entry_count": 8,
+    "gap_count": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "false"),
+    [
+        pytest.param({}, 0, id="true"),
+        pytest.param({"completeness": "incomplete"}, 0, id="modest"),
+        pytest.param({"completeness": "complete"}, 1, id="complete with a gap"),
+        pytest.param({"completeness": "complete", "gap_count": 0}, 1, id="a gap that is not counted"),
+        pytest.param({"completeness": None}, 1, id="no verdict"),
+        pytest.param({"gap_count": 2}, 1, id="a gap that there is not"),
+        pytest.param({"entry_count": 7}, 1, id="an entry that is not counted"),
+        pytest.param({"entry_count": 9}, 1, id="an entry that there is not"),
+        pytest.param({"ended_at": None, "status": "live"}, 1, id="a verdict before the end"),
+        pytest.param({"ended_at": None, "status": "live", "completeness": None, "entry_count": 2}, 0, id="not ended"),
+    ],
+)
+def test_what_a_call_says_of_itself_is_held_to_its_record(tmp_path: Path, changes: Json, false: int) -> None:
+    entries, gaps = sound()
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    record = Record(entries, gaps, ROW | changes)
+    assert oracle.verify(told, {"rtc_1": record}, rss=0, loop_gap=0).false_verdicts == false
+
+
+def unheard(path: Path) -> list[oracle.Told]:
+    """Write the ledger of that call as if nobody had ever attached."""
+    lines = [
+        line for line in written(path).read_text().splitlines() if '"attach"' not in line and '"detach"' not in line
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return list(oracle.read_ledger(path).values())
+
+
+@pytest.mark.parametrize(("said", "false"), [("complete", 1), ("incomplete", 0)])
+def test_a_call_of_which_nothing_was_heard_is_not_complete(tmp_path: Path, said: str, false: int) -> None:
+    gaps = [{"reason": "before_attach", "from": time(0), "to": time(11), "lost": None, "epoch": 1}]
+    row = ROW | {"completeness": said, "gap_count": 0, "entry_count": 1}
+    record = Record([entry(1, "gap", json.dumps(gaps[0]).encode())], gaps, row)
+    figures = oracle.verify(unheard(tmp_path / "l"), {"rtc_1": record}, rss=0, loop_gap=0)
+    assert figures.false_verdicts == false
+
+
+def test_what_is_missing_behind_the_handshake_leaves_no_call_complete(tmp_path: Path) -> None:
+    entries, _ = sound()
+    told = oracle.read_ledger(written(tmp_path / "l")).values()
+    # a record that lost the row of its gap and says so nowhere
+    row = ROW | {"completeness": "complete", "gap_count": 0}
+    assert oracle.verify(told, {"rtc_1": Record(entries, [], row)}, rss=0, loop_gap=0).false_verdicts == 1
+
+
+def died(path: Path, stored: int) -> tuple[oracle.Told, list[Entry], list[Json]]:
+    """Give that call as if the daemon had been killed at 4.5, and a record with so many of the first four events."""
+    entries = [entry(seq, "event", frame(seq), event_id=f"event_{seq}") for seq in range(1, stored + 1)]
+    entries.append(entry(stored + 1, "gap", b"{}"))
+    entries += [entry(seq, "event", frame(seq), event_id=f"event_{seq}") for seq in range(8, 11)]
+    gap = {"reason": "takeover", "from": time(stored + 0.1), "to": time(7.5), "lost": None, "epoch": 1}
+    [told] = oracle.read_ledger(written(path)).values()
+    return told, entries, [gap]
+
+
+@pytest.mark.parametrize(
+    ("stored", "begins", "overhang"),
+    [
+        pytest.param(1, 1.1, 0.9, id="nothing behind the first"),
+        pytest.param(3, 3.1, 0.9, id="the last one lost"),
+        pytest.param(4, 4.1, 0.4, id="nothing lost"),
+        pytest.param(4, 1.0, 3.5, id="too wide"),
+    ],
+)
+def test_a_gap_of_a_killed_daemon_may_begin_with_what_was_lost(
+    tmp_path: Path, stored: int, begins: float, overhang: float
+) -> None:
+    told, entries, gaps = died(tmp_path / "l", stored)
+    gaps[0]["from"] = time(begins)
+    record = {"rtc_1": Record(entries, gaps)}
+    figures = oracle.verify([told], record, rss=0, loop_gap=0, deaths=[(BEGAN + 4.45, BEGAN + 4.5)])
+    assert figures.gap_overhang_s == pytest.approx(overhang, abs=0.01)
+    if stored < 4:
+        # who was not killed has lost nothing by it
+        assert oracle.verify([told], record, rss=0, loop_gap=0).gap_overhang_s > overhang
+
+
+def test_one_writer_has_lost_for_a_quiet_call_as_long_as_for_one_that_spoke(tmp_path: Path) -> None:
+    loud, entries, gaps = died(tmp_path / "l", 1)
+    quiet_ledger = tmp_path / "q"
+    lines = [json.loads(line) for line in written(quiet_ledger).read_text().splitlines()]
+    kept = [line | {"call_id": "rtc_2"} for line in lines if line["kind"] != "event"]
+    quiet_ledger.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    [quiet] = oracle.read_ledger(quiet_ledger).values()
+    gap = {"reason": "takeover", "from": time(1.5), "to": time(7.5), "lost": None, "epoch": 1}
+    records = {"rtc_1": Record(entries, gaps), "rtc_2": Record([entry(1, "gap", b"{}")], [gap])}
+    deaths = [(BEGAN + 4.45, BEGAN + 4.5)]
+    assert oracle.verify([quiet, loud], records, rss=0, loop_gap=0, deaths=deaths).gap_overhang_s == pytest.approx(0.9)
+    alone = oracle.verify([quiet], {"rtc_2": records["rtc_2"]}, rss=0, loop_gap=0, deaths=deaths)
+    assert alone.gap_overhang_s == pytest.approx(3.0)
 
 
 # --- the proxy --------------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ table `gap` follows what becomes of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from rtobserver.realtime.entries import GapReason, GapRow
 from rtobserver.realtime.times import rfc3339
+
+_UNTIL_ATTACH = ("before_attach", "reattach", "takeover", "oversize", "protocol")
 
 
 class Gaps:
@@ -87,3 +91,12 @@ def payload(gap: GapRow) -> bytes:
             "lost_by_type": gap.lost_by_type,
         }
     )
+
+
+def last_attach(rows: Iterable[GapRow], now: int) -> int | None:
+    """Give when the last absence ended that was declared, since up to then all that is missing is declared.
+
+    One that ended behind `now` (the clock was set back since) tells nothing.
+    """
+    ends = (row.to_at for row in rows if row.reason in _UNTIL_ATTACH and row.to_at is not None)
+    return max((end for end in ends if end <= now), default=None)

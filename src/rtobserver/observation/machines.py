@@ -10,6 +10,7 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config import sections
+from rtobserver.observation.gaps import last_attach
 from rtobserver.observation.machine import Machine
 from rtobserver.observation.pause import Pause
 from rtobserver.observation.plan import Plan, Resumption
@@ -111,13 +112,17 @@ class Machines:
         restored, watch = await self._restored(call, profile)
         at, mono, up = self._clock.now_us(), self._clock.mono(), self._clock.uptime()
         heard_at = restored.heard_at or call.started_at
-        watermark, ago = (heard_at, None) if left.mark is None else left.mark.since(call.ref.call_id, heard_at, up)
-        if left.age is not None and restored.age_us is not None:
-            ago = max(0.0, left.age(mono) - restored.age_us / 1e6)
+        # a gap that ended with an attach says what is missing up to there: nothing is to be declared twice
+        now = at if left.mark is None else max(at, left.mark.at)
+        known_at = max(heard_at, last_attach(restored.gaps, now) or heard_at)
+        watermark, ago = (known_at, None) if left.mark is None else left.mark.since(call.ref.call_id, known_at, up)
+        age_us = None if restored.age_us is None else restored.age_us + max(0, watermark - heard_at)
+        if left.age is not None and age_us is not None:
+            ago = max(0.0, left.age(mono) - age_us / 1e6)
         resumption = Resumption(
             watermark=watermark,
             ago=ago,
-            age_us=None if restored.age_us is None else restored.age_us + max(0, watermark - heard_at),
+            age_us=age_us,
             last_position=call.last_position,
             was_live=call.status == "live",
             given_up=call.status if call.status in ("unobserved", "lost") else None,
