@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from rtobserver.clock import Uptime
-from rtobserver.store import registration, tables, unfinished
+from rtobserver.store import registration, shipping, tables, unfinished
 from rtobserver.store.commits import EntryRow
 from rtobserver.store.identity import CallRef, call_key
 from rtobserver.store.journal import Journal
@@ -332,6 +333,28 @@ async def test_a_folder_that_was_set_back_loses_nothing_new(ground: Ground) -> N
         await journal.readable()
         assert journal.journal_id != first
     assert [seq for seq, _ in ground.entries(ref)] == list(range(1, 52))
+
+
+async def test_what_a_database_that_was_set_back_in_part_has_already_is_not_doubled(ground: Ground) -> None:
+    call = new("rtc_1")
+    ref = call.ref()
+    many = 2 * shipping.ROWS
+    async with ground.journal() as journal:
+        journal.note(registration.register(ref, call))
+        for seq in range(1, many + 1):
+            journal.entry(entry(ref, seq, b"%d" % seq))
+        await journal.readable(PATIENCE)
+    # as a restore of some tables has it: how far the journal came is forgotten, and of the rest a part is there
+    ground.rows("DELETE FROM journal")
+    ground.rows("DELETE FROM entry WHERE seq % 10 = 0")
+    with capture_logs() as logs:
+        async with ground.journal() as journal:
+            for seq in range(many + 1, many + 101):
+                journal.entry(entry(ref, seq, b"%d" % seq))
+            await journal.readable(PATIENCE)
+    assert ground.entries(ref) == [(seq, b"%d" % seq) for seq in range(1, many + 101)]
+    there = [line["count"] for line in logs if line["event"] == "entries_there_already"]
+    assert sum(there) == many * 9 // 10
 
 
 async def test_work_that_cannot_be_done_while_the_database_is_away_says_so(ground: Ground) -> None:

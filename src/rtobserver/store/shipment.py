@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +24,18 @@ from rtobserver.store import journal_lines, registration, tables
 from rtobserver.store.derived import Fact, shipped
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal_lines import NOTE, EntryLine, FactLine, Stretch
+from rtobserver.store.notes import Note
 from rtobserver.store.transaction import Transaction
 
 log = structlog.get_logger()
 
+COLUMNS = (
+    *("call_key", "day", "epoch", "seq", "kind", "at", "offset_us", "type", "event_id", "payload", "flags"),
+    "landed",
+)
+"""Of `entry`, as they are shipped."""
+COPY_SECONDS = 10.0
+"""Longer than what the server allows a statement: for one that takes nothing and says nothing."""
 ENTRIES = """
 INSERT INTO entry (call_key, day, epoch, seq, kind, at, offset_us, type, event_id, payload, flags, landed)
 SELECT told.*, $12::bigint FROM unnest(
@@ -70,6 +78,8 @@ class Outcome:
     """Say what a stretch has come to, once it is committed."""
 
     entries: int = 0
+    there: int = 0
+    """Entries that were there already; only known where that was reckoned with."""
     unregistered: list[tuple[CallRef, str]] = field(default_factory=list)
     """Calls that could not have a row of their own, and why."""
 
@@ -156,12 +166,15 @@ async def bring(
     calls: Calls,
     landed: int,
     meanwhile: Callable[[], Awaitable[None]] = nothing,
+    *,
+    wary: bool = False,
 ) -> Outcome:
     """Do what a stretch says, in a transaction that has begun and has the number `landed`.
 
-    `meanwhile` is done while the server is at work.
+    `meanwhile` is done while the server is at work. Unless `wary`, the server is trusted to take everything, and to
+    have nothing of it yet: it has half the work then, and what it does not take fails the whole.
     """
-    shipment = _Shipment(connection, await driver_of(connection), calls, landed)
+    shipment = _Shipment(connection, await driver_of(connection), calls, landed, wary=wary)
     facts: list[tuple[FactLine, CallRef]] = []
     for line in stretch.facts:
         refs = calls.of(line.calls)
@@ -212,10 +225,16 @@ class _Shipment:
     """Be on its way."""
 
     def __init__(
-        self, connection: AsyncConnection, driver: asyncpg.Connection[asyncpg.Record], calls: Calls, landed: int
+        self,
+        connection: AsyncConnection,
+        driver: asyncpg.Connection[asyncpg.Record],
+        calls: Calls,
+        landed: int,
+        *,
+        wary: bool,
     ) -> None:
         self._connection, self._driver, self._calls = connection, driver, calls
-        self._landed = landed
+        self._landed, self._is_wary = landed, wary
         self._epochs: dict[int, int] = {}
         """Of calls as the database has them; of those that are not here none is known."""
         self._erased: set[int] = set()
@@ -231,17 +250,23 @@ class _Shipment:
         elif len(known) > 1:
             # what it stands in place of
             await find(self._connection, self._calls, known[1:])
-        try:
-            async with self._connection.begin_nested():
-                await self._connection.run_sync(lambda lent: note(Transaction(lent, self._erased)))
-        except StoreError as exc:
-            self.outcome.unregistered += [(ref, str(exc)) for ref in known[:1]]
+        if not self._is_wary:
+            await self._do(note)
+        else:
+            try:
+                async with self._connection.begin_nested():
+                    await self._do(note)
+            except StoreError as exc:
+                self.outcome.unregistered += [(ref, str(exc)) for ref in known[:1]]
         if name in _CHANGE_CALLS:
             call = known[0]
             self._calls.found(call, call.key)
             self._looked.discard(call.key)
         elif name == "close":
             self._looked.discard(known[0].key)
+
+    async def _do(self, note: Note) -> None:
+        await self._connection.run_sync(lambda lent: note(Transaction(lent, self._erased)))
 
     async def facts(self, lines: list[tuple[FactLine, CallRef]]) -> None:
         if not lines:
@@ -265,16 +290,27 @@ class _Shipment:
             lines = [line for line in lines if refs[line[1]].key not in self._erased]
         if not lines:
             return
-        _, numbers, epochs, seqs, kinds, ats, offsets, types, ids, payloads, flags = zip(*lines, strict=True)
-        keys = [refs[number].key for number in numbers]
-        days = [refs[number].day for number in numbers]
-        columns = (keys, days, epochs, seqs, kinds, ats, offsets, _clean(types), _clean(ids), payloads, flags)
-        done, _ = await asyncio.gather(self._driver.execute(ENTRIES, *columns, self._landed), meanwhile())
-        there = len(lines) - int(done.rpartition(" ")[2])
-        if there:
+        send = self._insert if self._is_wary else self._copy
+        self.outcome.there, _ = await asyncio.gather(send(lines, refs), meanwhile())
+        if self.outcome.there:
             # nothing is shipped twice, so this is a database that was set back, or two writers of one epoch
-            log.warning("entries_there_already", count=there)
+            log.warning("entries_there_already", count=self.outcome.there)
         self.outcome.entries += len(lines)
+
+    async def _copy(self, lines: list[EntryLine], refs: Mapping[int, CallRef]) -> int:
+        rows = _rows(lines, refs, self._landed)
+        try:
+            # the driver's own bound does not hold while the server takes nothing
+            async with asyncio.timeout(COPY_SECONDS):
+                await self._driver.copy_records_to_table("entry", records=rows, columns=COLUMNS)
+        except OverflowError as exc:
+            raise ValueError(str(exc)) from exc
+        return 0
+
+    async def _insert(self, lines: list[EntryLine], refs: Mapping[int, CallRef]) -> int:
+        *columns, _ = zip(*_rows(lines, refs, self._landed), strict=True)
+        done = await self._driver.execute(ENTRIES, *columns, self._landed)
+        return len(lines) - int(done.rpartition(" ")[2])
 
     async def _look(self, refs: Collection[CallRef]) -> None:
         """Learn of calls whether they are erased, and which epoch is their newest."""
@@ -293,5 +329,11 @@ class _Shipment:
         return self._epochs.get(call.key, 0) > call.epoch
 
 
-def _clean(texts: Iterable[str | None]) -> list[str | None]:
-    return [text if text is None or "\0" not in text else journal_lines.storable(text) for text in texts]
+def _rows(lines: Iterable[EntryLine], refs: Mapping[int, CallRef], landed: int) -> Iterator[tuple[Any, ...]]:
+    for _, number, epoch, seq, kind, at, offset, type_, event_id, payload, flags in lines:
+        ref = refs[number]
+        if type_ is not None and "\0" in type_:
+            type_ = journal_lines.storable(type_)
+        if event_id is not None and "\0" in event_id:
+            event_id = journal_lines.storable(event_id)
+        yield ref.key, ref.day, epoch, seq, kind, at, offset, type_, event_id, payload, flags, landed

@@ -103,6 +103,8 @@ class Shipper:
         self._told: int | None = None
         self._is_told = False
         self._rows = ROWS
+        self._is_wary = False
+        """Whether what is shipped may be in the database already, against all that is known."""
         self._is_away = False
         self._closing_until: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -302,36 +304,41 @@ class Shipper:
         if opened is not None:
             opened.reader.close()
 
-    async def _ship(self, engine: AsyncEngine, stretch: Stretch) -> None:
+    async def _ship(self, engine: AsyncEngine, stretch: Stretch, *, wary: bool = False) -> None:
         """Ship a stretch, in halves where the whole is refused; a line that is refused alone is set apart."""
         opened = self._open
         if opened is None:
             return
-        before = self.position
+        before, wary = self.position, wary or self._is_wary
+        ahead = self._read_ahead(stretch)
         try:
             async with engine.begin() as connection:
                 state = self._state(stretch.until)
                 landed = await shipment.move(connection, state, before, stretch.until)
-                outcome = await shipment.bring(connection, stretch, opened.calls, landed, self._read_ahead(stretch))
+                outcome = await shipment.bring(connection, stretch, opened.calls, landed, ahead, wary=wary)
         except (*_DATABASES, ValueError, TypeError, LookupError) as exc:
             # what was found within it is undone
             opened.calls.forget()
             if isinstance(exc, Moved) or not _is_rows_fault(exc):
                 raise
-            await self._divide(engine, stretch, exc)
+            if wary:
+                await self._divide(engine, stretch, exc)
+            else:
+                await self._ship(engine, stretch, wary=True)
             return
         except BaseException:
             opened.calls.forget()
             raise
         self._is_told, self._told = True, state.oldest_at
+        self._is_wary = outcome.there > 0
         self._arrived(stretch.until, outcome)
 
     async def _divide(self, engine: AsyncEngine, stretch: Stretch, problem: Exception) -> None:
         lines = sorted([line[0] for line in stretch.entries] + [fact.line for fact in stretch.facts])
         if len(lines) > 1:
             middle = lines[len(lines) // 2 - 1]
-            await self._ship(engine, _part(stretch, self.position, middle))
-            await self._ship(engine, _part(stretch, middle, stretch.until))
+            await self._ship(engine, _part(stretch, self.position, middle), wary=True)
+            await self._ship(engine, _part(stretch, middle, stretch.until), wary=True)
             return
         opened = self._open
         if opened is None:
