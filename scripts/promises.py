@@ -70,10 +70,19 @@ def own(found: list[dict[str, Any]]) -> str:
     for row in found:
         more = {name: value for name, value in row["more"].items() if name != "point" and value is not None}
         if more:
-            told = ", ".join(f"{name} {_short(value)}" for name, value in more.items())
+            told = ", ".join(f"{name} {_short(value)}{_limits(row, name)}" for name, value in more.items())
             variant = f" ({row['variant']})" if row["variant"] else ""
             lines.append(f"- {row['case']}{variant}, {row['measured']}: {told}")
     return "\n".join(lines)
+
+
+def _limits(row: dict[str, Any], name: str) -> str:
+    """Say what the case demands of a figure; a run from before that was told says nothing."""
+    words = (
+        f"at {which} {limit:g}" for which in ("most", "least") if (limit := row.get(which, {}).get(name)) is not None
+    )
+    told = ", ".join(words)
+    return f" ({told})" if told else ""
 
 
 def written(page: str, found: list[dict[str, Any]]) -> str:

@@ -66,6 +66,24 @@ async def test_the_longest_gap_of_late_is_a_figure() -> None:
         assert 0.3 < float(line.split()[1]) < 5
 
 
+async def test_the_tasks_that_have_not_ended_are_a_figure() -> None:
+    metrics = Metrics()
+
+    def told() -> int:
+        [line] = [line for line in metrics.render().splitlines() if line.startswith(b"rtobserver_loop_tasks ")]
+        return int(float(line.split()[1]))
+
+    with watching(metrics):
+        before = told()
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(3):
+                tasks.create_task(over.wait(), name=f"waits {number}")
+            assert told() == before + 3
+            over.set()
+        assert told() == before
+
+
 STOPPED = """
 import asyncio, sys, structlog
 from rtobserver.metrics import Metrics

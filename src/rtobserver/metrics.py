@@ -142,6 +142,11 @@ class Metrics:
         self.loop_stalls = Counter(
             "rtobserver_loop_stalls", "Times that the loop stood still for more than a second.", registry=registry
         )
+        self.loop_tasks = Gauge(
+            "rtobserver_loop_tasks",
+            "Tasks of the loop that have not ended: some for each live call.",
+            registry=registry,
+        )
 
     def _of_the_journal(self, registry: CollectorRegistry) -> None:
         self.journal_rows = Gauge(

@@ -123,6 +123,8 @@ class Watchdog:
 def watching(metrics: Metrics) -> Iterator[LoopGap]:
     """Have the running loop measured and watched for the length of the block."""
     gap = LoopGap()
+    loop = asyncio.get_running_loop()
+    metrics.loop_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     metrics.loop_gap_seconds.set_function(lambda: gap.longest)
     watchdog = Watchdog(gap, metrics)
     watchdog.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
@@ -39,6 +40,7 @@ EXCUSES = {
 """Why a call may be forgotten besides a kill, and the words of docs/promises.md that say so."""
 _COUNTED = {"gap_s", "gap_overhang_s", "forgotten", "rss", "loop_gap", "starved"}
 _NOT_OUTAGES = ("before_attach", "paused", "erased")
+_ID = re.compile(rb"rtc_\w+")
 ABRUPT = {1002, 1006, 1007, 1009, 1011}
 """Codes with which a client leaves a connection that it cannot or will not go on with."""
 
@@ -115,10 +117,13 @@ class Told:
         return done
 
 
-def read_ledger(path: Path) -> dict[str, Told]:
-    """Read a ledger; gives what it says by call."""
+def read_ledger(path: Path, only: Iterable[str] = ()) -> dict[str, Told]:
+    """Read a ledger; gives what it says by call, of all calls or of some."""
     calls: dict[str, Told] = {}
+    wanted = {call_id.encode() for call_id in only}
     for text in path.read_bytes().splitlines():
+        if wanted and not wanted.intersection(_ID.findall(text)):
+            continue
         line: Json = json.loads(text)
         told = calls.setdefault(line["call_id"], Told(line["call_id"]))
         told.last_at = line["at"]

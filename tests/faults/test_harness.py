@@ -279,53 +279,6 @@ def test_what_is_missing_behind_the_handshake_leaves_no_call_complete(tmp_path: 
     assert oracle.verify(told, {"rtc_1": Record(entries, [], row)}, rss=0, loop_gap=0).false_verdicts == 1
 
 
-def died(path: Path, stored: int) -> tuple[oracle.Told, list[Entry], list[Json]]:
-    """Give that call as if the daemon had been killed at 4.5, and a record with so many of the first four events."""
-    entries = [entry(seq, "event", frame(seq), event_id=f"event_{seq}") for seq in range(1, stored + 1)]
-    entries.append(entry(stored + 1, "gap", b"{}"))
-    entries += [entry(seq, "event", frame(seq), event_id=f"event_{seq}") for seq in range(8, 11)]
-    gap = {"reason": "takeover", "from": time(stored + 0.1), "to": time(7.5), "lost": None, "epoch": 1}
-    [told] = oracle.read_ledger(written(path)).values()
-    return told, entries, [gap]
-
-
-@pytest.mark.parametrize(
-    ("stored", "begins", "overhang"),
-    [
-        pytest.param(1, 1.1, 0.9, id="nothing behind the first"),
-        pytest.param(3, 3.1, 0.9, id="the last one lost"),
-        pytest.param(4, 4.1, 0.4, id="nothing lost"),
-        pytest.param(4, 1.0, 3.5, id="too wide"),
-    ],
-)
-def test_a_gap_of_a_killed_daemon_may_begin_with_what_was_lost(
-    tmp_path: Path, stored: int, begins: float, overhang: float
-) -> None:
-    told, entries, gaps = died(tmp_path / "l", stored)
-    gaps[0]["from"] = time(begins)
-    record = {"rtc_1": Record(entries, gaps)}
-    figures = oracle.verify([told], record, rss=0, loop_gap=0, deaths=[(BEGAN + 4.45, BEGAN + 4.5)])
-    assert figures.gap_overhang_s == pytest.approx(overhang, abs=0.01)
-    if stored < 4:
-        # who was not killed has lost nothing by it
-        assert oracle.verify([told], record, rss=0, loop_gap=0).gap_overhang_s > overhang
-
-
-def test_one_writer_has_lost_for_a_quiet_call_as_long_as_for_one_that_spoke(tmp_path: Path) -> None:
-    loud, entries, gaps = died(tmp_path / "l", 1)
-    quiet_ledger = tmp_path / "q"
-    lines = [json.loads(line) for line in written(quiet_ledger).read_text().splitlines()]
-    kept = [line | {"call_id": "rtc_2"} for line in lines if line["kind"] != "event"]
-    quiet_ledger.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    [quiet] = oracle.read_ledger(quiet_ledger).values()
-    gap = {"reason": "takeover", "from": time(1.5), "to": time(7.5), "lost": None, "epoch": 1}
-    records = {"rtc_1": Record(entries, gaps), "rtc_2": Record([entry(1, "gap", b"{}")], [gap])}
-    deaths = [(BEGAN + 4.45, BEGAN + 4.5)]
-    assert oracle.verify([quiet, loud], records, rss=0, loop_gap=0, deaths=deaths).gap_overhang_s == pytest.approx(0.9)
-    alone = oracle.verify([quiet], {"rtc_2": records["rtc_2"]}, rss=0, loop_gap=0, deaths=deaths)
-    assert alone.gap_overhang_s == pytest.approx(3.0)
-
-
 # --- the proxy --------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from tests.faults.disks import Disk
 from tests.faults.ground import QUIET, TOP, Site, record, site, stream
 from tests.faults.oracle import Told
 from tests.faults.table import Case
-from tests.process.stage import Daemon, until
+from tests.process.stage import PATIENCE, Daemon, until
 from tests.process.test_killed import observed
 from tests.support.stage import Entry
 
@@ -31,7 +31,13 @@ ANSWER = "resp_flood"
 LOOP_GAP = 250.0
 """Milliseconds that the loop may stand still, by the wall's time."""
 LAG = 1.0
-"""Seconds from upstream to the database, for 99 of 100 events of calm calls beside a flood."""
+"""Seconds from upstream to the database, for 99 of 100 events, beside a flood or beside other cases."""
+LAG_ALONE = 0.5
+"""The same for 500 calls, where a case has the machine for itself."""
+LOOKED_AT = 10
+"""Calls that are looked at from outside: the daemon's own figure knows of no flush before its end."""
+LEFT = 8
+"""Descriptors and tasks that may be more than before the first call."""
 
 
 def delta(number: int, size: int) -> tuple[bytes, str]:
@@ -89,9 +95,15 @@ class Lags:
         for entry in entries:
             while place < len(seen) and seen[place][0] < entry.position:
                 place += 1
+            if entry.fields["event_id"] not in sent:
+                continue
+            since = sent[entry.fields["event_id"]]
             # what the first look shows was there before anybody looked
-            if 0 < place < len(seen) and entry.fields["event_id"] in sent:
-                found.append(seen[place][1] - sent[entry.fields["event_id"]])
+            if 0 < place < len(seen):
+                found.append(seen[place][1] - since)
+            elif seen and place == len(seen) and since < seen[-1][1]:
+                # at least so late
+                found.append(seen[-1][1] - since)
         return found
 
 
@@ -104,8 +116,10 @@ async def looking(here: Site, call_ids: Sequence[str]) -> AsyncIterator[Lags]:
         process = await asyncio.create_subprocess_exec(*words, cwd=TOP, stdout=file)
     try:
         yield Lags(path)
+        assert process.returncode is None, "nobody looked any more"
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
@@ -117,8 +131,9 @@ async def flood(
     *,
     size: int = 256,
     disk: Disk | None = None,
+    least: float = 0.9 * RATE,
 ) -> int:
-    """Have one call of fifty flood; gives how much of it was shed."""
+    """Have one call of fifty flood, at `least` so many events a second; gives how much of it was shed."""
     call_ids = await place(daemon, here, 50, events=0)
     [flooded], calm = call_ids[:1], call_ids[1:]
     before = here.measured.rss
@@ -135,7 +150,7 @@ async def flood(
     gap = here.measured_loop_gap()[0]
     growth = here.measured.rss - before
     calm_figures = await here.figures_of(daemon, calm)
-    ledger = await asyncio.to_thread(oracle.read_ledger, here.ledger)
+    ledger = await asyncio.to_thread(oracle.read_ledger, here.ledger, call_ids[:6])
     told = ledger[flooded]
     late = sorted([each for id_ in calm[:5] for each in lags.of(ledger[id_], (await record(daemon, id_)).entries)])
     lag = late[int(len(late) * 0.99)]
@@ -145,6 +160,10 @@ async def flood(
     case.show(
         figures,
         loop_gap=LOOP_GAP,
+        # of a disk that takes eight seconds for a sync nobody can be told sooner
+        most={"calm_missing": 0, "rss_growth": 350} | ({"calm_lag_p99_ms": LAG * 1000} if disk is None else {}),
+        # a flood that upstream cannot keep up is none
+        least={"rate": least},
         calm_lag_p99_ms=round(lag * 1000),
         calm_lag_max_ms=round(late[-1] * 1000),
         flooded=count,
@@ -155,17 +174,13 @@ async def flood(
         rss_growth=round(growth, 1),
         loop_gap_in_the_flood=round(gap, 1),
     )
-    assert (calm_figures.missing, calm_figures.gap_s) == (0, 0)
-    # of a disk that takes eight seconds for a sync nobody can be told sooner
-    assert disk is not None or lag <= LAG
+    assert calm_figures.gap_s == 0
     # to the last frame: what is not there is counted, by its type
     assert shed == len(told.events) - (figures.stored - calm_figures.stored)
     assert shed == sum(sum(each["lost_by_type"].values()) for each in found.gaps if each["lost"])
     assert {name for each in found.gaps if each["lost"] for name in each["lost_by_type"]} <= {
         "response.output_audio_transcript.delta"
     }
-    # the bound on what waits is 256 MiB of payload
-    assert growth <= 350
     await daemon.command.stopped()
     return shed
 
@@ -179,7 +194,8 @@ def scenario_for(_offer: str, number: int) -> Scenario:
 @pytest.mark.case("A18")
 async def test_a_short_flood_costs_its_neighbours_nothing(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario_for=scenario_for, remember=False) as here, here.serving(prefix=FIRST) as daemon:
-        await flood(case, here, daemon, 1)
+        # it belongs to every run, also to those on machines that are busy
+        await flood(case, here, daemon, 1, least=RATE / 4)
 
 
 @pytest.mark.timeout(600)
@@ -219,61 +235,94 @@ async def metric(daemon: Daemon, name: str) -> float:
     return float(found[1])
 
 
-ANSWERS = Scenario(name="answers", steps=(Repeat(times=0, steps=(Flood(rate=10, seconds=5),)),))
+EACH = 10
+"""Events a second of each call."""
+ANSWERS = Scenario(name="answers", steps=(Repeat(times=0, steps=(Flood(rate=EACH, seconds=5),)),))
 """Short answers: a call reaches the bounds of what it holds (64 of them) within half of the soak."""
 
 
-async def many(case: Case, here: Site, daemon: Daemon, calls: int, seconds: float, *, growth_mib: float) -> None:
+async def at_rest(look: Callable[[], Awaitable[float]], most: float) -> float:
+    """Give a figure when it has come down so far, or as it is when it does not."""
+    found = await look()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while found > most:
+                found = await look()
+    return found
+
+
+async def many(
+    case: Case, here: Site, daemon: Daemon, calls: int, seconds: float, *, growth_mib: float, lag: float
+) -> None:
     """Have many calls speak for long, and look at what grows."""
-    base = descriptors(daemon)
+
+    async def opened() -> float:
+        return descriptors(daemon)
+
+    async def tasks() -> float:
+        return await metric(daemon, "rtobserver_loop_tasks")
+
+    base, tasks_before = descriptors(daemon), await tasks()
     call_ids = [await daemon.place() for _ in range(calls)]
     await observed(here.simulator, call_ids)
-    over = time.monotonic() + seconds
-    lags: list[float] = []
+    produced = here.simulator.calls.values()
     memory: list[float] = []
-    while time.monotonic() < over:
-        lags.append(await metric(daemon, "rtobserver_commit_lag_seconds"))
-        memory.append(await metric(daemon, "process_resident_memory_bytes") / 2**20)
-        await asyncio.sleep(0.25)
+    async with looking(here, call_ids[:LOOKED_AT]) as lags:
+        began, before = time.monotonic(), sum(each.produced_count for each in produced)
+        while time.monotonic() < began + seconds:
+            memory.append(await metric(daemon, "process_resident_memory_bytes") / 2**20)
+            await asyncio.sleep(0.25)
+        rate = (sum(each.produced_count for each in produced) - before) / (time.monotonic() - began)
+    busy = await tasks()
     await here.end(daemon, call_ids)
-    left = descriptors(daemon)
-    live = await metric(daemon, "rtobserver_live_calls")
+    live = await at_rest(lambda: metric(daemon, "rtobserver_live_calls"), 0)
+    left, tasks_left = await at_rest(opened, base + LEFT), await at_rest(tasks, tasks_before + LEFT)
     figures = await here.figures(daemon, call_ids)
-    lags.sort()
-    p99 = lags[int(len(lags) * 0.99)] * 1000
+    told = await asyncio.to_thread(oracle.read_ledger, here.ledger, call_ids[:LOOKED_AT])
+    late = sorted([each for id_ in told for each in lags.of(told[id_], (await record(daemon, id_)).entries)])
     # before that, calls fill up to what they may hold, and SQLite its cache
     fifth = len(memory) // 5
     growth = sum(memory[-fifth:]) / fifth - sum(memory[-2 * fifth : -fifth]) / fifth
     case.show(
         figures,
+        most={
+            "commit_lag_p99_ms": lag * 1000,
+            "rss_growth_in_the_last_fifth": growth_mib,
+            "descriptors_left": LEFT,
+            "tasks_left": LEFT,
+            "live_calls": 0,
+        },
+        least={"events_per_s": calls * EACH * 0.95, "looked_at": 0.9 * EACH * seconds * LOOKED_AT},
         calls=calls,
-        events_per_s=round(figures.produced / seconds),
-        commit_lag_p50_ms=round(lags[len(lags) // 2] * 1000),
-        commit_lag_p99_ms=round(p99),
+        events_per_s=round(rate),
+        looked_at=len(late),
+        commit_lag_p50_ms=round(late[len(late) // 2] * 1000),
+        commit_lag_p99_ms=round(late[int(len(late) * 0.99)] * 1000),
+        commit_lag_max_ms=round(late[-1] * 1000),
         rss_growth_in_the_last_fifth=round(growth, 1),
         rss_mib=[round(each) for each in memory[:: max(1, len(memory) // 10)]],
-        descriptors=[base, left],
+        descriptors_left=left - base,
+        tasks_left=tasks_left - tasks_before,
+        tasks_while_busy=busy,
         live_calls=live,
     )
     assert figures.missing == 0
-    assert p99 <= 500
-    assert growth <= growth_mib
-    assert left <= base + 8
-    assert live == 0
+    # a figure that says the same whatever goes on would show no leak
+    assert busy >= calls
     await daemon.command.stopped()
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.case("A19")
 async def test_200_calls_for_a_minute_lose_nothing_and_leave_nothing(case: Case, tmp_path: Path) -> None:
-    async with site(tmp_path, scenario=ANSWERS, remember=False) as here, here.serving() as daemon:
+    async with site(tmp_path, scenario=ANSWERS, remember=False) as here, here.serving(prefix=FIRST) as daemon:
         # in its first minute SQLite fills its cache of 64 MiB
-        await many(case, here, daemon, 200, 60, growth_mib=40)
+        await many(case, here, daemon, 200, 60, growth_mib=40, lag=LAG)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.case("A19")
 async def test_500_calls_for_ten_minutes_lose_nothing_and_leave_nothing(case: Case, tmp_path: Path) -> None:
-    async with site(tmp_path, scenario=ANSWERS, remember=False) as here, here.serving() as daemon:
-        await many(case, here, daemon, 500, 600, growth_mib=8)
+    async with site(tmp_path, scenario=ANSWERS, remember=False) as here, here.serving(prefix=FIRST) as daemon:
+        await many(case, here, daemon, 500, 600, growth_mib=8, lag=LAG_ALONE)

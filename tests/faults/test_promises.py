@@ -21,7 +21,9 @@ ROW = {
     "measured": "2026-11-23",
     "case": "A01",
     "variant": "once",
-    "more": {"t_recover_s": 0.5, "codes": {"a": 1001}, "gaps": [1, 2], "point": "", "nothing": None},
+    "most": {"t_recover_s": 3.0},
+    "least": {"rate": 18000.0},
+    "more": {"rate": 19000, "t_recover_s": 0.5, "codes": {"a": 1001}, "gaps": [1, 2], "point": "", "nothing": None},
 }
 
 
@@ -44,7 +46,10 @@ def test_figures_are_written_between_the_marks_and_nowhere_else() -> None:
     figures, _, after = rest.partition(promises.END)
     assert (before + after) == re.sub(f"{promises.BEGIN}.*{promises.END}", "", PAGE.read_text(), flags=re.DOTALL)
     assert "| A01 | 2 | 2 |" in figures
-    assert "- A01 (once), 2026-11-23: t_recover_s 0.5, codes a: 1001, gaps 1 2" in figures
+    assert (
+        "- A01 (once), 2026-11-23: rate 19000 (at least 18000), t_recover_s 0.5 (at most 3), codes a: 1001, gaps 1 2"
+        in figures
+    )
     assert promises.written(page, [ROW, {**ROW, "variant": "again"}]) == page
 
 
