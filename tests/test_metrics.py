@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rtobserver.metrics import Metrics
 
 LABELS = {"what", "outcome", "code", "step", "status", "kind", "frames", "reason", "written", "version", "le"}
-LABELS |= {"mode", "acted", "trouble"}
+LABELS |= {"mode", "acted", "trouble", "how"}
 OF_THE_CONFIGURATION = {"policy", "webhook"}
 
 

@@ -170,6 +170,8 @@ class Negotiation:
         try:
             async with self._quota.connecting(caller.user, began):
                 answered = await self._registered(offer, caller)
+            if answered.call_id is not None:
+                await self._supervisor.secured(answered.call_id)
         finally:
             self._in_flight -= 1
             if not self._in_flight:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.replicas import heard, live, placed, replicas
-from tests.process.test_replicas import check_record, killed
+from tests.process.test_replicas import check_answered, check_frozen, check_record, killed
 
 pytestmark = [pytest.mark.faults, pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -45,3 +45,13 @@ async def test_200_calls_of_a_replica_that_is_stopped_are_handed_over_without_a_
         await heard(them.simulator, call_ids)
         for call_id in call_ids:
             assert await check_record(them, b, call_id) == []
+
+
+async def test_no_call_out_of_200_is_forgotten_that_was_answered_right_before_its_replica_was_killed(
+    tmp_path: Path,
+) -> None:
+    await check_answered(tmp_path, rounds=20, answers=10)
+
+
+async def test_a_replica_that_was_frozen_sends_nothing_into_200_calls_that_are_somebody_elses(tmp_path: Path) -> None:
+    await check_frozen(tmp_path, CALLS)

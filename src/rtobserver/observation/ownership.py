@@ -55,6 +55,9 @@ class Ownership(Protocol):
     def begun(self, call: CallRef, row: NewCall) -> None:
         """Take note of a new call, which was accepted here."""
 
+    async def secured(self, call: CallRef) -> None:
+        """Wait until others would find a new call if this process ended now; not long, and not for a database away."""
+
     def over(self, call: CallRef) -> None:
         """Take note that a call needs no owner any more."""
 
@@ -98,6 +101,9 @@ class Sole:
 
     def begun(self, call: CallRef, row: NewCall) -> None:
         """Need nothing beyond the call's row."""
+
+    async def secured(self, call: CallRef) -> None:
+        """Wait for nothing: there are no others."""
 
     def over(self, call: CallRef) -> None:
         """Need nothing beyond the call's row."""

@@ -22,6 +22,7 @@ from rtobserver.clock import Clock, since_boot
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.observation import handover
+from rtobserver.observation.orphans import Orphans
 from rtobserver.observation.ownership import Calls
 from rtobserver.observation.trust import Ration, Trust
 from rtobserver.store import leases, orders, overlap, unfinished
@@ -40,7 +41,7 @@ LOOK_SECONDS = 2.0
 """Between two looks for the dead, if none is due to die before."""
 SPREAD_SECONDS = 0.2
 """By how much looks differ, so that survivors share what one leaves."""
-CLAIMS, CLAIMS_PER_SECOND = 25, 50.0
+CLAIMS, CLAIMS_PER_SECOND = 50, 100.0
 """Calls that are claimed in one go, and how many a second: each is attached to at once."""
 AUDIT_SECONDS = 10.0
 """Between two looks whether the leases are as they should be."""
@@ -50,6 +51,8 @@ NEGOTIATING_US = 120_000_000
 """No negotiation takes so long."""
 NEGOTIATIONS_EVERY = 6
 """How many of these looks pass between two for negotiations that died with their replica."""
+SECURED_SECONDS = 0.25
+"""How long an answer may wait for the lease of its call."""
 RESIGN_SECONDS = 3.0
 """How long a replica that stops tries to say so; after that its lease runs out by itself."""
 LATE_SECONDS = (0.0, 1.0, 5.0, 30.0)
@@ -79,7 +82,11 @@ class Sharing:
         self._journal = journal
         self._ttl = ttl
         self._wake = Signal()
-        self._books = asyncio.Event()
+        self._begun, self._ended = asyncio.Event(), asyncio.Event()
+        self._written = Signal()
+        self._is_behind = False
+        """Whether leases could not be written when that was last tried."""
+        self._orphans = Orphans(writer)
         self._held: dict[int, tuple[CallRef, NewCall]] = {}
         """Calls of ours whose lease is not written yet."""
         self._over: dict[str, CallRef] = {}
@@ -138,12 +145,25 @@ class Sharing:
     def begun(self, call: CallRef, row: NewCall) -> None:
         """Own a new call, as soon as the database has it."""
         self._held[call.key] = call, row
-        self._books.set()
+        self._begun.set()
+
+    async def secured(self, call: CallRef) -> None:
+        """Wait until the lease of a new call is written, or its row where the database is away, but not long."""
+        try:
+            async with asyncio.timeout(SECURED_SECONDS):
+                while call.key in self._held and call.call_id not in self._over:
+                    if self._reached_since is None or self._is_behind:
+                        # then whoever starts on this journal next finds it
+                        await self._writer.kept()
+                        break
+                    await self._written.wait(self._written.count, SECURED_SECONDS)
+        except (StoreError, TimeoutError) as exc:
+            log.info("call_not_yet_secured", call_id=call.call_id, problem=str(exc))
 
     def over(self, call: CallRef) -> None:
-        """Give a lease up."""
+        """Give a lease up, when what was recorded of the call can be read: without one it must not seem to go on."""
         self._over[call.call_id] = call
-        self._books.set()
+        self._ended.set()
 
     async def next_epoch(self, call: CallRef) -> int:
         """Begin a new epoch of an own call; raises StoreError where it is not ours."""
@@ -158,7 +178,7 @@ class Sharing:
         if not self.may_act() or self._reached_since is None:
             return
         try:
-            await self._write_books()
+            await self._write_begun(calls)
             await handover.give(self._leases, calls, call_ids, writer=self._writer, clock=self._clock, wake=self._wake)
         except StoreError as exc:
             log.warning("calls_not_handed_over", problem=str(exc))
@@ -168,8 +188,8 @@ class Sharing:
         self._trust.lose()
         try:
             async with asyncio.timeout(RESIGN_SECONDS):
-                await self._writer.readable()
-                await self._write_books()
+                await self._write_begun()
+                await self._write_ended()
                 await self._leases.leave_all()
                 await self._leases.resign(at)
         except (StoreError, TimeoutError) as exc:
@@ -185,7 +205,8 @@ class Sharing:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._again(lambda: self._beat(calls, tasks)), name="renew the lease")
             tasks.create_task(self._again(lambda: self._look(calls, tasks)), name="look for calls without owner")
-            tasks.create_task(self._again(self._keep_books), name="write leases")
+            tasks.create_task(self._again(lambda: self._keep_begun(calls)), name="write leases")
+            tasks.create_task(self._again(self._keep_ended), name="give leases up")
             tasks.create_task(self._again(lambda: self._audit(calls)), name="compare leases")
             if self.beside is not None:
                 tasks.create_task(self.beside(), name="share limits")
@@ -249,7 +270,7 @@ class Sharing:
             except StoreError as exc:
                 log.warning("overlap_not_marked", calls=len(refs), problem=str(exc))
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, calls: Calls) -> None:
         """Fence those that wrote to our journal before, whose processes are gone, and bring what they left to all."""
         for earlier in await self._leases.fence_earlier(self._journal):
             log.info("predecessor_fenced", replica_id=earlier)
@@ -260,11 +281,13 @@ class Sharing:
         except TimeoutError:
             log.warning("journal_far_behind")
         self._caught_up = True
+        # these are only suspected yet
+        await self._orphans.look(self._leases, calls)
 
     async def _look(self, calls: Calls, tasks: asyncio.TaskGroup) -> None:
         """Look for the dead and for those that stop, and take calls of theirs."""
         if not self._caught_up:
-            await self._catch_up()
+            await self._catch_up(calls)
         seen = self._wake.count
         others = await self._leases.others()
         self.replicas = 1 + sum(not other.is_dead for other in others)
@@ -328,29 +351,57 @@ class Sharing:
         finally:
             self._handing -= call_ids
 
-    async def _keep_books(self) -> None:
-        await self._books.wait()
-        self._books.clear()
+    async def _keep_begun(self, calls: Calls) -> None:
+        await self._begun.wait()
+        self._begun.clear()
         try:
-            await self._write_books()
+            await self._write_begun(calls)
         except BaseException:
-            self._books.set()
+            self._begun.set()
             raise
 
-    async def _write_books(self) -> None:
-        """Write leases of new calls, and give up those of calls that are over."""
-        mine = self._leases
+    async def _keep_ended(self) -> None:
+        await self._ended.wait()
+        self._ended.clear()
+        try:
+            await self._write_ended()
+        except BaseException:
+            self._ended.set()
+            raise
+
+    async def _write_begun(self, calls: Calls | None = None) -> None:
+        """Write leases of new calls."""
         held = [each for each in self._held.values() if each[0].call_id not in self._over]
-        if held:
-            await mine.hold([(ref, asdict(row)) for ref, row in held])
-        over = dict(self._over)
-        if over:
-            await mine.release([ref.key for ref in over.values()])
+        try:
+            taken = await self._leases.hold([(ref, asdict(row)) for ref, row in held]) if held else []
+        except BaseException:
+            self._is_behind = True
+            self._written.announce()
+            raise
+        self._is_behind = False
         for ref, _ in held:
             self._held.pop(ref.key, None)
+        self._written.announce()
+        if taken and calls is not None:
+            await self._yield(calls, taken)
+
+    async def _write_ended(self) -> None:
+        """Give leases up of calls that are over."""
+        over = dict(self._over)
+        if over:
+            await self._writer.readable()
+            await self._leases.release([ref.key for ref in over.values()])
         for call_id, ref in over.items():
             self._over.pop(call_id, None)
             self._held.pop(ref.key, None)
+
+    async def _yield(self, calls: Calls, refs: Collection[CallRef]) -> None:
+        """Let calls go that somebody else took up meanwhile."""
+        holders = await self._leases.holders([ref.key for ref in refs])
+        lost = [ref.call_id for ref in refs if holders.get(ref.key) not in (None, self._leases.me)]
+        for call_id in lost:
+            log.error("call_has_another_owner", call_id=call_id)
+        await calls.let_go(lost)
 
     async def _audit(self, calls: Calls) -> None:
         """See that every call observed here has a lease, and that every lease of ours is of such a call."""
@@ -358,6 +409,9 @@ class Sharing:
         if self._resigned:
             return
         self._audits += 1
+        if self._audits % NEGOTIATIONS_EVERY == 0 or self._orphans.suspects:
+            for adopted in await self._orphans.look(self._leases, calls):
+                calls.take_over(adopted)
         if self._audits % NEGOTIATIONS_EVERY == 0:
             now = self._clock.now_us()
             await self._writer.run(unfinished.close_negotiations(now, begun_before=now - NEGOTIATING_US))
@@ -370,11 +424,8 @@ class Sharing:
             if (claim := await self._leases.claim_again(ref)) is not None:
                 calls.take_over(claim)
         missing = [ref for call_id, ref in observed.items() if call_id not in own and ref.key not in self._held]
-        holders = await self._leases.holders([ref.key for ref in missing]) if missing else {}
+        await self._yield(calls, missing)
         for ref in missing:
             row = calls.row(ref.call_id)
-            if (owner := holders.get(ref.key)) not in (None, self._leases.me):
-                log.error("call_has_another_owner", call_id=ref.call_id, owner=owner)
-                await calls.let_go([ref.call_id])
-            elif row is not None and ref.call_id not in self._over:
+            if row is not None and ref.call_id not in self._over:
                 self.begun(ref, row)

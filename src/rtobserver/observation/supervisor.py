@@ -169,6 +169,11 @@ class Supervisor:
         self._tasks.create_task(self._run(accepted.ref, kept), name=f"observe {accepted.ref.call_id}")
         return kept.observer
 
+    async def secured(self, call_id: str) -> None:
+        """Wait, but not long, until another replica would take up a new call if this one was killed."""
+        if observer := self.find(call_id):
+            await self._ownership.secured(observer.call)
+
     async def adopt(self, mark: Mark | None) -> int:
         """Take up the calls that an earlier run left, by the mark that it left; gives how many.
 

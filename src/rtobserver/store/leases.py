@@ -70,7 +70,14 @@ INSERT INTO lease (call_key, call_id, day, owner, epoch, claimed_at, phase, regi
 SELECT call_key, call_id, day, $1, epoch, NOW, 'held', registration
   FROM unnest($2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::text[])
        AS new (call_key, call_id, day, epoch, registration)
-    ON CONFLICT (call_key) DO NOTHING""")
+    ON CONFLICT (call_key) DO NOTHING RETURNING call_key""")
+_ADOPT = _timed("""
+INSERT INTO lease (call_key, call_id, day, owner, epoch, claimed_at, phase, registration)
+SELECT call_key, call_id, day, $1, epoch + 1, NOW, 'held', registration
+  FROM unnest($2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::text[])
+       AS new (call_key, call_id, day, epoch, registration)
+    ON CONFLICT (call_key) DO NOTHING
+RETURNING call_key, call_id, day, epoch, owner AS previous, registration""")
 _AGAIN = _timed("""
 UPDATE lease SET epoch = epoch + 1, claimed_at = NOW, phase = 'held' WHERE owner = $1 AND call_key = $2
 RETURNING call_key, call_id, day, epoch, owner AS previous, registration""")
@@ -191,16 +198,14 @@ class Leases:
         rows = await self._line.rows(_AGAIN, self.me, call.key)
         return _claim(rows[0]) if rows else None
 
-    async def hold(self, calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> None:
-        """Own calls, each with its registration; where somebody owns one already, nothing is changed."""
-        columns = [
-            [ref.key for ref, _ in calls],
-            [ref.call_id for ref, _ in calls],
-            [ref.day for ref, _ in calls],
-            [ref.epoch for ref, _ in calls],
-            [json.dumps(dict(registration)) for _, registration in calls],
-        ]
-        await self._line.rows(_HOLD, self.me, *columns)
+    async def hold(self, calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[CallRef]:
+        """Own calls, each with its registration; gives those that had an owner, of which nothing is changed."""
+        held = {row["call_key"] for row in await self._line.rows(_HOLD, self.me, *_columns(calls))}
+        return [ref for ref, _ in calls if ref.key not in held]
+
+    async def adopt(self, calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[Claim]:
+        """Own calls that have no owner, with the epoch behind the one that is known; gives those that had none."""
+        return [_claim(row) for row in await self._line.rows(_ADOPT, self.me, *_columns(calls))]
 
     async def own(self) -> list[CallRef]:
         """List the calls that this incarnation owns."""
@@ -251,6 +256,16 @@ class Leases:
     async def phases(self, keys: Collection[int]) -> dict[int, str]:
         """Tell how far the hand-over of these calls, which are ours now, has come."""
         return {row["call_key"]: row["phase"] for row in await self._line.rows(_PHASES, self.me, list(keys))}
+
+
+def _columns(calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[list[Any]]:
+    return [
+        [ref.key for ref, _ in calls],
+        [ref.call_id for ref, _ in calls],
+        [ref.day for ref, _ in calls],
+        [ref.epoch for ref, _ in calls],
+        [json.dumps(dict(registration)) for _, registration in calls],
+    ]
 
 
 def _claim(row: Mapping[str, Any]) -> Claim:
