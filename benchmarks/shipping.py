@@ -3,9 +3,10 @@
     python benchmarks/shipping.py [--entries N] [--rounds N] [--url URL] [--json FILE]
 
 The journal is filled first, as observers fill it: calls, entries, and the rows that follow from them. Then its
-shipper runs until all of it is in the database. The floor inserts the same entries, which it has in memory, by
-the same statement into the same table, in transactions as large. Both take turns. The server is a private one on
-this machine that syncs what it commits, unless a URL names another. Exit code 1 if the target was missed.
+shipper runs until all of it is in the database. The floors send the same entries, which they have in memory, into
+the same table, in transactions as large: one as the shipper does, by COPY, one by an insert that leaves out what is
+there already. All take turns. The server is a private one on this machine that syncs what it commits, unless a URL
+names another; its settings are printed. Exit code 1 if the target was missed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from tests.support.postgres import running
 
 ROWS_PER_SECOND = 25_000
 """Target."""
+SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum", "shared_buffers", "max_wal_size")
 MIXED = 100
 """Calls whose entries lie mixed in the journal, as they do when calls are recorded side by side."""
 
@@ -152,15 +154,19 @@ async def ship(server: Server, load: Load, side: Side) -> None:
     await check(server, load)
 
 
-async def insert(server: Server, load: Load, side: Side) -> None:
-    """Insert the same entries with nothing around it."""
+async def insert(server: Server, load: Load, side: Side, *, wary: bool) -> None:
+    """Send the same entries with nothing around it."""
     await clear(server)
     rows = [(row[0].key, row[0].day, *row[1:]) for _, row in load.entries()]
     connection = await postgres.connect(server, "ship")
     began, cpu = time.monotonic(), time.process_time()
     for first in range(0, len(rows), shipping.ROWS):
-        columns = zip(*rows[first : first + shipping.ROWS], strict=True)
-        await connection.execute(shipment.ENTRIES, *columns, first)
+        some = rows[first : first + shipping.ROWS]
+        if wary:
+            await connection.execute(shipment.ENTRIES, *zip(*some, strict=True), first)
+        else:
+            landed = ((*row, first) for row in some)
+            await connection.copy_records_to_table("entry", records=landed, columns=shipment.COLUMNS)
     side.took(load.count, time.monotonic() - began, time.process_time() - cpu)
     await connection.close()
     await check(server, load)
@@ -184,6 +190,15 @@ async def check(server: Server, load: Load) -> None:
         raise SystemExit(f"{found:,} of {load.count:,} entries arrived")
 
 
+async def described(server: Server) -> str:
+    """Say what kind of server it is, since much of a rate is its settings'."""
+    connection = await postgres.connect(server, "read")
+    version = await connection.fetchval("SHOW server_version")
+    settings = [f"{name} {await connection.fetchval(f'SHOW {name}')}" for name in SETTINGS]
+    await connection.close()
+    return f"PostgreSQL {version}, {', '.join(settings)}"
+
+
 @click.command()
 @click.option("--entries", default=300_000, help="How many are shipped in a round.")
 @click.option("--rounds", default=3)
@@ -192,29 +207,35 @@ async def check(server: Server, load: Load) -> None:
 def main(entries: int, rounds: int, url: str, file: Path | None) -> None:
     """Measure, print a table."""
     console = Console()
-    floor, product = Side(), Side()
+    floor, inserting, product = Side(), Side(), Side()
     with ExitStack() as stack:
         server = Server(url or stack.enter_context(running(durable=True)).create())
         schema.migrate(server)
+        its = asyncio.run(described(server))
+        where = "a server of your own" if url else "a private server on this machine, on disk"
         load = Load(entries)
         for _ in range(rounds):
-            asyncio.run(insert(server, load, floor))
+            asyncio.run(insert(server, load, floor, wary=False))
+            asyncio.run(insert(server, load, inserting, wary=True))
             asyncio.run(ship(server, load, product))
     table = Table(title=f"{load.count:,} entries, {len(load.calls):,} calls, median of {rounds} rounds")
     for column in ("", "rows/s", "CPU us/row here", "of the floor's rate"):
         table.add_column(column, justify="right" if column else "left")
     floor_rate = statistics.median(floor.rows_per_second)
-    for name, side in (("bare asyncpg, unnest", floor), ("journal's shipper", product)):
+    sides = {"bare asyncpg, COPY": floor, "bare asyncpg, INSERT": inserting, "journal's shipper": product}
+    for name, side in sides.items():
         rate = statistics.median(side.rows_per_second)
         cpu = statistics.median(side.cpu_us_per_row)
         table.add_row(name, f"{rate:,.0f}", f"{cpu:.1f}", f"{rate / floor_rate:.2f}")
     console.print(table)
+    console.print(f"{where}: {its}; load of this machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     slowest = min(product.rows_per_second)
     met = statistics.median(product.rows_per_second) >= ROWS_PER_SECOND
     console.print(f"target {ROWS_PER_SECOND:,} rows/s: {'met' if met else 'MISSED'} (slowest round {slowest:,.0f})")
     if file is not None:
-        found = {"machine": platform.platform(), "cpus": os.cpu_count(), "entries": load.count}
-        file.write_text(json.dumps(found | {"floor": asdict(floor), "shipper": asdict(product)}, indent=1))
+        found = {"machine": platform.platform(), "cpus": os.cpu_count(), "server": its, "entries": load.count}
+        rates = {"floor": asdict(floor), "insert": asdict(inserting), "shipper": asdict(product)}
+        file.write_text(json.dumps(found | rates, indent=1))
     raise SystemExit(0 if met else 1)
 
 

@@ -32,8 +32,8 @@ from rtobserver.store.places import Server
 from rtobserver.store.shipment import Calls, Moved, Outcome, State
 from rtobserver.store.trouble import trouble_of
 
-ROWS = 2_000
-"""Lines of each kind that one transaction takes at most: what holds the interpreter for a few milliseconds."""
+ROWS = 4_000
+"""Lines of each kind that one transaction takes at most: enough that the ways to the server and back do not count."""
 BYTES = 4 * 1024 * 1024
 LONGEST_VOID = 100_000
 """Lines on end of a damaged file of which none can be read, after which it is given up."""
