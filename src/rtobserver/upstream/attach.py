@@ -13,7 +13,7 @@ import functools
 import logging
 import ssl
 from collections.abc import Callable, Mapping
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,6 +27,7 @@ from rtobserver.errors import UpstreamError
 from rtobserver.upstream.backoff import Hold, retry_after
 from rtobserver.upstream.credentials import Credentials
 from rtobserver.upstream.endpoints import Endpoints
+from rtobserver.upstream.framing import EMPTY_PONG, LONGEST, MESSAGES, Place
 
 PING_INTERVAL = 20.0
 PING_TIMEOUT = 20.0
@@ -42,6 +43,7 @@ SLICE = 0.003
 
 _TOO_BIG = 1009
 _TOO_MANY = 429
+_END_OF_ANSWER = b"\r\n\r\n"
 _BEGINNINGS = (Opcode.TEXT, Opcode.BINARY)
 _PING = Frame(Opcode.PING, b"").serialize(mask=True)
 """Made once: its mask hides nothing, and a quiet call sends one every second."""
@@ -285,7 +287,9 @@ async def attach(
     except (OSError, InvalidHandshake, EOFError, ConnectionClosed) as exc:
         # the last is of a connection that was gone before there was a handshake to be made
         raise AttachFailed(_gist(exc)) from None
-    return Sideband(cast("_Connection", connection))
+    made = cast("_Connection", connection)
+    made.longest = min(LONGEST, max_frame)
+    return Sideband(made)
 
 
 class _Connect(connect):
@@ -315,10 +319,20 @@ class _Connection(ClientConnection):
     silent: float = 0.0
     """Once it is over: how long a ping went unanswered and nothing else came, since the last sign of life."""
 
+    longest: int = LONGEST
+    """Bytes of a message that may be handed over without the library."""
     heard_at = 0.0
     """When anything last came, on the loop's clock."""
     _queued = 0
     _is_doomed = False
+    _rest = b""
+    """What was read of a frame's head that is not whole; the library has not got it yet."""
+    _answer = b""
+    """The last bytes of upstream's answer to the handshake, as far as it has come."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._place = Place()
 
     async def next_frame(self) -> bytes:
         """Wait for the next frame that was queued."""
@@ -344,6 +358,73 @@ class _Connection(ClientConnection):
         self.heard_at = self.loop.time()
         if not self._queued:
             self.slice_end = _clock.mono() + SLICE
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        state = self.protocol.state
+        if state is State.OPEN:
+            self._pass_on(data)
+        elif state is State.CONNECTING:
+            self._shake_hands(data)
+        else:
+            self._leave(data)
+
+    def _shake_hands(self, data: bytes) -> None:
+        """Let the library have upstream's answer to the handshake by itself, then what came with it."""
+        seen = self._answer + data
+        end = seen.find(_END_OF_ANSWER)
+        end = len(data) if end < 0 else end + len(_END_OF_ANSWER) - len(self._answer)
+        self._answer = seen[1 - len(_END_OF_ANSWER) :]
+        self._leave(data[:end])
+        if end == len(data):
+            return
+        if self.protocol.state is State.OPEN:
+            self._pass_on(data[end:])
+        else:
+            self._leave(data[end:])
+
+    def _pass_on(self, data: bytes) -> None:
+        """Hand over frames as long as each is a message and nothing speaks against it; the library gets the rest.
+
+        Its parser takes three times as long for a frame (docs/performance.md).
+        """
+        take, begin = self.take, 0
+        if take is not None and not self._queued and self._place.is_between:
+            begin = self._hand_over(data, take)
+        if begin < len(data):
+            end = self._place.pass_over(data, begin)
+            self._rest = data[end:]
+            if begin < end:
+                self._leave(data[begin:end])
+
+    def _hand_over(self, data: bytes, take: Callable[[bytes], object]) -> int:
+        """Give whole messages to `take`; gives where the first byte stands that is none of theirs."""
+        longest, size, at = self.longest, len(data), 0
+        try:
+            while at + 2 <= size:
+                first, length, begin = data[at], data[at + 1], at + 2
+                if length == 126:
+                    length, begin = int.from_bytes(data[begin : begin + 2]), begin + 2
+                elif length > 126:
+                    break
+                end = begin + length
+                if end > size or length > longest:
+                    break
+                if first in MESSAGES:
+                    take(data[begin:end])
+                    at = end
+                    if at < size and _clock.mono() >= self.slice_end:
+                        break
+                elif first == EMPTY_PONG and not length:
+                    # the answer to `prove`: that it came is all that it says
+                    at = end
+                else:
+                    break
+        except Exception as exc:  # noqa: BLE001 - it is raised where the frames are asked for
+            self.fault = exc
+            self.transport.abort()
+        return at
+
+    def _leave(self, data: bytes) -> None:
         super().data_received(data)
         if self.close_deadline is not None and not self._is_doomed:
             self._is_doomed = True
