@@ -31,6 +31,7 @@ id = "answer-triggers"
 mode = "enforce"
 on = "trigger"
 do = [{ send = { type = "input_audio_buffer.clear" } }]
+limit = { per_minute = 100000 }
 """
 LAG = 1.0
 """Seconds by which whoever hears a call may be late to read what was sent, on a busy machine."""
@@ -77,7 +78,10 @@ async def check_record(them: Replicas, daemon: Daemon, call_id: str) -> list[Jso
         assert any(begin - LAG <= at <= end + LAG for begin, end in times), (call_id, at, outages)
     for begin, end in times:
         within = [at for at in missing if begin - LAG <= at <= end + LAG]
-        assert within, (call_id, outages)
+        if not within:
+            # nobody can say what nothing was sent in
+            assert not any(begin <= event.at <= end - LAG for event in produced), (call_id, outages)
+            continue
         assert within[0] - begin <= OVERHANG, (call_id, within[0], outages)
         assert end - within[-1] <= OVERHANG, (call_id, within[-1], outages)
     return outages
