@@ -15,7 +15,7 @@ PARTS = ("src", "tests", "migrations", "benchmarks", "scripts", "docs", "require
 
 LONGEST_MODULE = 500
 LONGEST_FUNCTION = 75
-LISTS = {"running": 150}
+LISTS = {"_running": 150}
 """Functions that are one long list of parts, in the order in which they start."""
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "shared", "lib"}

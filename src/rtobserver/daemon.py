@@ -23,6 +23,7 @@ from rtobserver.clock import Clock, SystemClock
 from rtobserver.config.addresses import is_wildcard
 from rtobserver.config.display import redacted
 from rtobserver.config.sections import Config
+from rtobserver.errors import StoreError
 from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
@@ -42,6 +43,7 @@ from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
 from rtobserver.store.places import Server, place_of
 from rtobserver.store.quotas import SharedQuota
+from rtobserver.store.trouble import trouble_of
 from rtobserver.store.writer import EntryRow, Transaction
 from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach
@@ -139,7 +141,26 @@ async def running(
         OSError: a listener's address cannot be bound.
 
     """
-    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        try:
+            daemon = await stack.enter_async_context(_running(config, policies, files, read, clock or SystemClock()))
+        except StoreError as exc:
+            if trouble_of(exc) != "damaged":
+                raise
+            # what can still be read stands in a new file by now
+            log.warning("starting_again", problem=str(exc))
+            daemon = await stack.enter_async_context(_running(config, policies, files, read, clock or SystemClock()))
+        yield daemon
+
+
+@asynccontextmanager
+async def _running(
+    config: Config,
+    policies: PolicySet,
+    files: tuple[Path, ...],
+    read: Callable[[], Settings] | None,
+    clock: Clock,
+) -> AsyncIterator[Daemon]:
     metrics = Metrics()
     prices = prices_for(config)
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Make the derived rows of recorded calls again: items, responses, sums.
+"""Make the derived rows of recorded calls again: items, responses, sums, and gaps that have no row.
 
 They are a pure fold over entries, so this gives the rows that the live calls wrote. It runs while
 no daemon does. Calls whose entries were purged or erased are left alone, and named.
@@ -17,6 +17,7 @@ from rtobserver.observation.gaps import Gaps
 from rtobserver.observation.restoration import restore
 from rtobserver.realtime.call import CallState, Changes
 from rtobserver.realtime.entries import Changed, Rows, Sums
+from rtobserver.realtime.regained import Life
 from rtobserver.realtime.rows import ItemRow, ResponseRow
 from rtobserver.recorder import Bounds, Recorder
 from rtobserver.storage import for_command, reading
@@ -102,7 +103,9 @@ async def _rebuild(
         responses.update((response.response_id, response) for response in changes.responses)
 
     ref = CallRef(call.call_id, call.day, call.key)
-    restored = await restore(reads, ref, new_state(call.profile, call.model), changed)
+    heard = None if call.attach_latency_ms is None else call.started_at + call.attach_latency_ms * 1000
+    life = Life(call.ended_at, heard)
+    restored = await restore(reads, ref, new_state(call.profile, call.model), changed, life=life)
     if not restored.entry_count:
         return Rebuilt(call.call_id, 0, left_alone=call.entry_count > 0)
     over = call.status in ("ended", "unobserved", "lost")
@@ -113,7 +116,7 @@ async def _rebuild(
     settled = gaps.close(missed=totals.missed or call.status == "unobserved") if over else []
 
     recorder.record(ref, Rows(tuple(items.values()), tuple(responses.values())))
-    for gap in settled:
+    for gap in (*restored.regained, *settled):
         recorder.record(ref, gap)
     recorder.record(ref, Sums(totals, restored.entry_count, gaps.count))
     if over:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +41,49 @@ def exchange(store: Path) -> None:
     older.rename(store)
 
 
+def in_place(act: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Give what does something to the open files in a process of its own: closing them here would do no harm there."""
+    name = act.__name__
+
+    def run(store: Path) -> None:
+        code = f"import sys; from pathlib import Path; from tests.faults.test_files_away import {name} as act; act"
+        code += "(Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", code, str(store)], check=True, cwd=Path(__file__).parents[2])
+
+    return run
+
+
+def overwrite(store: Path) -> None:
+    """Copy a backup over the file, as `cp` does: the name and the inode stay."""
+    with store.with_name("backup").open("rb") as backup, store.open("wb") as file:
+        shutil.copyfileobj(backup, file)
+
+
+def empty(store: Path) -> None:
+    os.truncate(store, 0)
+
+
+def empty_the_wal(store: Path) -> None:
+    os.truncate(store.with_name(f"{store.name}-wal"), 0)
+
+
+def spoil_the_wal(store: Path) -> None:
+    with store.with_name(f"{store.name}-wal").open("r+b") as file:
+        file.write(os.urandom(8192))
+
+
+def keep_a_backup(store: Path) -> None:
+    with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(store.with_name("backup"))) as target:
+        source.backup(target)
+
+
+def checkpoint(store: Path) -> None:
+    """Move the WAL into the file, as any program may that has it open."""
+    with closing(sqlite3.connect(store, timeout=10)) as connection:
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            pass
+
+
 FAULTS = {
     "the WAL": unlink("-wal"),
     "the WAL and its index": unlink("-wal", "-shm"),
@@ -43,6 +91,10 @@ FAULTS = {
     "the file": unlink(""),
     "all of them": unlink("", "-wal", "-shm"),
     "the file, by an older one": exchange,
+    "what stands in the file": in_place(empty),
+    "what stands in the file, by an older one": in_place(overwrite),
+    "what stands in the WAL": in_place(empty_the_wal),
+    "what stands in the WAL, by noise": in_place(spoil_the_wal),
 }
 
 
@@ -57,11 +109,14 @@ async def test_files_that_are_taken_away_are_missed_and_what_they_held_outlives_
         async with here.serving() as first:
             ended = await place(first, here, 1, events=20)
             live = await place(first, here, 1, events=20)
+            await asyncio.to_thread(in_place(keep_a_backup), here.store)
             await here.end(first, ended)
             whole = await here.figures_of(first, ended)
             await asyncio.to_thread(FAULTS[fault], here.store)
             away = await first.command.logged("database_away")
-            await first.command.logged("wal_begun_anew" if fault == "the WAL" else "database_written_again")
+            is_overwritten = fault.startswith("what")
+            done = {"the WAL": "wal_begun_anew"}.get(fault, "database_written_again")
+            await first.command.logged("database_overwritten" if is_overwritten else done)
             told = await readiness(first)
             saved = await figure(first, "rtobserver_files_saved")
             # what is placed and ends from here on is nowhere but in the files that are there now
@@ -87,4 +142,6 @@ async def test_files_that_are_taken_away_are_missed_and_what_they_held_outlives_
     assert (again.stored, again.missing) == (whole.stored, whole.missing)
     assert is_sound(here.store)
     foreign = replacement.left(here.store, "foreign")
-    assert len(foreign) == ("older" in fault), "a file of somebody else's is moved aside, not destroyed"
+    assert len(foreign) == ("older" in fault or fault == "what stands in the file"), (
+        "a file of somebody else's is moved aside, not destroyed"
+    )

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from rtobserver.observation.pause import Pause
 from rtobserver.observation.watch import Watch
 from rtobserver.realtime.call import CallState, Changes
-from rtobserver.realtime.entries import COMMAND, EVENT, OVERLAP, GapRow, Record
+from rtobserver.realtime.entries import COMMAND, EVENT, GAP, OVERLAP, GapRow, Record
 from rtobserver.realtime.events import Event, fields, read
 from rtobserver.realtime.holes import LEAVE_HOLES, Counted, Loss, Run, fewest, undeclared
+from rtobserver.realtime.regained import Declaration, Life, regained
 from rtobserver.store import commands, decisions, entries, gaps
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey
@@ -28,6 +29,8 @@ class Restored:
     counts: dict[str, int] = field(default_factory=dict)
     """Stored events by type."""
     gaps: tuple[GapRow, ...] = ()
+    regained: tuple[GapRow, ...] = ()
+    """Those of them whose row was not there, made of their entries."""
     pause: Pause = field(default_factory=Pause)
     last_at: int | None = None
     """When the last entry was recorded."""
@@ -59,6 +62,7 @@ async def restore(
     state: CallState,
     changed: Callable[[Changes], None] = lambda _: None,
     watch: Watch | None = None,
+    life: Life = Life(),  # noqa: B008 - it is frozen
 ) -> Restored:
     """Fold all entries of a call into `state`, which must be new; `changed` is given each change of a row.
 
@@ -74,7 +78,7 @@ async def restore(
         again.take(entry)
     if watch is not None:
         watch.recall_decisions(await decisions.rows(database, call))
-    return again.finish([_row(gap) for gap in await gaps.page(database, call, limit=10_000)])
+    return again.finish([_row(gap) for gap in await gaps.page(database, call, limit=10_000)], life)
 
 
 class Again:
@@ -96,6 +100,7 @@ class Again:
         self._last = (0, 0)
         self._last_at: int | None = None
         self._runs: list[Run] = []
+        self._declared: list[Declaration] = []
 
     def take(self, entry: entries.Entry | Record) -> None:
         """Take in one entry."""
@@ -111,6 +116,7 @@ class Again:
             restored.overlapping += 1
             return
         restored.entry_count += 1
+        self._declare(entry)
         if entry.kind != EVENT or restored.pause.is_engaged:
             restored.pause.recall(entry.kind, entry.type, entry.payload)
         if entry.kind != EVENT:
@@ -130,10 +136,29 @@ class Again:
         if watch is not None:
             watch.recall(EVENT, entry.type, event, entry.payload, entry.offset_us, None)
 
-    def finish(self, rows: Iterable[GapRow]) -> Restored:
+    def _declare(self, entry: entries.Entry | Record) -> None:
+        """Take note of where a gap was declared, and of what ended it."""
+        if entry.kind == GAP:
+            self._declared.append(Declaration(entry.epoch, entry.seq, entry.payload))
+            return
+        is_resumed = entry.kind == COMMAND and entry.type == "resume"
+        for declared in reversed(self._declared):
+            if declared.next_at is not None and not is_resumed:
+                break
+            if declared.next_at is None:
+                declared.next_at = entry.at
+            if is_resumed and declared.resumed_at is None:
+                declared.resumed_at = entry.at
+
+    def finish(self, rows: Iterable[GapRow], life: Life = Life()) -> Restored:  # noqa: B008 - it is frozen
         """Take in the gaps as they were left, and give what it all amounts to."""
         restored, holes = self._restored, self._holes
-        restored.gaps = tuple(rows)
+        known = list(rows)
+        places = {(gap.epoch, gap.seq) for gap in known}
+        lost = [each for each in self._declared if (each.epoch, each.seq) not in places]
+        if lost:
+            restored.regained = tuple(regained(lost, undeclared(self._runs, map(_counted, known)), life))
+        restored.gaps = tuple(sorted([*known, *restored.regained], key=lambda gap: (gap.epoch, gap.seq)))
         for gap in restored.gaps:
             if gap.reason in ("shed", "disk") and gap.state == "open":
                 others = [other for other in restored.gaps if other.epoch == gap.epoch and other is not gap]

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import structlog
 
+from rtobserver.store.imprint import Imprint
 from rtobserver.store.sqlite import identity
 from rtobserver.store.trouble import Trouble, trouble_of
+from rtobserver.store.vital import Vital
 
 BALLAST_BYTES, FIRST_BALLAST_BYTES = 64 * 1024 * 1024, 4 * 1024 * 1024
 """Of the ballast at most, and beside a new file; it grows to a quarter of the file, but to no more than a
@@ -31,6 +33,8 @@ TEND_SECONDS = 1.0
 LOOK_SECONDS = 0.2
 """Between two looks whether the files are where they were opened: what is committed to one that was unlinked goes with
 the process."""
+SURE_SECONDS = 0.05
+"""Between two looks where the writer waits for them."""
 PARTS = ("", "-wal", "-shm")
 """Endings of the files that are open."""
 WAL_BYTES = 128 * 1024 * 1024
@@ -60,17 +64,26 @@ class Care:
         self.free_bytes: int | None = None
         """Free on the disk; None where that cannot be told."""
         self.away: tuple[str, ...] = ()
-        """Endings of the files that are no longer where they were opened."""
+        """Endings of the files that are no longer where they were opened, or no longer what was written to them."""
+        self.overwritten: tuple[str, ...] = ()
+        """Endings of those that are still there and were written over by somebody."""
         self.since: dict[str, int] = {}
         """When each of `short`, `is_away` and `wal_held` that holds now was found, in microseconds since 1970."""
         self._files: dict[str, tuple[int, int] | None] = {}
+        self.imprint = Imprint(path)
+        self.vital = Vital()
+        self._keeps_keys = False
         self._due = self._wal_due = self._look_due = 0.0
         self._ballast_bytes = 0
         self._said_no_ballast = False
 
-    def opened(self) -> None:
-        """Take note that the files at the path are those that are written from now on."""
+    def opened(self, connection: sqlite3.Connection | None = None) -> None:
+        """Take note that the files at the path are those that are written from now on, through this connection."""
         self._files, self.away = {part: identity(self.file(part)) for part in PARTS}, ()
+        self.overwritten, self._keeps_keys = (), connection is not None
+        if connection is not None:
+            self.imprint.opened(connection)
+            self.vital.look(connection)
         self._due = self._look_due = 0.0
 
     @property
@@ -91,13 +104,23 @@ class Care:
         now = time.monotonic()
         if now >= self._look_due:
             self._look_due = now + LOOK_SECONDS
-            self._look_at_files()
+            self._look_at_files(connection)
         if now < self._due:
             return
         self._due = now + TEND_SECONDS
         self._look_at_room(connection)
         self._look_at_wal(connection, now)
+        if self._keeps_keys and not self.away and self.imprint.is_right:
+            self.vital.look(connection)
         self._note()
+
+    def is_overwritten(self, connection: sqlite3.Connection) -> bool:
+        """Look at once, and as often as it takes to be sure, whether somebody has written over the open files."""
+        self._look_at_files(connection)
+        while not (self.away or self.imprint.is_right):
+            time.sleep(SURE_SECONDS)
+            self._look_at_files(connection)
+        return bool(self.overwritten)
 
     def judge(self, problem: BaseException) -> Trouble | None:
         """Name the trouble behind an error; a disk without any room has failed for want of it."""
@@ -139,12 +162,15 @@ class Care:
             else:
                 self.since.setdefault(name, now)
 
-    def _look_at_files(self) -> None:
+    def _look_at_files(self, connection: sqlite3.Connection) -> None:
         there = {part: identity(self.file(part)) for part in PARTS}
         away = tuple(part for part in PARTS if there[part] != self._files.get(part))
+        if not away:
+            away = self.overwritten = self.imprint.tend(connection)
         if away and not self.away:
             names = [self.file(part).name for part in away]
-            log.error("database_away", path=str(self.path), files=names, replaced=any(there[part] for part in away))
+            replaced = any(there[part] for part in away)
+            log.error("database_away", path=str(self.path), files=names, replaced=replaced)
         if away != self.away:
             self.away = away
             self._note()

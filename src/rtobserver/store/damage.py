@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -22,17 +23,22 @@ import structlog
 
 from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss, fewest
-from rtobserver.store import holes, replacement, schema, sqlite, tables
+from rtobserver.store import holes, imprint, regain, replacement, schema, sqlite, tables, vital
 from rtobserver.store.identity import CallRef
-from rtobserver.store.salvage import Salvaged, bring_over
+from rtobserver.store.salvage import Salvaged, bring_older, bring_over
 from rtobserver.store.transaction import Transaction
 
 SALVAGE_SECONDS = 20.0
 """How long bringing rows over may take; recording waits in memory meanwhile."""
 CHECK_SECONDS = 5.0
 """How long a look for damage may take where the writer, or a start, waits for it."""
+QUIET_SECONDS = 0.3
+"""How long a file must have stayed the same until nobody seems to write to it."""
 SCAN_BYTES = 1024 * 1024
 """Of a file that is no database: within so many bytes the words of our tables are looked for."""
+
+_ALONE = "mode=ro&immutable=1"
+"""How a file is opened without its WAL."""
 
 Live = Mapping[CallRef, Callable[[Transaction], None]]
 """Calls under observation, each with what writes its row if that is not there."""
@@ -52,12 +58,14 @@ WHERE purged_at IS NULL AND (missing > 0 OR skipped > 0)
 log = structlog.get_logger()
 
 
-def is_sound(connection: sqlite3.Connection, seconds: float = CHECK_SECONDS) -> bool:
+def is_sound(
+    connection: sqlite3.Connection, seconds: float = CHECK_SECONDS, check: Literal["quick", "integrity"] = "quick"
+) -> bool:
     """Tell whether SQLite finds no damage; what it cannot look at in the time counts as sound."""
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
     try:
-        found = connection.execute("PRAGMA quick_check(1)").fetchall()
+        found = connection.execute(f"PRAGMA {check}_check(1)").fetchall()
     except sqlite3.OperationalError as exc:
         if exc.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return True
@@ -81,7 +89,7 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
         StoreUnavailable: it cannot be opened now, or the new one cannot be written.
 
     """
-    was_cut_off = replacement.was_cut_off(path)
+    was_cut_off, is_mixed = replacement.was_cut_off(path), False
     if was_cut_off:
         log.warning("replacement_cut_off", path=str(path))
     if not path.exists() or path.stat().st_size == 0:
@@ -89,6 +97,7 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
             # what was to be copied is gone, and of the copy nobody knows how far it came
             replacement.forget(path)
         return None
+    own = imprint.number_of(path)
     try:
         connection = sqlite.open_writer(path)
     except StoreError as exc:
@@ -101,13 +110,18 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
         try:
             # the first pages of every table, not the whole of a file that may be large
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            is_mixed = imprint.is_mixed(own, connection)
+            if is_mixed:
+                log.warning("wal_of_another_file", path=str(path))
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 if name in tables.metadata.tables:
                     for direction in ("ASC", "DESC"):
                         connection.execute(
                             f'SELECT rowid FROM "{name}" ORDER BY rowid {direction} LIMIT 1'  # noqa: S608 - our names
                         ).fetchall()
-            if not (suspected or was_cut_off) or is_sound(connection, float("inf") if suspected else CHECK_SECONDS):
+            if not (suspected or was_cut_off or is_mixed) or is_sound(
+                connection, float("inf") if suspected else CHECK_SECONDS
+            ):
                 if was_cut_off:
                     replacement.empty(path)
                 return None
@@ -118,15 +132,15 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
             problem = str(exc)
         finally:
             connection.close()
-    return replace(path, problem=problem, live={})
+    return replace(path, problem=problem, live={}, mixed=is_mixed)
 
 
-def replace(path: Path, *, problem: str, live: Live) -> Path:
+def replace(path: Path, *, problem: str, live: Live, mixed: bool = False, kept: vital.Rows | None = None) -> Path:
     """Put a new file with all that can be read in the place of a damaged one; gives where that is now.
 
     No connection of ours that writes may be open. What the calls in `live` have lost is for their observers to
     declare; their rows count what was stored of them, so that the next start does if they cannot. Where it fails,
-    the damaged file is where it was.
+    the damaged file is where it was. A `mixed` one is read twice, with its WAL and without.
 
     Raises:
         StoreUnavailable: the new file cannot be written now.
@@ -136,7 +150,7 @@ def replace(path: Path, *, problem: str, live: Live) -> Path:
         with _nobody_else_writing(path):
             made = replacement.begin(path)
             try:
-                salvaged = _fill(made, path, live)
+                salvaged = _fill(made, path, live, mixed, kept or {})
                 aside = replacement.complete(path, "damaged")
             except BaseException:
                 replacement.empty(path)
@@ -145,16 +159,92 @@ def replace(path: Path, *, problem: str, live: Live) -> Path:
                 "database_damaged",
                 problem=problem,
                 moved_to=str(aside),
-                rows=salvaged.rows,
-                unreadable=salvaged.damaged,
-                no_time_for=salvaged.left,
+                **_told(salvaged),
             )
-            if not salvaged.rows.get("api_key"):
-                log.error("keys_lost", help="make new ones with `rtobserver keys create`")
+            _tell_of_keys(salvaged)
             replacement.finish(path)
     except (OSError, sqlite3.Error) as exc:
         raise StoreUnavailable(f"the damaged {path} cannot be replaced: {exc}") from exc
     return aside
+
+
+def replace_overwritten(
+    path: Path, connection: sqlite3.Connection, *, live: Live, kept: vital.Rows, word: str, done: Callable[[], None]
+) -> Path:
+    """Put a new file in the place of one that somebody has written over while it was open; gives where that is now.
+
+    What the open connection can read comes first, then what stands in the file itself, without its WAL: that may be
+    an older state of all this. `done` is called when the connection is needed no more, and closes it. Otherwise as
+    `replace`; what was written over the file is kept as it is.
+
+    Raises:
+        StoreUnavailable: the new file cannot be written now.
+
+    """
+    try:
+        _wait_for_the_end(path)
+        made = replacement.begin(path)
+        try:
+            schema.migrate(made)
+            # this closes the file outside of SQLite's books, which takes away our locks on it: so it comes last
+            uri = f"file:{quote(str(path))}?{_ALONE}"
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as older:
+                salvaged = fill(made, [connection, older], live, kept)
+            aside = replacement.complete(path, word)
+        except BaseException:
+            replacement.empty(path)
+            raise
+        log.error("database_overwritten", moved_to=str(aside), **_told(salvaged))
+        _tell_of_keys(salvaged)
+        with _guard(path):
+            done()
+            replacement.finish(path)
+        if word == "foreign":
+            # they belong to what was there before: to whoever opens the file they would make it neither
+            for part in ("-wal", "-shm"):
+                aside.with_name(aside.name + part).unlink(missing_ok=True)
+    except (OSError, sqlite3.Error) as exc:
+        raise StoreUnavailable(f"{path}, which was written over, cannot be replaced: {exc}") from exc
+    return aside
+
+
+def _wait_for_the_end(path: Path) -> None:
+    """Wait until nobody seems to write to a file any more."""
+    deadline = time.monotonic() + CHECK_SECONDS
+    seen: tuple[int, int] | None = None
+    while time.monotonic() < deadline:
+        found = path.stat()
+        if (found.st_size, found.st_mtime_ns) == seen:
+            return
+        seen = (found.st_size, found.st_mtime_ns)
+        time.sleep(QUIET_SECONDS)
+
+
+@contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    """Keep whoever closes the file meanwhile from being the last, who would move the WAL into it."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(sqlite3.Error):
+            connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+            stack.enter_context(closing(connection))
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        yield
+
+
+def _tell_of_keys(salvaged: Salvaged) -> None:
+    if not salvaged.rows.get("api_key"):
+        log.error("keys_lost", help="make new ones with `rtobserver keys create`")
+
+
+def _told(salvaged: Salvaged) -> dict[str, object]:
+    return {
+        "rows": salvaged.rows,
+        "unreadable": salvaged.damaged,
+        "no_time_for": salvaged.left,
+        "made_anew": {"call": salvaged.calls_regained, "gap": salvaged.gaps_regained},
+        "calls_lost": salvaged.calls_lost,
+    }
 
 
 @contextmanager
@@ -169,20 +259,58 @@ def _nobody_else_writing(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(made: Path, path: Path, live: Live) -> Salvaged:
+def _fill(made: Path, path: Path, live: Live, mixed: bool, kept: vital.Rows) -> Salvaged:
+    """Fill a new file from a damaged one."""
     schema.migrate(made)
+    with contextlib.ExitStack() as stack:
+        sources = []
+        for query in ("mode=ro", _ALONE)[: 2 if mixed else 1]:
+            source = sqlite3.connect(f"file:{quote(str(path))}?{query}", uri=True, isolation_level=None)
+            sources.append(stack.enter_context(closing(source)))
+            source.execute("PRAGMA query_only = ON")
+        return fill(made, sources, live, kept)
+
+
+def fill(made: Path, sources: Sequence[sqlite3.Connection], live: Live, kept: vital.Rows) -> Salvaged:
+    """Fill a new file, which has its tables, with what can be read of others; of a row the first source's counts.
+
+    What was `kept` in memory counts more than any of them.
+
+    Raises:
+        StoreUnavailable: it cannot be written now.
+
+    """
     with closing(sqlite.open_writer(made)) as target:
         # it is synced as a whole before it has a name that anybody believes
         target.execute("PRAGMA synchronous = OFF")
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as source:
-            source.execute("PRAGMA query_only = ON")
-            salvaged = bring_over(source, target, SALVAGE_SECONDS)
+        salvaged = bring_over(sources[0], target, SALVAGE_SECONDS)
+        regain.tombstones(target)
+        for other in sources[1:]:
+            bring_older(other, target, SALVAGE_SECONDS, salvaged)
+        vital.put(target, kept)
+        for name, rows in kept.items():
+            salvaged.rows[name] = max(salvaged.rows[name], len(rows))
+    with sqlite.transaction(made) as connection:
+        write_again(Transaction(connection, set()), live)
+    with closing(sqlite.open_writer(made)) as target:
+        target.execute("PRAGMA synchronous = OFF")
+        for source in sources:
+            _regain(source, target, salvaged)
         _admit(target, live)
         if salvaged.lacks_entries:
             _doubt(target, live)
     with sqlite.transaction(made) as connection:
         write_again(Transaction(connection, set()), live)
     return salvaged
+
+
+def _regain(source: sqlite3.Connection, target: sqlite3.Connection, salvaged: Salvaged) -> None:
+    """Make rows anew that others tell of."""
+    if salvaged.lacks("call"):
+        salvaged.calls_regained, salvaged.calls_lost = regain.calls(source, target)
+    if salvaged.lacks("gap"):
+        salvaged.gaps_regained += regain.gaps(target)
+        regain.recount(target)
 
 
 def write_again(transaction: Transaction, live: Live) -> None:

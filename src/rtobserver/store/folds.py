@@ -18,7 +18,7 @@ from rtobserver.realtime.rows import ItemRow, ResponseRow, Totals, Usage
 from rtobserver.store import tables
 from rtobserver.store.database import Database
 from rtobserver.store.positions import CallKey, Position, rows_of
-from rtobserver.store.writer import Transaction
+from rtobserver.store.transaction import Transaction
 
 _ITEM, _RESPONSE, _USAGE = (tuple(field.name for field in fields(row)) for row in (ItemRow, ResponseRow, Usage))
 # `asdict` copies deeply, which took a third of the CPU that an event cost

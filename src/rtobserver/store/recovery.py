@@ -65,6 +65,8 @@ class Recovery:
         self._anew_at: float | None = None
         self._back_due = 0.0
         self._looking = self._is_cleared = False
+        self._opened = 0
+        """How often a file was opened: what a look has found is of the file that it began with."""
         self._written_at: int | None = None
         """When something was last committed, in microseconds since 1970: what was lost with a file came before."""
 
@@ -75,13 +77,14 @@ class Recovery:
 
     def open(self) -> None:
         """Open the file; raises what that raises."""
+        self._opened += 1
         raw = self._connect()
         raw.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         self._commits = Commits(raw, self._erased)
         if self.care is not None:
             # the WAL is made by the first read; from then on all files are there
             raw.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            self.care.opened()
+            self.care.opened(raw)
         if self._path is not None:
             self.damaged_files = replacement.left(self._path, "damaged")
             if replacement.was_cut_off(self._path):
@@ -91,6 +94,8 @@ class Recovery:
         """Let go of the file."""
         commits, self._commits = self._commits, None
         if commits is not None:
+            if self.care is not None and not (self._must_look or self.care.is_away or self._damage):
+                self.care.imprint.left(commits.raw)
             commits.close()
 
     def write(self, batch: Batch, committed: Callable[[list[EntryRow]], None]) -> None:
@@ -99,6 +104,8 @@ class Recovery:
         self._ready().write(batch, committed, small=small)
         self._damage_heard = self._full_heard = 0
         self._written_at = time.time_ns() // 1000
+        if self.care is not None:
+            self.care.imprint.written()
 
     def do_alone(self, work: Work) -> None:
         """Do a piece of work that is part of no flush."""
@@ -124,6 +131,9 @@ class Recovery:
             self._damage_heard += 1
             if self._damage_heard >= BELIEVED_DAMAGED or self._commits is None:
                 self._damage = problem
+        if trouble in ("failing", "damaged", "other") and self._is_overwritten():
+            # what this connection still has in its memory goes with it
+            return trouble
         if trouble in ("failing", "closed", "damaged", "other"):
             self._must_look = True
             self.close()
@@ -137,7 +147,9 @@ class Recovery:
         if self.damaged_files and self._path is not None:
             self.damaged_files = [name for name in self.damaged_files if self._path.with_name(name).exists()]
         try:
-            if self._damage is not None:
+            if self.care.overwritten:
+                self._bring_back()
+            elif self._damage is not None:
                 if not self._may_begin_anew():
                     return
                 self.close()
@@ -157,7 +169,7 @@ class Recovery:
             return
         self._looking = True
         log.error("damage_suspected")
-        threading.Thread(target=self._look, args=(self._path,), name="store-look", daemon=True).start()
+        threading.Thread(target=self._look, args=(self._path, self._opened), name="store-look", daemon=True).start()
 
     # --- mending --------------------------------------------------------------------------------
 
@@ -193,7 +205,8 @@ class Recovery:
         if not self._may_begin_anew():
             raise problem
         live = self.live()
-        damage.replace(self._path, problem=str(problem), live=live)
+        kept = self.care.vital.rows if self.care is not None else {}
+        damage.replace(self._path, problem=str(problem), live=live, kept=kept)
         self._anew_at = time.monotonic()
         self._damage = None
         self._damage_heard = 0
@@ -211,6 +224,10 @@ class Recovery:
             return
         self._back_due = now + BACK_SECONDS
         # what is in a WAL that was unlinked goes into the database that is still there
+        if care.overwritten:
+            self._save(path, care, commits)
+            self.written_again += 1
+            return
         is_safe = "" not in care.away and cut(commits.raw)
         if is_safe and care.away == ("-wal",) and not _has_bytes(care.file("-wal")):
             self.close()
@@ -219,6 +236,27 @@ class Recovery:
         else:
             self._write_again(path, care, commits)
         self.written_again += 1
+
+    def _is_overwritten(self) -> bool:
+        return self._commits is not None and self.care is not None and self.care.is_overwritten(self._commits.raw)
+
+    def _save(self, path: Path, care: Care, commits: Commits) -> None:
+        """Begin a new file with what can be read of files that somebody has written over.
+
+        Of what they held, this connection has in its memory what it has read or written of late; of the rest, pages
+        of two states lie side by side.
+        """
+        live = self.live()
+        word = "foreign" if "" in care.overwritten else "damaged"
+        damage.replace_overwritten(path, commits.raw, live=live, kept=care.vital.rows, word=word, done=self._let_go)
+        self._damage, self._damage_heard = None, 0
+        self.open()
+        self._tell_losses(live.keys())
+
+    def _let_go(self) -> None:
+        commits, self._commits = self._commits, None
+        if commits is not None:
+            commits.close()
 
     def _write_again(self, path: Path, care: Care, commits: Commits) -> None:
         """Put a copy of all that is open in the place of whatever is there; what is somebody else's is moved aside."""
@@ -253,18 +291,21 @@ class Recovery:
             ref.stored = there
         self.begun_anew(losses)
 
-    def _look(self, path: Path) -> None:
+    def _look(self, path: Path, opened: int) -> None:
+        problem: Exception | None = None
         try:
             with contextlib.closing(sqlite3.connect(f"file:{quote(os.fspath(path))}?mode=ro", uri=True)) as raw:
                 if damage.is_sound(raw, LONG_LOOK_SECONDS):
                     log.warning("no_damage_found")
                     self._is_cleared = True
                 else:
-                    self._damage = StoreError("a reader found damage, and quick_check finds it too")
+                    problem = StoreError("a reader found damage, and quick_check finds it too")
         except sqlite3.Error as exc:
             if trouble_of(exc) == "damaged":
-                self._damage = exc
+                problem = exc
         finally:
+            if problem is not None and opened == self._opened:
+                self._damage = problem
             self._looking = False
 
 

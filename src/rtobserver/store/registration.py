@@ -87,7 +87,7 @@ def again(call: CallRef, new: NewCall, epoch: int) -> Note:
     """
 
     def work(transaction: Transaction) -> None:
-        values = _row(call, new) | {"epoch": epoch}
+        values = row(call, new) | {"epoch": epoch}
         transaction.execute(transaction.insert(tables.call).values(values).on_conflict_do_nothing())
 
     return Note("again", work, (call,), {"new": asdict(new), "epoch": epoch})
@@ -127,7 +127,7 @@ def _enter(transaction: Transaction, call: CallRef, new: NewCall) -> int:
             erased = select(tables.tombstone.c.call_key).where(tables.tombstone.c.call_key == key)
             if transaction.execute(erased):
                 raise CallExists(f"{call.call_id} was erased")
-            values = _row(call, new) | {"call_key": key}
+            values = row(call, new) | {"call_key": key}
             entered = (
                 transaction.insert(tables.call).values(values).on_conflict_do_nothing().returning(columns.call_key)
             )
@@ -154,7 +154,8 @@ def key_of(transaction: Transaction, call_id: str) -> int | None:
     return None
 
 
-def _row(call: CallRef, new: NewCall) -> dict[str, Any]:
+def row(call: CallRef, new: NewCall) -> dict[str, Any]:
+    """Give the columns of a call of which nothing is recorded yet."""
     return {
         "call_key": call.key,
         "day": call.day,

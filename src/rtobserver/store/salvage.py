@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ ROWS = 500
 
 _ORDER = ("secret", "api_key", "tombstone", "call", "replica", "order", "audit", "gap", "decision", "command")
 _LAST = ("response", "item", "quarantine", "entry")
+_TAKEN_AWAY = "SELECT call_key FROM tombstone UNION SELECT call_key FROM call WHERE purged_at IS NOT NULL"
 _FIRST_ROWID, _LAST_ROWID = 0, (1 << 63) - 1
 
 
@@ -32,11 +33,23 @@ class Salvaged:
     """Tables of which something could not be read."""
     left: list[str] = field(default_factory=list)
     """Tables that there was no time for, or not enough."""
+    is_mixed: bool = False
+    """Whether what was read was of several states, so that anything may be missing."""
+    gaps_regained: int = 0
+    """Gaps of which the row was made anew from the entry."""
+    calls_regained: int = 0
+    """Calls of which the row was made anew from what indexes repeat of it."""
+    calls_lost: int = 0
+    """Calls that have entries, and of which nobody knows the id."""
+
+    def lacks(self, name: str) -> bool:
+        """Say whether there may have been rows of a table that are not among the copied ones."""
+        return self.is_mixed or name in self.damaged or name in self.left
 
     @property
     def lacks_entries(self) -> bool:
-        """Say whether there may have been entries that are not among the copied ones."""
-        return "entry" in self.damaged or "entry" in self.left
+        """Say the same of entries."""
+        return self.lacks("entry")
 
 
 def bring_over(source: sqlite3.Connection, target: sqlite3.Connection, seconds: float) -> Salvaged:
@@ -53,6 +66,23 @@ def bring_over(source: sqlite3.Connection, target: sqlite3.Connection, seconds: 
     return salvaged
 
 
+def bring_older(source: sqlite3.Connection, target: sqlite3.Connection, seconds: float, salvaged: Salvaged) -> None:
+    """Copy what an older state of the same database has beyond; nothing of calls that were erased or purged since.
+
+    Raises:
+        sqlite3.Error: the target cannot be written now.
+
+    """
+    salvaged.is_mixed = True
+    deadline = time.monotonic() + seconds
+    found = Salvaged()
+    taken_away = {row[0] for row in target.execute(_TAKEN_AWAY)}
+    for name in _tables():
+        brought = salvaged.rows.get(name, 0)
+        _bring(name, source, target, found, deadline, taken_away)
+        salvaged.rows[name] = brought + found.rows[name]
+
+
 def _tables() -> Iterator[str]:
     yield from _ORDER
     yield from (name for name in tables.metadata.tables if name not in (*_ORDER, *_LAST, "lease"))
@@ -60,8 +90,14 @@ def _tables() -> Iterator[str]:
 
 
 def _bring(
-    name: str, source: sqlite3.Connection, target: sqlite3.Connection, salvaged: Salvaged, deadline: float
+    name: str,
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    salvaged: Salvaged,
+    deadline: float,
+    left_out: Collection[int] = (),
 ) -> None:
+    salvaged.rows.setdefault(name, 0)
     columns = [column.name for column in tables.metadata.tables[name].columns]
     try:
         there = {row[1] for row in source.execute(f'PRAGMA table_info("{name}")')}
@@ -77,7 +113,10 @@ def _bring(
     write = f'INSERT OR IGNORE INTO "{name}" ({named}) VALUES ({marks})'  # noqa: S608 - only our own names
     reading = _Reading(source, read)
     count = 0
+    by_call = columns.index("call_key") + 1 if left_out and "call_key" in columns and name != "tombstone" else None
     for rows in reading.newest_first():
+        if by_call is not None:
+            rows = [row for row in rows if row[by_call] not in left_out]
         target.execute("BEGIN IMMEDIATE")
         try:
             count += _write(target, write, rows)
