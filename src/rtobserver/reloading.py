@@ -31,7 +31,7 @@ from rtobserver.metrics import Metrics
 from rtobserver.policy.rules import Policy
 from rtobserver.settings import Settings
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 """Between two looks at the files."""
 SETTLE_SECONDS, SETTLED_LOOKS = 0.1, 10
 """Between two looks at files that changed, until one finds nothing new; after so many they are read anyway."""

@@ -10,7 +10,7 @@ import pytest
 
 from rtobserver.clock import SystemClock
 from rtobserver.observation.control import Order
-from rtobserver.observation.dispatch import Dispatch
+from rtobserver.observation.dispatch import LOOK_SECONDS, QUIET_SECONDS, WAITING_SECONDS, Dispatch
 from rtobserver.observation.ownership import Sole
 from rtobserver.store import orders
 from rtobserver.store.database import Database
@@ -85,6 +85,18 @@ async def test_an_order_waits_for_an_observer_and_expires_without_one(stage: Sta
     stage.calls["rtc_1"] = Taking()
     await stage.dispatch.look()
     assert [order.order_id for order in stage.calls["rtc_1"].taken] == ["ord_1"]
+
+
+async def test_looks_are_seldom_while_nothing_is_there_until_an_order_waits_or_is_not_settled(stage: Stage) -> None:
+    assert stage.dispatch.pause == LOOK_SECONDS
+    await stage.dispatch.look()
+    assert stage.dispatch.pause == QUIET_SECONDS
+    await stage.give("ord_1")
+    await stage.dispatch.look()
+    assert stage.dispatch.pause == WAITING_SECONDS
+    stage.calls["rtc_1"] = Taking()
+    await stage.dispatch.look()
+    assert stage.dispatch.pause == LOOK_SECONDS
 
 
 async def test_an_order_whose_call_ends_while_it_is_taken_has_failed(stage: Stage) -> None:

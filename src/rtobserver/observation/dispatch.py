@@ -22,7 +22,9 @@ from rtobserver.store.database import Database
 from rtobserver.store.writing import Writing
 
 LOOK_SECONDS = 1.0
-"""Between two looks, while nothing waits and no signal comes."""
+"""Between two looks, while no signal comes."""
+QUIET_SECONDS = 5.0
+"""The same where nobody but this process gives orders, and none is there: the signal tells of each."""
 WAITING_SECONDS = 0.1
 """Between two looks, while an order waits for an observer."""
 LOST_SECONDS = 2 * ORDER_SECONDS
@@ -55,18 +57,22 @@ class Dispatch:
         self._clock = clock
         self._ownership = ownership
         self._find = find
+        self._is_shared = database.dialect != "sqlite"
+        """Whether other processes give orders, too; their signals may get lost."""
+        self.pause = LOOK_SECONDS
+        """Seconds until the next look, if no signal comes."""
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
             seen = self._writer.ordered.count
             try:
-                left = await self.look()
+                await self.look()
             except StoreError as exc:
                 log.warning("orders_not_readable", problem=str(exc))
                 await self._clock.sleep(LOOK_SECONDS)
                 continue
-            await self._writer.ordered.wait(seen, WAITING_SECONDS if left else LOOK_SECONDS)
+            await self._writer.ordered.wait(seen, self.pause)
 
     async def look(self) -> bool:
         """Hand over what can be; tells whether an order is left that may still be carried out."""
@@ -85,7 +91,9 @@ class Dispatch:
             await self._writer.run(orders.expire(late))
         if any(each.ordered_at <= lost for each in found if each.owner is not None):
             await self._writer.run(orders.lose(lost))
-        return len(here) < len(waiting)
+        left = len(here) < len(waiting)
+        self.pause = WAITING_SECONDS if left else LOOK_SECONDS if found or self._is_shared else QUIET_SECONDS
+        return left
 
     def _hand_over(self, row: orders.Order) -> None:
         observer = self._find(row.call_id)

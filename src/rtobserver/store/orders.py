@@ -28,6 +28,8 @@ UNKNOWN = "it is not known whether it was sent: who was to send it stopped meanw
 log = structlog.get_logger()
 
 _order = tables.order
+# asked again and again for as long as the daemon runs
+_WAITING = sa.select(_order).where(_order.c.state == "waiting").order_by(_order.c.ordered_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +87,8 @@ async def waiting(database: Database) -> list[Order]:
         StoreUnavailable: the database cannot be read now.
 
     """
-    wanted = _order.c.state == "waiting"
     async with database.reading() as connection:
-        rows = (await connection.execute(sa.select(_order).where(wanted).order_by(_order.c.ordered_at))).mappings()
-        return [_order_of(row) for row in rows]
+        return [_order_of(row) for row in (await connection.execute(_WAITING)).mappings()]
 
 
 def take(order_ids: Collection[str], owner: str) -> Callable[[Transaction], list[str]]:

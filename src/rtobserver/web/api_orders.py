@@ -223,8 +223,11 @@ class _Api:
             at=self._clock.now_us(),
         )
         # the audit's row first, but in the same flush: each one more is 50 ms for whoever waits on the line
-        await asyncio.gather(ask.record(call.call_id), self._writer.run(work))
-        self._writer.ordered.announce()
+        try:
+            await asyncio.gather(ask.record(call.call_id), self._writer.run(work))
+        finally:
+            # it may have been given although whoever asked has gone, or the other row was not written
+            self._writer.ordered.announce()
         return Order(order_id, call.call_id, "waiting", dict(command), None)
 
 
