@@ -2,9 +2,11 @@ import asyncio
 import base64
 import hashlib
 import logging
+import random
 import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -270,6 +272,41 @@ async def test_receiving_can_be_cancelled_without_losing_a_frame() -> None:
                 await sideband.receive()
         go.set()
         assert await sideband.receive() == b"one"
+        await sideband.close()
+
+
+async def test_a_wait_that_ends_just_when_a_frame_comes_takes_none_away() -> None:
+    count = 3_000
+    frames = [str(number).encode() * (1 + number % 50) for number in range(count)]
+
+    async def talk(socket: ServerConnection) -> None:
+        for number, frame in enumerate(frames):
+            # one in ten comes in pieces
+            text = frame.decode()
+            await socket.send([text[:1], text[1:]] if number % 10 == 0 else text)
+            for _ in range(number % 7):
+                await asyncio.sleep(0)
+        await socket.wait_closed()
+
+    async with serve(talk, "127.0.0.1", 0) as server:
+        sideband = await attached(address(server))
+        got: list[bytes] = []
+        outcomes: Counter[str] = Counter()
+        while len(got) < count:
+            before = len(got)
+            try:
+                async with asyncio.timeout(random.random() * 0.0005):
+                    if outcomes.total() % 2:
+                        got.append(await sideband.receive())
+                    else:
+                        await sideband.deliver(got.append)
+            except TimeoutError:
+                outcomes["late" if len(got) > before else "cancelled"] += 1
+            else:
+                outcomes["received"] += 1
+        assert got == frames
+        assert outcomes["cancelled"]
+        assert outcomes["received"]
         await sideband.close()
 
 
