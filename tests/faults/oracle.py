@@ -273,7 +273,6 @@ def _verify(told: Told, record: Record, cut: Sequence[Span], deaths: Sequence[Sp
                 gaps,
                 was_heard=bool(told.attached),
                 missed=any(each.sent.at > handshake for each in missing),
-                missed_before=any(each.sent.at <= handshake for each in missing),
             )
         )
         sys.stdout.write("".join(f"{told.call_id}: {words}\n" for words in wrong))

@@ -19,7 +19,7 @@ from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.scenario import Scenario
 from rtobserver.store.orders import UNKNOWN
 from tests.faults import oracle
-from tests.faults.acts import order, place, secret_hits, settled
+from tests.faults.acts import FIRST, order, place, secret_hits, settled
 from tests.faults.failpoints import PLACES
 from tests.faults.figures import Figures
 from tests.faults.ground import QUIET, Logged, Site, record, site, stream
@@ -34,6 +34,8 @@ RECOVERY = 3.0
 """Seconds from the start of a daemon until it observes all calls again."""
 SHARED = 2.0
 """Seconds more: Python starts on two processors beside two other cases."""
+IN_STARTS = 0.5
+"""The part of the kills that are meant to fall into a start."""
 
 
 async def killed(daemon: Daemon | Logged) -> None:
@@ -44,23 +46,35 @@ async def killed(daemon: Daemon | Logged) -> None:
 
 
 async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) -> None:
+    """Kill daemons while they observe and, every second time or so, while the next one starts."""
     chance = random.Random(seed)
     committed: dict[str, list[bytes]] = {}
     slowest, starved = 0.0, 0.0
+    before_listening = before_observing = 0
     # on a busy machine 200 restarts take longer than calls may by themselves
     here.configure(profile='max_duration = "0s"')
     call_ids: list[str] = []
-    for _ in range(kills):
-        async with here.serving() as daemon:
+    for number in range(kills):
+        if number and chance.random() < IN_STARTS:
+            async with here.starting(prefix=FIRST) as begun:
+                with contextlib.suppress(TimeoutError):
+                    # a start is as long as they have been so far
+                    await here.simulator.until(lambda: False, chance.random() * slowest)
+                before_listening += not begun.events("listening")
+                before_observing += not all(here.simulator.calls[call_id].open_sidebands for call_id in call_ids)
+                begun.process.kill()
+                await begun.ended()
+            continue
+        async with here.serving(prefix=FIRST) as daemon:
             if not call_ids:
                 call_ids = await place(daemon, here, calls)
                 for call_id in call_ids:
                     await daemon.get(f"/calls/{call_id}")
             else:
                 await observed(here.simulator, call_ids)
-                watch = daemon.command.watch
-                waited = watch.starved()
-                slowest, starved = max((slowest, starved), (watch.seconds() + waited, waited))
+            watch = daemon.command.watch
+            waited = watch.starved()
+            slowest, starved = max((slowest, starved), (watch.seconds() + waited, waited))
             await further(here.simulator, call_ids[:1], chance.randrange(1, 10))
             chosen = chance.choice(call_ids)
             committed[chosen] = [entry.payload for entry in (await record(daemon, chosen)).entries]
@@ -69,7 +83,7 @@ async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) 
                 await here.simulator.until(lambda: False, chance.random() * 0.3)
             daemon.process.kill()
             await daemon.command.ended()
-    async with here.serving() as last:
+    async with here.serving(prefix=FIRST) as last:
         await observed(here.simulator, call_ids)
         await further(here.simulator, call_ids, 5)
         await here.end(last, call_ids)
@@ -80,15 +94,17 @@ async def many_kills(case: Case, here: Site, kills: int, calls: int, seed: int) 
         figures = await here.figures(last, call_ids)
         case.show(
             figures,
+            most={"lost_behind_a_commit": 0, "t_recover_s": RECOVERY + SHARED},
+            # of those that were meant for a start a few come when it is over
+            least={"kills_before_listening": kills // 10, "kills_before_observing": kills // 6},
             kills=kills,
+            kills_before_listening=before_listening,
+            kills_before_observing=before_observing,
             seed=seed,
             lost_behind_a_commit=lost,
             t_recover_s=round(slowest, 2),
-            t_recover_allowance_s=SHARED,
             t_recover_starved_s=round(starved, 2),
         )
-        assert lost == 0
-        assert slowest <= RECOVERY + SHARED
         await last.command.stopped()
 
 

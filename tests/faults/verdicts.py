@@ -15,19 +15,20 @@ SAME = 0.001
 """Seconds by which two gaps may touch."""
 _MAY_LIE_IN_OTHERS = ("paused", "erased", "corrupt")
 """What was not to be recorded, or was lost after it had been: other gaps may stand beside it."""
+_GOING_ON = ("connecting", "live")
 _NEVER_WHOLE = ("unobserved", "lost", "failed")
 
 
 def contradictions(
-    call: Json, entries: Sequence[Entry], gaps: Sequence[Json], *, was_heard: bool, missed: bool, missed_before: bool
+    call: Json, entries: Sequence[Entry], gaps: Sequence[Json], *, was_heard: bool, missed: bool
 ) -> Iterator[str]:
     """Say what is not true of a call's row.
 
     `was_heard` is whether there ever was a sideband, `missed` whether anything is missing that was sent when there
-    had been one, `missed_before` whether anything was sent earlier.
+    had been one. What was sent before may be missing: whether it counts, what was said later tells.
     """
     verdict = call["completeness"]
-    if call["ended_at"] is None:
+    if call["status"] in _GOING_ON:
         if verdict is not None:
             yield f"{verdict} before its end"
         return
@@ -35,9 +36,8 @@ def contradictions(
     if not len(entries) <= call["entry_count"] <= len(entries) + lost:
         yield f"entry_count {call['entry_count']} of {len(entries)}"
     before = sum(gap["reason"] == "before_attach" for gap in gaps)
-    most = len(gaps) if missed_before else len(gaps) - before
-    if not len(gaps) - before <= call["gap_count"] <= most:
-        yield f"gap_count {call['gap_count']} of {len(gaps) - before} to {most}"
+    if not len(gaps) - before <= call["gap_count"] <= len(gaps):
+        yield f"gap_count {call['gap_count']} of {len(gaps) - before} to {len(gaps)}"
     if verdict is None:
         yield "no verdict"
     if verdict == "complete" and (missed or not was_heard or call["gap_count"] or call["status"] in _NEVER_WHOLE):
