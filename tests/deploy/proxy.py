@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
+import random
 import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 
+PORTS = (20_000, 32_000)
 _WRAPPER = """
 daemon off;
 {user}
@@ -39,10 +42,15 @@ def program() -> str:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on; nginx cannot pick one by itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that nobody listens on; nginx cannot pick one by itself.
+
+    It is none of those that the system gives to whoever asks for any: one of these may be gone when nginx comes.
+    """
+    while True:
+        port = random.randint(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def admit(path: Path, user: str, password: str) -> None:
