@@ -127,7 +127,7 @@ def test_no_sequence_of_events_is_refused_and_every_one_can_be_stored(call: list
     fold.keep(fold.state.finish())
     rows: list[ItemRow | ResponseRow] = [*fold.items.values(), *fold.responses.values()]
     for row in rows:
-        for name in row.__dataclass_fields__:
+        for name in row.__struct_fields__:
             value = getattr(row, name)
             if isinstance(value, str):
                 value.encode()

@@ -12,8 +12,9 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 from rtobserver.realtime.item import Item
 from rtobserver.realtime.response import Response
@@ -37,8 +38,7 @@ _MAX_STEPS = 200
 """How far a chain is followed back to the user's item."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True, gc=False):
     """Hold the rows that are worth writing now."""
 
     items: tuple[ItemRow, ...]

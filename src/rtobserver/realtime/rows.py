@@ -7,16 +7,16 @@ names are column names. Times are microseconds since 1970 (UTC), as received.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
+
+import msgspec
 
 Role = Literal["user", "assistant", "system", "tool"]
 Kind = Literal["speech", "text", "tool_call", "tool_output"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemRow:
+class ItemRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Be one line of a transcript."""
 
     item_id: str
@@ -56,8 +56,7 @@ class ItemRow:
     """True where a gap had swallowed its text, which was then asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Count tokens; cached counts are part of the input counts."""
 
     input_tokens: int = 0
@@ -74,8 +73,7 @@ class Usage:
     cached_image: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseRow:
+class ResponseRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Be one response of the model."""
 
     response_id: str
@@ -107,8 +105,7 @@ class ResponseRow:
     """None until it is known; a finished response without usage keeps None."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Be one part of what a call cost."""
 
     meter: Literal["responses", "transcription"]
@@ -118,15 +115,14 @@ class Cost:
     """None where no price is known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
+class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Sum up a call."""
 
     turn_count: int = 0
     """Committed turns of the user, spoken or typed."""
     interruption_count: int = 0
     error_count: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = msgspec.field(default_factory=Usage)
     transcription_tokens: int = 0
     transcription_seconds: float = 0.0
     responses_without_usage: int = 0

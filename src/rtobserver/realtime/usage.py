@@ -94,4 +94,4 @@ def total(first: Usage, second: Usage) -> Usage:
     return Usage(**{name: getattr(first, name) + getattr(second, name) for name in _NAMES})
 
 
-_NAMES = tuple(Usage.__dataclass_fields__)
+_NAMES = Usage.__struct_fields__

@@ -6,7 +6,7 @@ Columns are named as the API's fields are, `usage.input.audio` being `usage_inpu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from rtobserver.realtime.rows import Usage
@@ -138,7 +138,7 @@ def _responses() -> list[Column]:
         *_of_row("time", "created_at", "done_at", "first_output_at", "playback_started_at", "playback_ended_at"),
         *_of_row("truth", "playback_cleared", "interrupted"),
         *_of_row("whole", "heard_latency_ms", "generation_latency_ms"),
-        *(of_usage(field.name) for field in fields(Usage)),
+        *(of_usage(name) for name in Usage.__struct_fields__),
     ]
 
 
