@@ -10,8 +10,8 @@ import asyncio
 import base64
 import resource
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +37,7 @@ from rtobserver.quota import Counts, Quota
 from rtobserver.recorder import Bounds, Recorder
 from rtobserver.reloading import Reloading, reloading
 from rtobserver.settings import Settings, new_state, prices_for
-from rtobserver.storage import Storage, opened
+from rtobserver.storage import Storage, held, opened
 from rtobserver.store import decisions, orders, unfinished
 from rtobserver.store import secrets as own_keys
 from rtobserver.store.audit import Audit
@@ -52,14 +52,17 @@ from rtobserver.upstream.endpoints import Endpoints
 from rtobserver.upstream.rest import Rest
 from rtobserver.watchdog import watching
 from rtobserver.web.health import Health
-from rtobserver.web.listener import listening
+from rtobserver.web.listener import Listener, listening
 from rtobserver.web.operator import OPERATOR_PATIENCE, operator_app
 from rtobserver.web.public import public_app
 from rtobserver.web.sealed import Sealer
 from rtobserver.web.vitals import Checkup
+from rtobserver.web.waiting import waiting_operator, waiting_public
 
 DRAIN_SECONDS = 30.0
 """The longest that stopping may take before what is left is cut off."""
+LONG_START_SECONDS = 2.0
+"""A start that takes longer says what it waits for."""
 RESERVED_FILES = 64
 """Descriptors, at least, that calls leave to everything else."""
 
@@ -174,9 +177,17 @@ async def _running(
         log.info("starting", version=__version__)
         stack.callback(log.info, "stopped")
         replica_id, began_at = f"rep_{secrets.token_hex(8)}", clock.now_us()
+        stack.enter_context(held(config.store))
+        condition = Condition(began_at)
+        health, count_refusal = condition.health(), _counting(metrics)
+        bound = _bound(config, condition, health, count_refusal)
+        public, operator = await stack.enter_async_context(bound)
+        waits: dict[str, int | None] = {}
+        condition.parts.append(lambda: waits)
         storage = await stack.enter_async_context(
-            opened(config, replica_id=replica_id, refused=refused, metrics=metrics, clock=clock)
+            opened(config, replica_id=replica_id, refused=refused, metrics=metrics, clock=clock, waits=waits)
         )
+        condition.parts.append(storage.reasons)
         writer, reads = storage.writer, storage.reads
         mark = None
         if storage.file is not None:
@@ -233,19 +244,16 @@ async def _running(
         adopt = _adopting(active, outbound, supervisor, shown)
         reloads = Reloading(settings, read=read or (lambda: settings), adopt=adopt, clock=clock, metrics=metrics)
         daemon = Daemon(supervisor, negotiation, writer, outbound, reloads)
-        health = Health(
-            draining=lambda: daemon.draining,
-            broken=lambda: {"the recorder has stopped": None} if writer.done.done() else {},
-            degraded=lambda: storage.reasons() | ownership.reasons() | negotiation.reasons(),
-        )
+        daemon.public_url, daemon.operator_url = public.url, operator.url
+        condition.parts += [ownership.reasons, negotiation.reasons, supervisor.reasons]
         housekeeping = await stack.enter_async_context(
             keeping_house(
                 Housekeeping(database=reads, writer=writer, clock=clock, metrics=metrics, retention=config.retention)
             )
         )
         audit = Audit(writer, clock=clock, is_refused=storage.is_refused)
-        operator = await stack.enter_async_context(
-            listening(
+        await stack.enter_async_context(
+            operator.serving(
                 operator_app(
                     section=config.operator,
                     database=reads,
@@ -262,16 +270,13 @@ async def _running(
                     reloading=reloads,
                     login_key=login_key,
                     front=lambda: _front(config, daemon.public_url),
-                ),
-                host=config.operator.host,
-                port=config.operator.port,
-                patience=OPERATOR_PATIENCE,
+                )
             )
         )
         adopted = await supervisor.adopt(mark) if storage.file is not None else 0
         stack.push_async_callback(daemon.drain)
-        public = await stack.enter_async_context(
-            listening(
+        await stack.enter_async_context(
+            public.serving(
                 public_app(
                     section=config.public,
                     profiles=config.profiles,
@@ -280,17 +285,80 @@ async def _running(
                     sealer=Sealer(token_key),
                     clock=clock,
                     upstream_origin=_origin(config.upstream.base_url),
-                    refused=lambda code: metrics.requests_refused.labels(code).inc(),
-                ),
-                host=config.public.host,
-                port=config.public.port,
+                    refused=count_refusal,
+                )
             )
         )
-        daemon.public_url, daemon.operator_url = public.url, operator.url
+        condition.daemon = daemon
         log.info("listening", public=public.url, operator=operator.url, adopted=adopted)
         if read is not None and files:
             await stack.enter_async_context(reloading(reloads))
         yield daemon
+
+
+class Condition:
+    """Know how the daemon is, as far as there are parts of it that can tell."""
+
+    def __init__(self, began_at: int) -> None:
+        self._began_at = began_at
+        self.daemon: Daemon | None = None
+        """None while it starts."""
+        self.parts: list[Callable[[], Mapping[str, int | None]]] = []
+        """Say what is wrong with them, and since when."""
+
+    def health(self) -> Health:
+        """Give what the listeners tell of it."""
+        return Health(draining=self._is_draining, broken=self._broken, degraded=self.reasons)
+
+    def _is_draining(self) -> bool:
+        return self.daemon is not None and self.daemon.draining
+
+    def _broken(self) -> dict[str, int | None]:
+        if self.daemon is None:
+            return {"it is starting": self._began_at}
+        return {"the recorder has stopped": None} if self.daemon.failed.done() else {}
+
+    def reasons(self) -> dict[str, int | None]:
+        """Say what is wrong with the parts that there are."""
+        return {reason: since for part in self.parts for reason, since in part().items()}
+
+
+@asynccontextmanager
+async def _bound(
+    config: Config, condition: Condition, health: Health, refused: Callable[[str], None]
+) -> AsyncIterator[tuple[Listener, Listener]]:
+    """Bind the public and the operator listener, which say that the daemon starts until others serve there."""
+    public, operator = waiting_public(config.public, refused), waiting_operator(config.operator, health)
+    async with (
+        listening(
+            operator, host=config.operator.host, port=config.operator.port, patience=OPERATOR_PATIENCE
+        ) as for_operators,
+        listening(public, host=config.public.host, port=config.public.port) as for_all,
+    ):
+        with _telling(condition, for_all.url, for_operators.url):
+            yield for_all, for_operators
+
+
+@contextmanager
+def _telling(condition: Condition, public: str, operator: str) -> Iterator[None]:
+    """Say where to ask for the reason if a start takes long."""
+
+    def tell() -> None:
+        if condition.daemon is None:
+            log.warning("still_starting", public=public, operator=operator, reasons=list(condition.reasons()))
+
+    timer = asyncio.get_running_loop().call_later(LONG_START_SECONDS, tell)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _counting(metrics: Metrics) -> Callable[[str], None]:
+    def refused(code: str) -> None:
+        metrics.requests_refused.labels(code).inc()
+
+    return refused
 
 
 def _watched(active: Active, metrics: Metrics) -> Active:

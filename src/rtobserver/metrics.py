@@ -55,6 +55,12 @@ class Metrics:
             ["step", "status"],
             registry=registry,
         )
+        self.upstream_failing = Gauge(
+            "rtobserver_upstream_failing",
+            "Whether nothing of a kind gets through to upstream (offer, client_secret, attach), or comes (sideband).",
+            ["what"],
+            registry=registry,
+        )
         self.live_calls = Gauge("rtobserver_live_calls", "Calls under observation.", registry=registry)
         self.attaches = Counter(
             "rtobserver_attaches",

@@ -125,6 +125,8 @@ class Negotiation:
         self._offers = Reach("offer", clock)
         self._secrets = Reach("request for a client secret", clock)
         """Of callers who take their offers to upstream themselves."""
+        metrics.upstream_failing.labels("offer").set_function(lambda: self._offers.is_failing)
+        metrics.upstream_failing.labels("client_secret").set_function(lambda: self._secrets.is_failing)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()

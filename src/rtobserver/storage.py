@@ -7,8 +7,9 @@ machine through which all that is recorded reaches it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import structlog
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Config
 from rtobserver.config.sections import Store as Section
-from rtobserver.errors import StoreError
+from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import FlushReport
@@ -31,11 +32,16 @@ from rtobserver.store.journal_files import Files
 from rtobserver.store.places import Place, Server, place_of
 from rtobserver.store.postgres import Postgres
 from rtobserver.store.sqlite import SqliteDatabase
-from rtobserver.store.trouble import trouble_of
+from rtobserver.store.trouble import WORDS, trouble_of
 from rtobserver.store.writer import FLUSH_INTERVAL, EntryRow, Writer
 from rtobserver.store.writing import Writing
 
+START_RETRY_SECONDS = 1.0
+"""Between two tries to begin with a database that does not let us."""
+
 log = structlog.get_logger()
+
+Patiently = Callable[[Callable[[], object]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,19 @@ class Storage:
             self.journal.live, self.journal.begun_anew, self.journal.disown = live, begun_anew, disown
 
 
+@contextmanager
+def held(section: Section) -> Iterator[None]:
+    """Keep other daemons off the file, where the store is one, for the length of the block.
+
+    Raises:
+        StoreBusy: another daemon has it.
+
+    """
+    place = place_of(section.url)
+    with nullcontext() if isinstance(place, Server) else sqlite.hold(place.resolve()):
+        yield
+
+
 @asynccontextmanager
 async def opened(
     config: Config,
@@ -95,24 +114,76 @@ async def opened(
     refused: Callable[[list[EntryRow]], None],
     metrics: Metrics,
     clock: Clock,
+    waits: dict[str, int | None],
 ) -> AsyncIterator[Storage]:
-    """Hold the store for the length of the block; `refused` hears of entries that it will not take.
+    """Have the store, which must be `held`, open for the length of the block.
+
+    `refused` hears of entries that it will not take. Where it cannot be brought to this release's schema for a reason
+    that may pass, it waits, and `waits` says for what and since when: room on the disk, a program that holds the
+    file, a server that is away.
 
     Raises:
-        StoreBusy: another daemon has the file, or the journal's folder.
+        StoreBusy: another daemon has the journal's folder.
         SchemaMismatch: the database needs `rtobserver migrate`.
-        StoreUnavailable: the server cannot be reached, and without it nothing can be begun.
+        StoreUnavailable: it cannot be opened for another reason, or the server was gone again while we began.
 
     """
     place = place_of(config.store.url)
     log.info("store", place=str(place))
     report = FlushReport(metrics, clock)
+    patiently = partial(_patiently, is_server=isinstance(place, Server), waits=waits, clock=clock)
     if isinstance(place, Server):
-        async with _server(place, config.store, replica_id, report, refused, metrics, clock) as storage:
+        async with _server(place, config.store, replica_id, report, refused, metrics, clock, patiently) as storage:
             yield storage
     else:
-        async with _file(place.resolve(), config.store, report, refused, clock) as storage:
+        async with _file(place.resolve(), config.store, report, refused, clock, patiently) as storage:
             yield storage
+
+
+async def _patiently(
+    work: Callable[[], object], *, is_server: bool, waits: dict[str, int | None], clock: Clock
+) -> None:
+    """Do something in a thread, again and again while what is in its way may pass."""
+    try:
+        while True:
+            try:
+                await _apart(work)
+            except StoreUnavailable as exc:
+                trouble = trouble_of(exc)
+                if not (is_server or trouble in ("locked", "full")):
+                    raise
+                reason = WORDS[trouble] if trouble is not None else "the database is away"
+                if reason not in waits:
+                    waits.clear()
+                    waits[reason] = clock.now_us()
+                    log.warning("store_waited_for", problem=str(exc))
+            else:
+                return
+            await clock.sleep(START_RETRY_SECONDS)
+    finally:
+        waits.clear()
+
+
+async def _apart(work: Callable[[], object]) -> None:
+    """Do something in a thread that nobody waits for any more once this is cancelled: it may wait for a lock."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(exc: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(None) if exc is None else done.set_exception(exc)
+
+    def run() -> None:
+        problem: BaseException | None = None
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001 - it is raised where the work is awaited
+            problem = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            loop.call_soon_threadsafe(settle, problem)
+
+    threading.Thread(target=run, name="store-begin", daemon=True).start()
+    await done
 
 
 def reading(place: Place, clock: Clock) -> Database:
@@ -162,42 +233,47 @@ async def _file(
     report: FlushReport,
     refused: Callable[[list[EntryRow]], None],
     clock: Clock,
+    patiently: Patiently,
 ) -> AsyncIterator[Storage]:
-    with sqlite.hold(path):
-        # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
-        await asyncio.to_thread(damage.prepare, path)
-        await asyncio.to_thread(schema.migrate if section.migrate_on_start else schema.check, path)
-        writer = Writer(
-            lambda: sqlite.open_writer(path, durability=section.durability),
-            flushes=report,
-            refused=refused,
-            path=path,
-        )
-        await writer.open()
-        report.watch(writer, writer.recovery)
-        try:
-            async with SqliteDatabase(path, clock=clock, damaged=writer.recovery.look_over) as reads:
-                try:
-                    if refused_before := await writer.between(damage.admit_refused):
-                        log.warning("entries_refused_before", count=refused_before)
-                    yield Storage(
-                        writer,
-                        reads,
-                        is_refused=lambda: report.failing_since is not None,
-                        reasons=lambda: report.reasons(writer.recovery),
-                        file=writer,
-                    )
-                except asyncio.CancelledError:
-                    # a start that is broken off has nothing that would be worth a wait
-                    writer.hurry()
-                    raise
-                finally:
+    # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
+    await patiently(partial(damage.prepare, path))
+    await patiently(partial(schema.migrate if section.migrate_on_start else schema.check, path))
+    writer = Writer(
+        lambda: sqlite.open_writer(path, durability=section.durability),
+        flushes=report,
+        refused=refused,
+        path=path,
+    )
+    await writer.open()
+    report.watch(writer, writer.recovery)
+    try:
+        async with SqliteDatabase(path, clock=clock, damaged=writer.recovery.look_over) as reads:
+            try:
+                if refused_before := await writer.between(damage.admit_refused):
+                    log.warning("entries_refused_before", count=refused_before)
+                yield Storage(
+                    writer,
+                    reads,
+                    is_refused=lambda: report.failing_since is not None,
+                    reasons=lambda: report.reasons(writer.recovery),
+                    file=writer,
+                )
+            except asyncio.CancelledError:
+                # a start that is broken off has nothing that would be worth a wait, nor a word
+                writer.hurry()
+                with suppress(StoreError):
                     await writer.close()
-        except StoreError as exc:
-            if trouble_of(exc) == "damaged":
-                # found while starting, further in than `prepare` looks: the next start finds a new file
-                await asyncio.to_thread(damage.prepare, path, suspected=True)
-            raise
+                raise
+            except BaseException:
+                await writer.close()
+                raise
+            else:
+                await writer.close()
+    except StoreError as exc:
+        if trouble_of(exc) == "damaged":
+            # found while starting, further in than `prepare` looks: the next start finds a new file
+            await asyncio.to_thread(damage.prepare, path, suspected=True)
+        raise
 
 
 @asynccontextmanager
@@ -209,9 +285,10 @@ async def _server(
     refused: Callable[[list[EntryRow]], None],
     metrics: Metrics,
     clock: Clock,
+    patiently: Patiently,
 ) -> AsyncIterator[Storage]:
     migrate = partial(schema.migrate, spread=section.distribution)
-    await asyncio.to_thread(migrate if section.migrate_on_start else schema.check, server)
+    await patiently(partial(migrate if section.migrate_on_start else schema.check, server))
     files = Files(
         Path(section.journal_dir),
         durability=section.durability,

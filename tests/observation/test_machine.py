@@ -9,7 +9,7 @@ import pytest
 from rtobserver.observation.effects import CloseSideband, HangUp, Probe, RefreshCredential
 from rtobserver.observation.phases import Phase
 from rtobserver.observation.plan import Resumption
-from rtobserver.realtime.entries import COMMAND, EVENT, GAP, JSON, STRIPPED, CommandRow, GapRow
+from rtobserver.realtime.entries import COMMAND, EVENT, GAP, JSON, STRIPPED, CommandRow, GapRow, Sums
 from rtobserver.realtime.shedding import DELTA
 from tests.observation.play import START, Play, plan
 
@@ -97,6 +97,7 @@ def test_audio_stays_where_the_operator_keeps_it() -> None:
 def test_a_close_is_the_end_only_when_the_next_attach_says_so() -> None:
     play = Play()
     play.attach()
+    play.frame({"type": "session.updated"})
     play.wait(10)
     play.close(1000)
     assert play.machine.phase is Phase.REATTACHING
@@ -413,12 +414,46 @@ def test_a_gap_that_an_earlier_run_left_open_ends_where_the_absence_begins() -> 
     assert left in play.of(GapRow)
 
 
-def test_a_call_that_ended_while_nobody_observed_is_ended_with_a_gap() -> None:
-    play = Play(epoch=2, resumption=_resumption())
+def test_a_call_that_ended_while_nobody_observed_went_on_until_then_and_nobody_says_how_long() -> None:
+    counts = {"response.done": 4}
+    play = Play(epoch=2, resumption=_resumption(watermark=START + 60_000_000, counts=counts), at=START + 9_000_000_000)
     play.wait(0.5)
     play.fail(404)
     assert play.ending == ("ended", "browser_left")
     assert play.columns["completeness"] == "complete_with_gaps"
+    assert play.columns["ended_at"] == START + 60_000_000
+    [gap] = play.gaps.values()
+    assert (gap.reason, gap.from_at, gap.to_at, gap.state) == ("unknown_end", START + 60_000_000, None, "final")
+
+
+def test_a_call_that_a_hang_up_finds_over_after_an_absence_has_no_known_end() -> None:
+    play = Play(epoch=2, resumption=_resumption(watermark=START + 60_000_000), at=START + 9_000_000_000)
+    play.wake()
+    assert len(play.of(HangUp)) == 1
+    play.hung_up(False)
+    assert (play.columns["ended_at"], play.gaps[2, 1].reason) == (START + 60_000_000, "unknown_end")
+
+
+def test_a_call_that_is_hung_up_after_an_absence_ends_then() -> None:
+    play = Play(epoch=2, resumption=_resumption(watermark=START + 60_000_000), at=START + 9_000_000_000)
+    play.wake()
+    play.wait(0.5)
+    play.hung_up(True)
+    assert play.columns["ended_at"] == play.at
+    assert (play.gaps[2, 1].reason, play.gaps[2, 1].to_at) == ("takeover", play.at)
+
+
+def test_a_call_of_which_nothing_was_heard_is_never_called_complete() -> None:
+    play = Play()
+    for _ in range(4):
+        play.fail(404)
+        play.wait(1.0)
+    play.attach()
+    play.close()
+    play.fail(404)
+    assert play.ending == ("ended", "browser_left")
+    assert (play.columns["completeness"], play.of(Sums)[-1].gap_count) == ("complete_with_gaps", 1)
+    assert play.gaps[1, 1].counted
 
 
 def test_a_call_left_by_an_earlier_run_that_cannot_be_attached_is_hung_up_once_and_lost() -> None:

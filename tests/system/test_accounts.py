@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from rtobserver.clock import SystemClock
+from rtobserver.clock import SystemClock, Uptime
 from rtobserver.config.sections import Limits, Profile, Public, PublicAuth
 from rtobserver.simulator.faults import EndpointFault, Faults
 from rtobserver.simulator.scenario import Error, Hold, Scenario, Spoken
@@ -21,6 +22,22 @@ from tests.system.conftest import Play
 
 FORWARDED = Public(port=0, auth=PublicAuth(mode="forwarded", trusted_proxies=("127.0.0.0/8",)))
 ALICE, BOB = {"X_Forwarded_User": "alice"}, {"X_Forwarded_User": "bob"}
+
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+class Later(SystemClock):
+    """Tell the time of an hour later, on a machine that has run as much longer."""
+
+    SECONDS = 3600
+
+    def now_us(self) -> int:
+        return super().now_us() + self.SECONDS * 1_000_000
+
+    def uptime(self) -> Uptime | None:
+        up = super().uptime()
+        return up and replace(up, us=up.us + self.SECONDS * 1_000_000)
 
 
 def bodies(frames: list[bytes], type_: str) -> list[Json]:
@@ -235,10 +252,21 @@ async def test_a_call_that_ended_while_nobody_looked_is_found_ended(tmp_path: Pa
         async with serving(simulator, tmp_path / "calls.db") as stage:
             call_id = await stage.call()
             await stage.until(call_id, status="live")
+            simulator.produce(call_id, {"type": "said"})
+            [_, said] = await stage.until_stored(call_id, lambda found: found[-1].type == "said")
         await simulator.end_call(call_id)
-        async with serving(simulator, tmp_path / "calls.db") as stage:
+        clock = Later()
+        async with serving(simulator, tmp_path / "calls.db", clock=clock) as stage:
             row = await stage.ended(call_id)
             assert (row["completeness"], row["gap_count"]) == ("complete_with_gaps", 1)
+            assert row["duration_seconds"] < Later.SECONDS, "it went on until it was heard last, and maybe longer"
+            gap = (await stage.gaps(call_id))[-1]
+            assert (gap["reason"], gap["to"], gap["state"]) == ("unknown_end", None, "final")
+            assert said.fields["at"] <= gap["from"]
+            assert abs(datetime.fromisoformat(gap["from"]) - datetime.fromisoformat(row["ended_at"])) < MILLISECOND
+            verdict = await stage.document(f"/api/v1/calls/{call_id}/verdict")
+            assert verdict["verdict"] == ["Nothing was recorded because nobody knows when the call ended."]
+            assert verdict["checks"]["counts"] == {"said": 1}
 
 
 async def test_calls_are_hung_up_at_the_stop_where_their_profile_says_so(tmp_path: Path) -> None:
@@ -250,7 +278,7 @@ async def test_calls_are_hung_up_at_the_stop_where_their_profile_says_so(tmp_pat
         assert simulator.calls[call_id].hangups == 1
         async with serving(simulator, tmp_path / "calls.db", setting) as stage:
             row = await stage.row(call_id)
-            assert (row["status"], row["outcome"], row["completeness"]) == ("ended", "hung_up", "complete")
+            assert (row["status"], row["outcome"], row["completeness"]) == ("ended", "hung_up", "complete_with_gaps")
 
 
 # --- whose call ---------------------------------------------------------------------------------

@@ -437,13 +437,18 @@ class Machine:
         if self._given_up is not None:
             return [*settled, Changed({"ended_at": self._time(mono)}), *self._leave()]
         # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
-        ours = self._hung_up_by == "undelivered" or not (self._found_over or self._hang_up_failed)
+        was_over = self._hung_up_by is None or self._found_over or self._hang_up_failed
+        ours = self._hung_up_by == "undelivered" or not was_over
         outcome = verdict.outcome(self._hung_up_by if ours else None, expired=self._expired)
-        ended_at = self._time(self._detached_mono if self.phase is Phase.REATTACHING else mono)
+        over_mono = self._detached_mono if self.phase is Phase.REATTACHING else mono
         effects: list[Effect] = [*self.ledger.end_shedding(), *settled]
-        if self._absence is not None:
+        if was_over and self._absence is not None and self._absence.reason == "takeover":
+            # nobody was there to see when; until then at least it went on
+            over_mono = self._missed_since
+            self._absence.reason, self._absence = "unknown_end", None
+        elif self._absence is not None:
             effects += self._be_present(mono)
-        effects += self._settle("ended", outcome, mono, ended_at)
+        effects += self._settle("ended", outcome, mono, self._time(over_mono))
         self._given_up = ("ended", outcome)
         return effects + self._leave()
 
@@ -457,7 +462,7 @@ class Machine:
         if last is not None and (last.items or last.responses):
             effects.append(Rows(last.items, last.responses))
         totals = self.state.totals()
-        effects += self.ledger.gaps.close(missed=totals.missed or status == "unobserved")
+        effects += self.ledger.gaps.close(missed=verdict.has_missed(status, totals, self.ledger.counts))
         ending = Changed({"status": status, "outcome": outcome, "ended_at": ended_at})
         return [*effects, self._sums(mono), ending, self._verdict(status)]
 

@@ -33,6 +33,7 @@ from rtobserver.observation.effects import (
     RefreshCredential,
     Send,
 )
+from rtobserver.observation.hearing import Hearing
 from rtobserver.observation.machine import Machine
 from rtobserver.observation.phases import Phase
 from rtobserver.realtime import shedding
@@ -94,6 +95,7 @@ class Observer:
         recorder: Recorder,
         clock: Clock,
         metrics: Metrics,
+        hearing: Hearing,
         finished: Callable[[CallRef, Machine, Finish], None],
         outbound: Reaches | None = None,
         may_act: Callable[[], bool] = lambda: True,
@@ -105,7 +107,7 @@ class Observer:
         self._rest = rest
         self._recorder = recorder
         self._clock = clock
-        self._metrics = metrics
+        self._metrics, self._hearing = metrics, hearing
         self._finished = finished
         self._outbound = outbound
         self._may_act = may_act
@@ -152,6 +154,11 @@ class Observer:
         for task in self._asking:
             task.cancel()
         self.drain()
+
+    @property
+    def is_attached(self) -> bool:
+        """Say whether there is a sideband."""
+        return self._sideband is not None
 
     @property
     def silent(self) -> float:
@@ -238,7 +245,7 @@ class Observer:
         if self._refresh:
             self._refresh = False
             await self._attach.refresh_credential()
-        first = self.machine.phase is Phase.ATTACHING
+        first, began = self.machine.phase is Phase.ATTACHING, self._clock.mono()
         try:
             joined, self._joined = self._joined, None
             sideband = joined.sideband if joined else await self._attach.open(self.call.call_id)
@@ -250,8 +257,14 @@ class Observer:
             retry_after = refused.retry_after if refused else None
             # spread, so that many calls do not come back at once; no secret depends on it
             jitter = random.random()  # noqa: S311
-            self._perform(self.machine.attach_failed(status, retry_after, *self._now(), jitter))
+            effects = self.machine.attach_failed(status, retry_after, *self._now(), jitter)
+            self._perform(effects)
+            if not self._refresh:
+                never_heard = any(isinstance(effect, Alarm) and effect.event == "call_unobserved" for effect in effects)
+                self._hearing.missed(self.call.call_id, exc, began, is_given_up=never_heard)
             return
+        if joined is None:
+            self._hearing.joined(began)
         self._metrics.attaches.labels("first" if first else "again").inc()
         self._sideband = sideband
         at, mono = self._now()
@@ -399,14 +412,18 @@ class Observer:
         if self._attach.held:
             self._perform(self.machine.probed(alive, *self._now()))
             return
+        began = self._clock.mono()
         try:
             probe = await self._attach.open(self.call.call_id)
         except AttachRefused as exc:
             alive = False if exc.status == 404 else None
+            self._hearing.missed(self.call.call_id, exc, began)
         except UpstreamError as exc:
             log.info("probe_failed", call_id=self.call.call_id, problem=str(exc))
+            self._hearing.missed(self.call.call_id, exc, began)
         else:
             alive = True
+            self._hearing.joined(began)
             self._metrics.attaches.labels("probe").inc()
             await probe.close()
         self._perform(self.machine.probed(alive, *self._now()))

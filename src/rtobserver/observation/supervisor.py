@@ -21,6 +21,7 @@ from rtobserver.errors import StoreUnavailable, UpstreamError
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
+from rtobserver.observation.hearing import Hearing
 from rtobserver.observation.machine import Machine
 from rtobserver.observation.machines import Accepted, Left, Machines, row_of
 from rtobserver.observation.observer import HangsUp, Joined, Observer, Reaches
@@ -45,8 +46,6 @@ from rtobserver.upstream.attach import Attach
 
 BEAT_SECONDS = 0.5
 """How often the mark up to which everything is stored is written, while calls are live."""
-PROOF_SECONDS = 0.9
-"""A sideband of which nothing was heard for so long is asked for a sign of life: the mark cannot be later than that."""
 DOUBT_SECONDS = 2.0
 """One of which nothing was heard for so long may be dead; it has a mark of its own, and the others' goes on."""
 TIDY_AFTER = 200
@@ -100,6 +99,7 @@ class Supervisor:
         self._writer, self._database = writer, database
         self._clock, self._metrics = clock, metrics
         self._quota = quota
+        self._hearing = Hearing(clock, metrics)
         self._ownership = ownership
         self._outbound = outbound
         self._machines = Machines(
@@ -128,6 +128,8 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         self._beating = self._tasks.create_task(self._beat(), name="beat")
+        listening = self._hearing.listen(lambda: [kept.observer for kept in self._kept.values()], self._some)
+        self._listening = self._tasks.create_task(listening, name="listen")
         dispatch = Dispatch(
             writer=self._writer, database=self._database, clock=self._clock, ownership=self._ownership, find=self.find
         )
@@ -138,9 +140,8 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._beating.cancel()
-        self._dispatching.cancel()
-        self._sharing.cancel()
+        for task in (self._beating, self._listening, self._dispatching, self._sharing):
+            task.cancel()
         if isinstance(exc, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, exc, trace)
         else:
@@ -151,6 +152,10 @@ class Supervisor:
     def count(self) -> int:
         """Count the calls under observation."""
         return len(self._kept)
+
+    def reasons(self) -> dict[str, int | None]:
+        """Say in short words why nothing is heard of any call, and since when, for `/readyz`."""
+        return self._hearing.reasons()
 
     def find(self, call_id: str) -> Observer | None:
         """Find the observer of a call that this process observes."""
@@ -308,6 +313,7 @@ class Supervisor:
             recorder=self._recorder,
             clock=self._clock,
             metrics=self._metrics,
+            hearing=self._hearing,
             finished=self._finished,
             outbound=self._outbound,
             may_act=self._ownership.may_act,
@@ -400,12 +406,15 @@ class Supervisor:
     async def _joined(self, ref: CallRef) -> Joined | None:
         if self._attach.held:
             return None
+        began = self._clock.mono()
         try:
-            return Joined(await self._attach.open(ref.call_id), self._clock.now_us(), self._clock.mono())
+            sideband = await self._attach.open(ref.call_id)
         except UpstreamError as exc:
             # what that means is for the machine to find out
             log.info("attach_failed", call_id=ref.call_id, problem=str(exc))
             return None
+        self._hearing.joined(began)
+        return Joined(sideband, self._clock.now_us(), self._clock.mono())
 
     async def _mark_left(self, claim: Claim, call: Unfinished) -> Mark | None:
         """Give the mark of who had the call, if that one has come as far as to declare what it did not hear itself."""
@@ -473,8 +482,6 @@ class Supervisor:
         longest, doubts = 0.0, {}
         for call_id, kept in self._kept.items():
             silent = kept.observer.silent
-            if silent >= PROOF_SECONDS:
-                kept.observer.prove()
             if silent >= DOUBT_SECONDS:
                 doubts[call_id] = now - int(silent * 1e6)
             else:

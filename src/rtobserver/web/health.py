@@ -95,10 +95,12 @@ def routes(health: Health) -> list[Route[Any, Any]]:
             query=queries.Nothing,
             answers=(
                 Answer(
-                    description="It can. `degraded`: less well than it should, or no offer gets through to upstream.",
+                    description="It can. `degraded`: less well than it should, or upstream lets nothing through.",
                     body=State,
                 ),
-                Answer(status=503, description="It cannot, or is about to stop.", body=State),
+                Answer(
+                    status=503, description="It cannot: it is starting, has failed or is about to stop.", body=State
+                ),
             ),
             answer=readyz,
         ),

@@ -37,12 +37,69 @@ def _default_cap() -> int:
 class Listener:
     """Be one address that is being served."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        patience: Patience | None = None,
+        connection_cap: int | None = None,
+        wire_cap: int = _WIRE_CAP,
+    ) -> None:
+        self._host = host
+        self._patience, self._wire_cap = patience or Patience(), wire_cap
+        self._crowd = Crowd(connection_cap or _default_cap())
+        self._server: asyncio.Server | None = None
+        self._serving: web.AppRunner | None = None
         self.port = port
         """The real one, where 0 was asked for."""
-        name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-        self.url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-        """Where it can be reached from this machine, without a path."""
+
+    @property
+    def url(self) -> str:
+        """Give where it can be reached from this machine, without a path."""
+        wildcards = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+        name = wildcards.get(self._host, self._host)
+        return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
+
+    @contextlib.asynccontextmanager
+    async def serving(self, app: web.Application) -> AsyncIterator[None]:
+        """Serve an application instead of the one before it, whose connections are closed; ends with the listener."""
+        app[CLOSING] = asyncio.Event()
+        app.on_response_prepare.append(_dress)
+        runner = web.AppRunner(app, shutdown_timeout=0.05)
+        await runner.setup()
+        try:
+            before, self._serving = self._serving, runner
+            if before is not None:
+                await before.cleanup()
+            if self._server is None:
+                await self._bind()
+            yield
+        finally:
+            await self._close()
+            await runner.cleanup()
+
+    async def _bind(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._connection, self._host or None, self.port, backlog=_BACKLOG)
+        except OSError as exc:
+            # a name that is not found has a number of its own kind, below 0
+            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
+            where = f"{self._host or 'any address'}:{self.port}"
+            raise OSError(f"{where} cannot be listened on: {reason}") from exc
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def _connection(self) -> Connection:
+        manager = cast("web.Server", cast("web.AppRunner", self._serving).server)
+        loop = asyncio.get_running_loop()
+        return Connection(manager, crowd=self._crowd, patience=self._patience, wire_cap=self._wire_cap, loop=loop)
+
+    async def _close(self) -> None:
+        if self._server is None or self._serving is None or self._crowd.is_closing:
+            return
+        self._server.close()
+        self._serving.app[CLOSING].set()
+        await self._crowd.finish(self._patience.close)
 
 
 @contextlib.asynccontextmanager
@@ -57,40 +114,16 @@ async def listening(
 ) -> AsyncIterator[Listener]:
     """Serve an application until the block ends; then accept no more and finish what is under way.
 
-    `wire_cap` bounds the bytes of one request, framing and unread rest included.
+    Another one may take its place meanwhile (`Listener.serving`); the listener closes when the first of their
+    blocks ends. `wire_cap` bounds the bytes of one request, framing and unread rest included.
 
     Raises:
         OSError: the address cannot be bound.
 
     """
-    patience = patience or Patience()
-    closing = app[CLOSING] = asyncio.Event()
-    app.on_response_prepare.append(_dress)
-    runner = web.AppRunner(app, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        loop = asyncio.get_running_loop()
-        crowd = Crowd(connection_cap or _default_cap())
-        manager = cast("web.Server", runner.server)
-        try:
-            server = await loop.create_server(
-                lambda: Connection(manager, crowd=crowd, patience=patience, wire_cap=wire_cap, loop=loop),
-                host or None,
-                port,
-                backlog=_BACKLOG,
-            )
-        except OSError as exc:
-            # a name that is not found has a number of its own kind, below 0
-            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
-            raise OSError(f"{host or 'any address'}:{port} cannot be listened on: {reason}") from exc
-        try:
-            yield Listener(host, server.sockets[0].getsockname()[1])
-        finally:
-            server.close()
-            closing.set()
-            await crowd.finish(patience.close)
-    finally:
-        await runner.cleanup()
+    listener = Listener(host, port, patience, connection_cap, wire_cap)
+    async with listener.serving(app):
+        yield listener
 
 
 def is_gone(request: web.BaseRequest) -> bool:

@@ -50,6 +50,7 @@ class Checks(msgspec.Struct, frozen=True):
     missed_before_attach: Annotated[
         bool, Meta(description="Whether something happened before the observer was connected.")
     ] = False
+    counts: Annotated[dict[str, int] | None, Meta(description="Events on record, by type; null if unknown.")] = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +86,8 @@ def sentences(call: calls.Call, checks: Checks, lost: Iterable[gaps.Gap]) -> Ite
             counted.setdefault(gap.reason, []).append(gap)
     for reason, found in counted.items():
         yield _of_gaps(reason, found)
+    if call.status == "ended" and checks.counts is not None and not checks.counts:
+        yield "Nothing at all was heard of the call."
     if checks.missed_before_attach:
         yield "Something was said or done before the observer was connected, and is not in the record."
     if checks.broken_items:
