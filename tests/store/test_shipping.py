@@ -211,6 +211,83 @@ async def test_a_commit_whose_reply_is_lost_is_not_done_again(tmp_path: Path) ->
     assert relay.cuts >= 5
 
 
+class Choking:
+    """Stand between the shipper and the server, and take nothing more of the first connection that brings much."""
+
+    def __init__(self, url: str, takes: int) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port)
+        self._parts, self._takes = parts, takes
+        self.choked, self.left = asyncio.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> Server:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        user = f"{self._parts.username}@" if self._parts.username else ""
+        return Server(urlunsplit(self._parts._replace(netloc=f"{user}127.0.0.1:{port}")))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.choked.is_set():
+            self.left.set()
+        far_reader, far = await asyncio.open_connection(*self._target)
+
+        async def up() -> None:
+            taken = 0
+            while piece := await reader.read(65536):
+                far.write(piece)
+                taken += len(piece)
+                if taken > self._takes and not self.choked.is_set():
+                    self.choked.set()
+                    # until the shipper comes another way, which it alone can find out that it must
+                    await self.left.wait()
+                    writer.transport.abort()
+            far.close()
+
+        async def down() -> None:
+            while piece := await far_reader.read(65536):
+                writer.write(piece)
+            writer.close()
+
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(up())
+                ways.create_task(down())
+        except* OSError:
+            writer.transport.abort()
+        far.transport.abort()
+
+
+async def test_a_server_that_takes_nothing_more_in_the_middle_of_a_batch_is_left_in_time(tmp_path: Path) -> None:
+    server = await asyncio.to_thread(fresh_server)
+    nowhere, database = journal(Server("postgresql://127.0.0.1:1/away"), tmp_path, file_bytes=10**9)
+    await nowhere.open()
+    ref = NEW.ref()
+    nowhere.note(registration.register(ref, NEW))
+    payloads = {seq: b"%d:" % seq + b"x" * 3_000 for seq in range(1, 3_001)}
+    for seq, payload in payloads.items():
+        nowhere.entry((ref, 1, seq, 1, START, 0, "a", None, payload, 0))
+    await nowhere.kept()
+    nowhere.hurry()
+    await nowhere.close()
+    await database.close()
+    choking = Choking(server.url, 1_000_000)
+    async with choking as reached:
+        with nothing_twice():
+            made, database = journal(reached, tmp_path)
+            await made.open()
+            async with asyncio.timeout(PATIENCE):
+                await choking.choked.wait()
+            await made.readable(PATIENCE)
+            await made.close()
+            await database.close()
+    found = await fetch(server, "SELECT seq, payload FROM entry ORDER BY seq")
+    assert {seq: bytes(payload) for seq, payload in found} == payloads
+    assert len(found) == len(payloads)
+
+
 async def test_a_table_that_somebody_holds_is_waited_for(tmp_path: Path) -> None:
     server = await asyncio.to_thread(fresh_server)
     async with recording(server, tmp_path) as going_on:

@@ -161,7 +161,13 @@ class Files:
     # --- the writer's thread ----------------------------------------------------------------------
 
     def open(self) -> None:
-        """Find what an earlier run left, and begin a file behind it; raises what keeps it from that."""
+        """Find what an earlier run left, and begin a file behind it.
+
+        Raises:
+            StoreUnavailable: the folder or its newest file cannot be read, or no file be made.
+            StoreError: a file is there that is none of a journal.
+
+        """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.journal_id = self._id_path.read_text().strip() if self._id_path.exists() else ""
@@ -171,13 +177,16 @@ class Files:
         except OSError as exc:
             raise StoreUnavailable(f"{self.folder} cannot be opened: {exc.strerror}") from exc
         self._files = [_named(path) for path in found]
-        while self._files:
-            last = self._last_of(self._files[-1])
-            if last is not None:
-                self._last = last
-                break
-            _remove(self._files.pop().path)
-        self._begin()
+        try:
+            while self._files:
+                last = self._last_of(self._files[-1])
+                if last is not None:
+                    self._last = last
+                    break
+                _remove(self._files.pop().path)
+            self._begin()
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreUnavailable(f"{self.folder} cannot be used: {exc}") from exc
         self.care.opened()
 
     def close(self) -> None:

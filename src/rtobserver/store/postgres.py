@@ -39,7 +39,8 @@ _TIMEOUTS_MS: Mapping[Purpose, tuple[int, int, int]] = MappingProxyType(
         # for a lock, for a statement, idle in a transaction
         "read": (2_000, round(READ_SECONDS * 1000), 5_000),
         "write": (3_000, 9_000, 9_000),
-        "ship": (5_000, 9_000, 9_000),
+        # so short that a server which says nothing more is known to be away within twelve seconds, roll-back included
+        "ship": (5_000, 7_000, 9_000),
         # shorter than what a lease leaves until it is over
         "beat": (500, 2_000, 2_000),
         "migrate": (60_000, 0, 0),
@@ -47,15 +48,15 @@ _TIMEOUTS_MS: Mapping[Purpose, tuple[int, int, int]] = MappingProxyType(
 )
 _COMMAND_SECONDS: Mapping[Purpose, float | None] = MappingProxyType(
     # a little more than the server's own, which says what it was
-    {"read": READ_SECONDS + 1, "write": 10.0, "ship": 10.0, "beat": 2.5, "migrate": None}
+    {"read": READ_SECONDS + 1, "write": 10.0, "ship": 8.0, "beat": 2.5, "migrate": None}
+)
+_KEEPALIVES: Mapping[Purpose, tuple[int, int, int]] = MappingProxyType(
+    # seconds of silence, then between probes, and how many of these: no time-out of the server's holds in a COPY
+    {"ship": (5, 5, 2)}
 )
 _SETTINGS = {
     "timezone": "UTC",
     "jit": "off",
-    # a peer that vanished is found in a minute, and what it held is free again
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
 }
 
 T = TypeVar("T")
@@ -71,11 +72,16 @@ async def connect(server: Server, purpose: Purpose) -> asyncpg.Connection[asyncp
 
     """
     lock, statement, idle = _TIMEOUTS_MS[purpose]
+    # a peer that vanished is found in a minute at most, and what it held is free again
+    silence, between, count = _KEEPALIVES.get(purpose, (30, 10, 3))
     settings = _SETTINGS | {
         "application_name": f"rtobserver {purpose}",
         "lock_timeout": str(lock),
         "statement_timeout": str(statement),
         "idle_in_transaction_session_timeout": str(idle),
+        "tcp_keepalives_idle": str(silence),
+        "tcp_keepalives_interval": str(between),
+        "tcp_keepalives_count": str(count),
         "default_transaction_read_only": "on" if purpose == "read" else "off",
     }
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
