@@ -6,6 +6,7 @@ the settings. What settings say of the fold of a call stands here too, since not
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -48,7 +49,13 @@ def prices_for(config: Config) -> Prices:
     """Read the price table: the operator's own, or the built-in one."""
     own = config.pricing.file
     text = Path(own).read_text() if own else (files("rtobserver.realtime") / "prices.toml").read_text()
-    return Prices.parse(text, config.pricing.aliases)
+    return _prices(text, tuple(config.pricing.aliases.items()))
+
+
+# it knows nothing of its reader, and takes longer to read than most of a start
+@functools.lru_cache(maxsize=2)
+def _prices(text: str, aliases: tuple[tuple[str, str], ...]) -> Prices:
+    return Prices.parse(text, dict(aliases))
 
 
 def new_state(profile: Profile, model: str, prices: Prices) -> CallState:

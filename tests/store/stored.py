@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtobserver.clock import Clock, SystemClock
@@ -43,19 +41,6 @@ def fresh_server() -> Server:
     """Make a database of its own on the test's PostgreSQL server, with the schema of this release."""
 
     return Server(postgres.shared().prepared("migrated", lambda url: apart(lambda: schema.migrate(Server(url)))))
-
-
-_NAMED = re.compile(r'\b(?:FROM|JOIN|INTO|UPDATE)\s+"?([a-z_]+)"?')
-_PER_CALL = {table.name for table in tables.PER_CALL}
-_SHARED = {table.name for table in tables.SHARED}
-
-
-@sa.event.listens_for(Engine, "before_cursor_execute")
-def _keep_apart(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-    """Hold every statement that a test runs on a server to the rule: none touches tables of both kinds."""
-    if connection.dialect.name == "postgresql" and not statement.startswith("DO "):
-        named = set(_NAMED.findall(statement))
-        assert not (named & _PER_CALL and named & _SHARED), statement
 
 
 _free: list[Server] = []

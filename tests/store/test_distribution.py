@@ -182,7 +182,7 @@ def test_the_rules_find_what_breaks_them(sql: str, word: str) -> None:
     ],
 )
 def test_the_rules_let_pass_what_keeps_them(sql: str) -> None:
-    assert statements.breaches(sql) == []
+    assert statements.breaches(sql) == ()
 
 
 def test_a_statement_of_an_engine_is_heard() -> None:
@@ -191,10 +191,17 @@ def test_a_statement_of_an_engine_is_heard() -> None:
     assert any("alembic_version" in sql for sql in sent)
 
 
+OF_FILES = {"salvage.py"}
+"""Modules that speak to a SQLite file and to nothing else."""
+
+
 def written() -> list[tuple[str, str]]:
     """Give the SQL that stands as text in the store's modules, with its place."""
     found = []
     for module in sorted(Path(store.__file__).parent.glob("*.py")):
+        if module.name in OF_FILES:
+            assert "sqlite3" in module.read_text(), module
+            continue
         for node in ast.walk(ast.parse(module.read_text())):
             match node:
                 case ast.Constant(value=str() as text):

@@ -6,6 +6,7 @@ is held to them.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +41,13 @@ def named(sql: str) -> frozenset[str]:
     return (frozenset(_TABLE.findall(bare)) | frozenset(listed)) & (PER_CALL | SHARED)
 
 
-def breaches(sql: str) -> list[str]:
+@functools.cache
+def breaches(sql: str) -> tuple[str, ...]:
     """Say which rules a statement breaks."""
     if _IGNORED.match(sql):
-        return []
-    bare, found = _bare(sql), []
+        return ()
+    bare = _bare(sql)
+    found: list[str] = []
     used = named(sql)
     if used & PER_CALL and used & SHARED:
         found.append(f"joins or locks both kinds: {', '.join(sorted(used))}")
@@ -64,7 +67,7 @@ def breaches(sql: str) -> list[str]:
     locks = re.search(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|SHARE)\b", bare, re.IGNORECASE)
     if locks and used & PER_CALL and not re.search(r"\bcall_key\b\s*(?:=|IN)", bare):
         found.append("locks rows of calls on more than one node")
-    return found
+    return tuple(found)
 
 
 @contextmanager

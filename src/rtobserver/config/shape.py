@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -61,8 +62,13 @@ class Key:
         return (self.name, f"{self.name}_env", f"{self.name}_file") if self.kind is Kind.SECRET else (self.name,)
 
 
-def keys(table: type[Any]) -> tuple[Key, ...]:
+def keys(table: type) -> tuple[Key, ...]:
     """Give the keys of a section, in order."""
+    return _listed(table)
+
+
+@functools.cache
+def _listed(table: type) -> tuple[Key, ...]:
     hints = typing.get_type_hints(table)
     found = []
     for field in dataclasses.fields(table):

@@ -8,6 +8,7 @@ part of a parameter's name. Pure but for what it is told of the time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
@@ -177,6 +178,12 @@ class Anything:
 
 def parameters_of(query: type) -> tuple[Parameter, ...]:
     """List the parameters that a query may hold."""
+    return _listed(query)
+
+
+# to read annotations is half of what it takes to make all routes
+@functools.cache
+def _listed(query: type) -> tuple[Parameter, ...]:
     hints = get_type_hints(query, include_extras=True)
     found = []
     for each in dataclasses.fields(query):
