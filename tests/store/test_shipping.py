@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -211,6 +212,10 @@ async def test_a_commit_whose_reply_is_lost_is_not_done_again(tmp_path: Path) ->
     assert relay.cuts >= 5
 
 
+BEGGING = 64
+"""More than the bytes of a connection that only asks for another one's statement to be given up."""
+
+
 class Choking:
     """Stand between the shipper and the server, and take nothing more of the first connection that brings much."""
 
@@ -221,8 +226,11 @@ class Choking:
         self.choked, self.left = asyncio.Event(), asyncio.Event()
 
     async def __aenter__(self) -> Server:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
+        listening = socket.create_server(("127.0.0.1", 0))
+        # or the kernel alone would take a whole batch
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self._server = await asyncio.start_server(self._serve, sock=listening)
+        port = listening.getsockname()[1]
         user = f"{self._parts.username}@" if self._parts.username else ""
         return Server(urlunsplit(self._parts._replace(netloc=f"{user}127.0.0.1:{port}")))
 
@@ -230,8 +238,6 @@ class Choking:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.choked.is_set():
-            self.left.set()
         far_reader, far = await asyncio.open_connection(*self._target)
 
         async def up() -> None:
@@ -239,6 +245,8 @@ class Choking:
             while piece := await reader.read(65536):
                 far.write(piece)
                 taken += len(piece)
+                if self.choked.is_set() and taken > BEGGING:
+                    self.left.set()
                 if taken > self._takes and not self.choked.is_set():
                     self.choked.set()
                     # until the shipper comes another way, which it alone can find out that it must
