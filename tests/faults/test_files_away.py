@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rtobserver.store import replacement
+from tests.faults import oracle
 from tests.faults.acts import place
-from tests.faults.ground import record, site, stream
+from tests.faults.ground import Site, record, site, stream
 from tests.faults.table import Case
 from tests.faults.test_storage_full import figure, is_sound, readiness
+from tests.process.stage import Daemon
 from tests.process.test_killed import further, observed
 
 pytestmark = [pytest.mark.timeout(180)]
@@ -84,6 +88,16 @@ def checkpoint(store: Path) -> None:
             pass
 
 
+async def not_declared(daemon: Daemon, here: Site, call_id: str) -> list[oracle.Sent]:
+    """List the events of a call that are missing at a time at which no gap says so."""
+    found = await record(daemon, call_id)
+    there = {hashlib.sha256(entry.payload).hexdigest() for entry in found.entries}
+    told = (await asyncio.to_thread(oracle.read_ledger, here.ledger))[call_id]
+    spans = [(oracle.seconds(gap["from"]), oracle.seconds(gap["to"])) for gap in found.gaps]
+    missing = [sent for sent in told.events if sent.digest not in there]
+    return [sent for sent in missing if not any(begin - 1 <= sent.at <= end + 1 for begin, end in spans)]
+
+
 FAULTS = {
     "the WAL": unlink("-wal"),
     "the WAL and its index": unlink("-wal", "-shm"),
@@ -92,7 +106,6 @@ FAULTS = {
     "all of them": unlink("", "-wal", "-shm"),
     "the file, by an older one": exchange,
     "what stands in the file": in_place(empty),
-    "what stands in the file, by an older one": in_place(overwrite),
     "what stands in the WAL": in_place(empty_the_wal),
     "what stands in the WAL, by noise": in_place(spoil_the_wal),
 }
@@ -142,6 +155,63 @@ async def test_files_that_are_taken_away_are_missed_and_what_they_held_outlives_
     assert (again.stored, again.missing) == (whole.stored, whole.missing)
     assert is_sound(here.store)
     foreign = replacement.left(here.store, "foreign")
-    assert len(foreign) == ("older" in fault or fault == "what stands in the file"), (
+    assert len(foreign) == (fault in ("the file, by an older one", "what stands in the file")), (
         "a file of somebody else's is moved aside, not destroyed"
     )
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["in one run", "after a restart"])
+@pytest.mark.case("C14")
+async def test_a_backup_that_is_copied_over_the_open_file_makes_nobody_forget_a_call(
+    case: Case, tmp_path: Path, again: bool
+) -> None:
+    """What the backup lacks, and nobody has any more, is declared lost, and the next start comes up at once."""
+    async with site(tmp_path, scenario=stream(20)) as here:
+        async with AsyncExitStack() as stack:
+            second = await stack.enter_async_context(here.serving())
+            old = await place(second, here, 1, events=20)
+            await here.end(second, old)
+            await asyncio.to_thread(in_place(keep_a_backup), here.store)
+            ended = await place(second, here, 2, events=100)
+            live = await place(second, here, 1, events=40)
+            await here.end(second, ended)
+            if again:
+                await second.command.stopped()
+                second = await stack.enter_async_context(here.serving())
+                await observed(here.simulator, live)
+            await further(here.simulator, live, 20)
+            # from here on what was recorded is in the file, which the backup takes the place of
+            await asyncio.to_thread(in_place(checkpoint), here.store)
+            await asyncio.to_thread(in_place(overwrite), here.store)
+            await second.command.logged("database_away")
+            done = await second.command.logged("database_overwritten")
+            told = await readiness(second)
+            late = await place(second, here, 1, events=10)
+            await here.end(second, late)
+            key = second.key
+            second.process.kill()
+            await second.command.ended()
+        async with here.serving() as third:
+            await observed(here.simulator, live)
+            await further(here.simulator, live, 5)
+            await here.end(third, live)
+            figures = await here.figures(third, [*old, *ended, *live, *late])
+            whole = await here.figures_of(third, [*old, *late])
+            gaps = {call_id: (await record(third, call_id)).gaps for call_id in ended}
+            undeclared = [sent for call_id in (*ended, *live) for sent in await not_declared(third, here, call_id)]
+            verdicts = {(await third.get(f"/calls/{call_id}"))["completeness"] for call_id in (*ended, *live)}
+            assert (await third.get("/calls?limit=10", key=key))["data"]
+            await third.command.stopped()
+    # the entry of a gap is lost like any other, and behind the last one no number shows that upstream never sent it
+    assert figures.overcounted <= 2 * (len(ended) + len(live))
+    # where a gap's own entry is lost, the oracle does not know its place: by their times all is declared
+    assert undeclared == []
+    case.show(replace(figures, overcounted=0, missing_unexplained=0), made_anew=done["made_anew"]["call"])
+    assert told["status"] == "degraded"
+    assert whole.missing_unexplained == 0
+    assert whole.stored >= 30, "what was in the backup, and what came after, is there"
+    assert verdicts == {"complete_with_gaps"}
+    assert all(gap["reason"] != "corrupt" or gap["lost"] for each in gaps.values() for gap in each)
+    assert is_sound(here.store)
+    [foreign] = replacement.left(here.store, "foreign")
+    assert is_sound(here.store.with_name(foreign)), "the backup itself is as it was"

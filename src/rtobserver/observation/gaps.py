@@ -29,6 +29,11 @@ class Gaps:
         """Count the gaps that enter `gap_count` and the verdict."""
         return sum(gap.counted for gap in self._rows)
 
+    @property
+    def rows(self) -> tuple[GapRow, ...]:
+        """Give all of them as they are now."""
+        return tuple(self._rows)
+
     def open(self, epoch: int, seq: int, reason: GapReason, from_at: int, after: str | None, *, since: float) -> GapRow:
         """Begin a gap whose entry stands at (epoch, seq); `since` is the monotonic time of its beginning."""
         gap = GapRow(epoch, seq, from_at, reason, after, counted=reason != "before_attach", lost_by_type={})

@@ -186,7 +186,8 @@ class Observer:
 
     def damaged(self, losses: Sequence[Loss]) -> None:
         """Take note that some of the call's stored entries are so no longer."""
-        self._tell(lambda: self.machine.damaged(losses, *self._now()))
+        # what was declared before may be lost too, and only this observer knows of it
+        self._tell(lambda: [*self.machine.ledger.gaps.rows, *self.machine.damaged(losses, *self._now())])
 
     def _tell(self, told: Callable[[], Sequence[Effect]]) -> None:
         # in a task of the call's own, so that a fault in it is the call's and nobody else's

@@ -32,6 +32,8 @@ class Restored:
     regained: tuple[GapRow, ...] = ()
     """Those of them whose row was not there, made of their entries."""
     pause: Pause = field(default_factory=Pause)
+    first: tuple[int, int] | None = None
+    """The epoch of the first entry, and when that was recorded."""
     last_at: int | None = None
     """When the last entry was recorded."""
     heard_at: int | None = None
@@ -52,6 +54,9 @@ class Restored:
         lost = entry_count - self.entry_count - self.overlapping - told - sum(loss.lost for loss in self.losses)
         if lost <= 0:
             return self.losses
+        if self.first is not None and self.first[0] > 1:
+            # whole epochs are gone
+            return (Loss(lost, None, self.first[1], None), *self.losses)
         last = self.last_at
         return (*self.losses, Loss(lost, last, max(until, last or until), last_position))
 
@@ -112,6 +117,8 @@ class Again:
             self._runs.append(Run(epoch, before + 1, seq - before - 1, self._last_at, entry.at))
         self._last, self._last_at = (epoch, seq), entry.at
         restored.last_at = entry.at
+        if restored.first is None:
+            restored.first = (epoch, entry.at)
         if entry.flags & OVERLAP:
             restored.overlapping += 1
             return

@@ -135,7 +135,7 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
     return replace(path, problem=problem, live={}, mixed=is_mixed)
 
 
-def replace(path: Path, *, problem: str, live: Live, mixed: bool = False, kept: vital.Rows | None = None) -> Path:
+def replace(path: Path, *, problem: str, live: Live, mixed: bool = False, kept: vital.Kept | None = None) -> Path:
     """Put a new file with all that can be read in the place of a damaged one; gives where that is now.
 
     No connection of ours that writes may be open. What the calls in `live` have lost is for their observers to
@@ -150,7 +150,7 @@ def replace(path: Path, *, problem: str, live: Live, mixed: bool = False, kept: 
         with _nobody_else_writing(path):
             made = replacement.begin(path)
             try:
-                salvaged = _fill(made, path, live, mixed, kept or {})
+                salvaged = _fill(made, path, live, mixed, kept or vital.Kept())
                 aside = replacement.complete(path, "damaged")
             except BaseException:
                 replacement.empty(path)
@@ -169,7 +169,7 @@ def replace(path: Path, *, problem: str, live: Live, mixed: bool = False, kept: 
 
 
 def replace_overwritten(
-    path: Path, connection: sqlite3.Connection, *, live: Live, kept: vital.Rows, word: str, done: Callable[[], None]
+    path: Path, connection: sqlite3.Connection, *, live: Live, kept: vital.Kept, word: str, done: Callable[[], None]
 ) -> Path:
     """Put a new file in the place of one that somebody has written over while it was open; gives where that is now.
 
@@ -259,7 +259,7 @@ def _nobody_else_writing(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(made: Path, path: Path, live: Live, mixed: bool, kept: vital.Rows) -> Salvaged:
+def _fill(made: Path, path: Path, live: Live, mixed: bool, kept: vital.Kept) -> Salvaged:
     """Fill a new file from a damaged one."""
     schema.migrate(made)
     with contextlib.ExitStack() as stack:
@@ -271,7 +271,7 @@ def _fill(made: Path, path: Path, live: Live, mixed: bool, kept: vital.Rows) -> 
         return fill(made, sources, live, kept)
 
 
-def fill(made: Path, sources: Sequence[sqlite3.Connection], live: Live, kept: vital.Rows) -> Salvaged:
+def fill(made: Path, sources: Sequence[sqlite3.Connection], live: Live, kept: vital.Kept) -> Salvaged:
     """Fill a new file, which has its tables, with what can be read of others; of a row the first source's counts.
 
     What was `kept` in memory counts more than any of them.
@@ -287,8 +287,8 @@ def fill(made: Path, sources: Sequence[sqlite3.Connection], live: Live, kept: vi
         regain.tombstones(target)
         for other in sources[1:]:
             bring_older(other, target, SALVAGE_SECONDS, salvaged)
-        vital.put(target, kept)
-        for name, rows in kept.items():
+        salvaged.calls_regained = vital.put(target, kept, {ref.key for ref in live})
+        for name, rows in kept.whole.items():
             salvaged.rows[name] = max(salvaged.rows[name], len(rows))
     with sqlite.transaction(made) as connection:
         write_again(Transaction(connection, set()), live)
@@ -307,7 +307,9 @@ def fill(made: Path, sources: Sequence[sqlite3.Connection], live: Live, kept: vi
 def _regain(source: sqlite3.Connection, target: sqlite3.Connection, salvaged: Salvaged) -> None:
     """Make rows anew that others tell of."""
     if salvaged.lacks("call"):
-        salvaged.calls_regained, salvaged.calls_lost = regain.calls(source, target)
+        regained, salvaged.calls_lost = regain.calls(source, target)
+        salvaged.calls_regained += regained
+        regain.epochs(target)
     if salvaged.lacks("gap"):
         salvaged.gaps_regained += regain.gaps(target)
         regain.recount(target)
@@ -321,13 +323,20 @@ def write_again(transaction: Transaction, live: Live) -> None:
 
 
 def _counting(ref: CallRef) -> sa.Update:
-    """Write the statement that has a call's row count all that was ever stored: what is short of it is lost."""
+    """Write the statement that has a call's row count all that was ever stored: what is short of it is lost.
+
+    A row of an older state may not know of its newest owner.
+    """
     call, gap = tables.call.c, tables.gap.c
     declared = sa.select(sa.func.coalesce(sa.func.sum(gap.lost), 0)).where(
         gap.call_key == ref.key, gap.day == ref.day, gap.reason == "corrupt"
     )
     count = sa.func.max(call.entry_count, ref.stored + declared.scalar_subquery())
-    return tables.call.update().where(call.call_key == ref.key, call.day == ref.day).values(entry_count=count)
+    return (
+        tables.call.update()
+        .where(call.call_key == ref.key, call.day == ref.day)
+        .values(entry_count=count, epoch=sa.func.max(call.epoch, ref.epoch))
+    )
 
 
 def _doubt(target: sqlite3.Connection, live: Live) -> None:

@@ -16,6 +16,7 @@ SELECT epoch, before + 1, seq - before - 1, before_at, at FROM (
 ) AS neighbours WHERE seq > before + 1 ORDER BY epoch, seq
 """
 _LAST = "SELECT epoch, seq, at FROM entry WHERE call_key = ?1 AND day = ?2 ORDER BY epoch DESC, seq DESC LIMIT 1"
+_FIRST = "SELECT epoch, at FROM entry WHERE call_key = ?1 AND day = ?2 ORDER BY epoch, seq LIMIT 1"
 GAPS = f"""
 SELECT epoch, from_at, to_at, reason, lost FROM gap
 WHERE call_key = ?1 AND day = ?2 AND lost > 0 AND reason IN {LEAVE_HOLES}
@@ -45,11 +46,17 @@ def of_damage(connection: sqlite3.Connection, key: int, day: int, count: int, un
 
 
 def behind(connection: sqlite3.Connection, key: int, day: int, count: int, until: int) -> list[Loss]:
-    """Place entries behind the last one that is there; raises sqlite3.Error."""
+    """Place entries behind the last one that is there, or before the first where whole epochs are gone.
+
+    Raises sqlite3.Error.
+    """
     if count <= 0:
         return []
     last = connection.execute(_LAST, (key, day)).fetchone()
     if last is None:
         return [Loss(count, None, until, None)]
     epoch, seq, at = last
+    first_epoch, first_at = connection.execute(_FIRST, (key, day)).fetchone()
+    if first_epoch > 1:
+        return [Loss(count, None, first_at, None)]
     return [Loss(count, at, max(at, until), f"{epoch}:{seq}")]

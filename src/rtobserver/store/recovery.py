@@ -205,7 +205,10 @@ class Recovery:
         if not self._may_begin_anew():
             raise problem
         live = self.live()
-        kept = self.care.vital.rows if self.care is not None else {}
+        kept = None
+        if self.care is not None:
+            self.care.vital.forget(self._erased)
+            kept = self.care.vital.kept
         damage.replace(self._path, problem=str(problem), live=live, kept=kept)
         self._anew_at = time.monotonic()
         self._damage = None
@@ -247,8 +250,9 @@ class Recovery:
         of two states lie side by side.
         """
         live = self.live()
+        care.vital.forget(self._erased)
         word = "foreign" if "" in care.overwritten else "damaged"
-        damage.replace_overwritten(path, commits.raw, live=live, kept=care.vital.rows, word=word, done=self._let_go)
+        damage.replace_overwritten(path, commits.raw, live=live, kept=care.vital.kept, word=word, done=self._let_go)
         self._damage, self._damage_heard = None, 0
         self.open()
         self._tell_losses(live.keys())

@@ -64,6 +64,11 @@ _REPEATED = {
     "profile": "ix_call_profile_started",
 }
 """Columns of `call`, each with the index that begins with it."""
+_EPOCHS = """
+UPDATE call SET epoch = max(epoch, coalesce(
+    (SELECT max(epoch) FROM entry WHERE entry.call_key = call.call_key AND entry.day = call.day), 0
+))
+"""
 _TOMBSTONES = """
 INSERT OR IGNORE INTO tombstone (call_key, erased_at, actor) SELECT call_key, erased_at, '' FROM call
 WHERE erased_at IS NOT NULL
@@ -103,6 +108,11 @@ def calls(source: sqlite3.Connection, target: sqlite3.Connection) -> tuple[int, 
             if "call_id" in told and not target.execute(_IS_KNOWN, (key, key)).fetchone()[0]:
                 made += _enter(target, key, told)
     return made, len(target.execute(_ORPHANS).fetchall())
+
+
+def epochs(target: sqlite3.Connection) -> None:
+    """Have calls know of their newest owner, so that the next one's entries meet no others; raises sqlite3.Error."""
+    target.execute(_EPOCHS)
 
 
 def tombstones(target: sqlite3.Connection) -> None:
