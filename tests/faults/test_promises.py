@@ -11,6 +11,9 @@ import pytest
 from scripts import promises
 from tests.faults import oracle
 from tests.faults.figures import Figures
+from tests.faults.table import OVERHANG
+from tests.faults.test_kills import RECOVERY, SHARED
+from tests.faults.test_load import LAG, LAG_ALONE, LEFT, LOOP_GAP
 
 pytestmark = [pytest.mark.faults, pytest.mark.quarter]
 
@@ -32,6 +35,30 @@ def test_each_promise_is_shown_by_a_test_that_there_is() -> None:
     assert len(named) > 20
     for path, name in named:
         assert not name or f"def {name}(" in (TOP / path).read_text(), name
+
+
+@pytest.mark.parametrize(
+    ("promise", "limits"),
+    [
+        ("Gaps are tight", f"{OVERHANG:g} s longer than the outage, per gap"),
+        (
+            "A restarted daemon observes its calls again",
+            f"{RECOVERY:g} s from its start, {RECOVERY + SHARED:g} s beside other cases on two processors",
+        ),
+        ("An event is in the database soon", f"within {LAG_ALONE:g} s; beside other cases {LAG:g} s"),
+        ("Calls that have ended leave no task", f"{LEFT} more than before the first one"),
+        ("A call that floods costs", f"committed within {LAG:g} s; the loop turns every {LOOP_GAP:g} ms"),
+    ],
+)
+def test_a_limit_on_the_page_is_the_one_that_the_tests_hold(promise: str, limits: str) -> None:
+    [line] = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| {promise}")]
+    assert limits in line
+
+
+def test_each_column_of_the_figures_has_its_meaning_on_the_page() -> None:
+    _, _, told = PAGE.read_text().partition("| Column | Meaning |")
+    named = set(re.findall(r"`(\w+)`", told.partition(promises.BEGIN)[0]))
+    assert set(promises.HEADS) - named == {"case", "runs"}
 
 
 def test_each_excuse_for_a_forgotten_call_is_among_what_is_not_promised() -> None:
