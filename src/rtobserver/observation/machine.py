@@ -228,7 +228,8 @@ class Machine:
         effects += self.control.given_up(at, mono)
         effects += self._settle(status, outcome, mono)
         if self._plan.hang_up_unobserved or self._resumption is not None:
-            return effects + self.hang_up_ordered("given_up", at, mono)
+            # the hang-up is an entry of the call's as well
+            return [*effects, *self.hang_up_ordered("given_up", at, mono), self._sums(mono)]
         if not self._plan.max_duration:
             return effects + self._leave()
         return effects
