@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from rtobserver.clock import SystemClock
-from rtobserver.errors import ConfigError, StoreUnavailable
+from rtobserver.errors import ConfigError, StoreError, StoreUnavailable
+from rtobserver.store import schema, tables
 from rtobserver.store import sqlite as store
-from rtobserver.store import tables
 from rtobserver.store.database import STREAMERS, Database
+from rtobserver.store.places import Place
 from rtobserver.store.sqlite import SqliteDatabase
 from tests.store import stored
 
@@ -81,31 +82,32 @@ def test_the_writer_gets_its_pragmas(tmp_path: Path, durability: str, level: int
     }
 
 
-def test_a_visit_that_fails_leaves_nothing(path: Path) -> None:
-    def visit() -> None:
-        with store.transaction(path) as connection:
-            connection.execute(sa.text("CREATE TABLE half (x)"))
-            connection.execute(tables.call.insert().values(stored.call("rtc_1")))
-            raise RuntimeError
+def test_a_visit_that_fails_leaves_nothing(place: Place) -> None:
+    def fail(connection: sa.Connection) -> None:
+        connection.execute(sa.text("CREATE TABLE half (x integer)"))
+        connection.execute(tables.call.insert().values(stored.call("rtc_1")))
+        raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        visit()
-    with store.transaction(path) as connection:
+    def look(connection: sa.Connection) -> None:
         assert connection.execute(sa.select(sa.func.count()).select_from(tables.call)).scalar() == 0
         assert not sa.inspect(connection).has_table("half")
 
+    with pytest.raises(RuntimeError):
+        schema.visit(place, fail)
+    schema.visit(place, look)
 
-async def test_a_reader_cannot_write(database: Database) -> None:
-    with pytest.raises(StoreUnavailable, match="readonly"):
-        async with database.reading() as connection:
+
+async def test_a_reader_cannot_write(reads: Database) -> None:
+    with pytest.raises(StoreError, match=r"read-?only"):
+        async with reads.reading() as connection:
             await connection.execute(tables.call.insert().values(stored.call("rtc_1")))
 
 
-async def test_a_reader_sees_each_commit_at_once_and_keeps_no_snapshot(path: Path, database: Database) -> None:
-    async with database.reading() as connection:
+async def test_a_reader_sees_each_commit_at_once_and_keeps_no_snapshot(place: Place, reads: Database) -> None:
+    async with reads.reading() as connection:
         count = sa.select(sa.func.count()).select_from(tables.call)
         assert (await connection.execute(count)).scalar() == 0
-        stored.insert(path, tables.call, stored.call("rtc_1"))
+        stored.insert(place, tables.call, stored.call("rtc_1"))
         assert (await connection.execute(count)).scalar() == 1
 
 

@@ -76,8 +76,11 @@ async def test_a_mark_stays_while_its_row_is_there_and_is_set_back_when_its_numb
     assert await feed.newest(database) == START
 
 
-async def test_the_beginning_needs_no_row(database: Database) -> None:
-    assert await feed.settle(database, START) == START
+async def test_the_beginning_needs_no_row(reads: Database) -> None:
+    assert await feed.settle(reads, START) == START
+
+
+async def test_a_file_that_lost_the_row_of_a_mark_is_read_from_the_beginning(database: Database) -> None:
     assert await feed.settle(database, Mark(5, stored.START, 5)) == START
 
 

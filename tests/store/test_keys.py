@@ -86,11 +86,15 @@ def test_listing_and_revoking_make_no_database(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_database_of_another_release_is_left_alone(path: Path) -> None:
-    with store.transaction(path) as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0000'"))
-    with pytest.raises(SchemaMismatch):
-        keys.create(path, name="a", now_us=NOW)
+def test_a_database_of_another_release_is_left_alone(place: Place) -> None:
+    set_to = sa.text("UPDATE alembic_version SET version_num = :number")
+    stored.visit(place, lambda connection: connection.execute(set_to, {"number": "0000"}))
+    try:
+        with pytest.raises(SchemaMismatch):
+            keys.create(place, name="a", now_us=NOW)
+    finally:
+        # another test may get this database
+        stored.visit(place, lambda connection: connection.execute(set_to, {"number": schema.head()}))
 
 
 def test_a_key_is_made_and_ended_beside_a_daemon_that_holds_the_file(path: Path) -> None:

@@ -227,9 +227,10 @@ async def test_an_expired_key_ends_its_streams(api: Stage) -> None:
         await stream.rest()
 
 
-async def test_streams_end_when_the_listener_closes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_streams_end_when_the_listener_closes(tmp_path: Path, kind: str) -> None:
     async with aiohttp.ClientSession() as client:
-        async with stage(tmp_path) as api:
+        async with stage(tmp_path, kind=kind) as api:
             api.insert(tables.call, call("rtc_1"))
             opened = streaming(client, f"{api.url}/api/v1/calls/rtc_1/tail", api.key)
             stream = await opened.__aenter__()

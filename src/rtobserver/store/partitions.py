@@ -19,6 +19,8 @@ DAYS_AHEAD = 7
 LOCK_MS = 1_000
 """How long making or dropping one may wait, since whoever comes after it waits, too."""
 
+_LOCK = 0x72746F70
+"""Number of the lock for whoever makes partitions; any that nobody else takes."""
 _NAME = re.compile(r"entry_([0-9]{8})")
 _FIRST = date(1970, 1, 1)
 _call = tables.call
@@ -35,12 +37,17 @@ def prepare(today: int) -> Callable[[Transaction], int]:
     def work(transaction: Transaction) -> int:
         if transaction.dialect == "sqlite":
             return 0
-        there, made = set(days(transaction)), 0
-        for day in range(today - 1, today + DAYS_AHEAD + 1):
-            if day not in there and not _is_in_rest(transaction, day):
-                _make(transaction, day)
-                made += 1
-        return made
+        wanted = set(range(today - 1, today + DAYS_AHEAD + 1))
+        if not wanted - set(days(transaction)):
+            return 0
+        _hurry(transaction)
+        # replicas that start together all find it missing
+        transaction.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        missing = sorted(wanted - set(days(transaction)))
+        makeable = [day for day in missing if not _is_in_rest(transaction, day)]
+        for day in makeable:
+            _make(transaction, day)
+        return len(makeable)
 
     return work
 
