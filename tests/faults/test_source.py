@@ -298,7 +298,9 @@ async def test_what_upstream_asks_of_one_call_holds_for_the_others_and_they_do_n
         # each first attach of a call is refused, and is a wish for all: the last one before an attempt counts
         refused = sorted(times[0] for times in asked.values())
         waits = [at - wish - max(since for since in refused if since < at) for at in every if at > first]
-        taken = sorted(round(times[1] - wish - max(at for at in refused if at < times[1]), 2) for times in asked.values())
+        taken = sorted(
+            round(times[1] - wish - max(at for at in refused if at < times[1]), 2) for times in asked.values()
+        )
         # of one that was refused a moment before, an attempt that was on its way did not know
         early = [wait for wait in waits if -wish + ON_ITS_WAY < wait < 0]
         case.show(
