@@ -22,7 +22,7 @@ from tests.faults.acts import place
 from tests.faults.ground import Site, record, site, stream
 from tests.faults.table import Case
 from tests.faults.test_storage_full import figure, is_sound, readiness
-from tests.process.stage import Daemon
+from tests.process.stage import Daemon, until
 from tests.process.test_killed import further, observed
 
 pytestmark = [pytest.mark.timeout(180)]
@@ -131,7 +131,7 @@ async def test_files_that_are_taken_away_are_missed_and_what_they_held_outlives_
             done = {"the WAL": "wal_begun_anew"}.get(fault, "database_written_again")
             await first.command.logged("database_overwritten" if is_overwritten else done)
             told = await readiness(first)
-            saved = await figure(first, "rtobserver_files_saved")
+            saved = await until(lambda: figure(first, "rtobserver_files_saved"))
             # what is placed and ends from here on is nowhere but in the files that are there now
             late = await place(first, here, 1, events=10)
             await here.end(first, late)

@@ -229,7 +229,6 @@ class Recovery:
         # what is in a WAL that was unlinked goes into the database that is still there
         if care.overwritten:
             self._save(path, care, commits)
-            self.written_again += 1
             return
         is_safe = "" not in care.away and cut(commits.raw)
         if is_safe and care.away == ("-wal",) and not _has_bytes(care.file("-wal")):
@@ -254,6 +253,8 @@ class Recovery:
         word = "foreign" if "" in care.overwritten else "damaged"
         damage.replace_overwritten(path, commits.raw, live=live, kept=care.vital.kept, word=word, done=self._let_go)
         self._damage, self._damage_heard = None, 0
+        # before the file counts as right again: there is always a reason to be given
+        self.written_again += 1
         self.open()
         self._tell_losses(live.keys())
 
