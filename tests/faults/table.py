@@ -29,7 +29,25 @@ OVERHANG = 2.0
 EXPECTED = (
     Counter(A01=1, A02=3, A04=1, A05=3, A06=4, A07=2, A08=6, A09=15, A10=1, A11=1, A13=1, A14=1, A15=1, A16=1)
     + Counter(A17=1, A18=3, A19=1, A20=1, A22=1, A23=1, A24=1, A25=1)
-    + Counter(C01=1, C02=1, C03=1, C07=1, C08=1, C09=1, C10=3, C11=4, C12=2, C14=21, C15=1, C16=3, C17=10, C18=1, C19=2)
+    + Counter(
+        C01=1,
+        C02=1,
+        C03=1,
+        C04=2,
+        C06=1,
+        C07=1,
+        C08=1,
+        C09=1,
+        C10=3,
+        C11=8,
+        C12=2,
+        C14=34,
+        C15=1,
+        C16=6,
+        C17=10,
+        C18=1,
+        C19=2,
+    )
     + Counter(D01=5, D02=24, D04=8, D13=1, D14=1, D16=4, D18=2)
 )
 """For each case how many tests of it there are at least: without the figures of all, a whole run is no run."""

@@ -289,6 +289,7 @@ async def test_a_kill_around_a_command_never_sends_it_twice(case: Case, tmp_path
     assert now["error"] == UNKNOWN or now["state"] == "acknowledged"
 
 
+@pytest.mark.quarter
 @pytest.mark.case("D02")
 async def test_a_kill_while_a_gap_is_written_leaves_a_gap_there(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(20)) as here:
@@ -305,6 +306,7 @@ async def test_a_kill_while_a_gap_is_written_leaves_a_gap_there(case: Case, tmp_
     assert reasons[-1] == "takeover"
 
 
+@pytest.mark.quarter
 @pytest.mark.case("D02")
 async def test_a_kill_between_claim_and_attach_leaves_the_call_to_the_next(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=stream(20)) as here:
