@@ -82,6 +82,7 @@ async def test_a_full_disk_costs_deltas_and_no_more(case: Case, tmp_path: Path, 
             told = await readiness(daemon)
             assert told["status"] == "degraded"
             assert any("disk is full" in reason for reason in told["reasons"])
+            assert await figure(daemon, "rtobserver_disk_full") == 1
             await further(here.simulator, call_ids, 300)
             # a browser still gets its call
             late = await daemon.place()
