@@ -36,7 +36,7 @@ async def test_a_call_whose_peer_connection_is_closed_ends_within_two_seconds(br
         call_id = await place(shown, stage)
         watch = Watch()
         await shown.page.evaluate("connections.forEach((connection) => connection.close())")
-        row = await stage.ended(call_id, "browser_left")
+        await stage.ended(call_id, "browser_left")
         assert watch.seconds() < 2
         assert [gap["reason"] for gap in await stage.gaps(call_id)] == ["before_attach"]
 
