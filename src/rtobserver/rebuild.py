@@ -113,7 +113,8 @@ async def _rebuild(
         changed(restored.state.finish())
     totals = restored.state.totals()
     gaps = Gaps(restored.gaps)
-    settled = gaps.close(missed=verdict.has_missed(call.status, totals, restored.counts)) if over else []
+    missed = totals.missed or call.status == "unobserved"
+    settled = gaps.close(missed=missed, heard_nothing=not restored.counts) if over else []
 
     recorder.record(ref, Rows(tuple(items.values()), tuple(responses.values())))
     for gap in (*restored.regained, *settled):

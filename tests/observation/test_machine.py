@@ -97,7 +97,6 @@ def test_audio_stays_where_the_operator_keeps_it() -> None:
 def test_a_close_is_the_end_only_when_the_next_attach_says_so() -> None:
     play = Play()
     play.attach()
-    play.frame({"type": "session.updated"})
     play.wait(10)
     play.close(1000)
     assert play.machine.phase is Phase.REATTACHING
@@ -443,17 +442,20 @@ def test_a_call_that_is_hung_up_after_an_absence_ends_then() -> None:
     assert (play.gaps[2, 1].reason, play.gaps[2, 1].to_at) == ("takeover", play.at)
 
 
-def test_a_call_of_which_nothing_was_heard_is_never_called_complete() -> None:
+@pytest.mark.parametrize(("seconds", "verdict", "counted"), [(1.0, "complete_with_gaps", 1), (0.2, "complete", 0)])
+def test_a_call_of_which_nothing_was_heard_is_complete_only_where_it_was_attached_to_soon(
+    seconds: float, verdict: str, counted: int
+) -> None:
     play = Play()
     for _ in range(4):
         play.fail(404)
-        play.wait(1.0)
+        play.wait(seconds)
     play.attach()
     play.close()
     play.fail(404)
     assert play.ending == ("ended", "browser_left")
-    assert (play.columns["completeness"], play.of(Sums)[-1].gap_count) == ("complete_with_gaps", 1)
-    assert play.gaps[1, 1].counted
+    assert (play.columns["completeness"], play.of(Sums)[-1].gap_count) == (verdict, counted)
+    assert play.gaps[1, 1].counted is bool(counted)
 
 
 def test_a_call_left_by_an_earlier_run_that_cannot_be_attached_is_hung_up_once_and_lost() -> None:

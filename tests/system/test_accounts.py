@@ -278,7 +278,7 @@ async def test_calls_are_hung_up_at_the_stop_where_their_profile_says_so(tmp_pat
         assert simulator.calls[call_id].hangups == 1
         async with serving(simulator, tmp_path / "calls.db", setting) as stage:
             row = await stage.row(call_id)
-            assert (row["status"], row["outcome"], row["completeness"]) == ("ended", "hung_up", "complete_with_gaps")
+            assert (row["status"], row["outcome"], row["completeness"]) == ("ended", "hung_up", "complete")
 
 
 # --- whose call ---------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ import msgspec
 from rtobserver.realtime.entries import GapReason, GapRow
 from rtobserver.realtime.times import rfc3339
 
+LATE_US = 2_000_000
+"""A browser whose call was accepted so long ago may have been served by now."""
+
 _UNTIL_ATTACH = ("before_attach", "reattach", "takeover", "oversize", "protocol")
 
 
@@ -68,14 +71,16 @@ class Gaps:
             self.bound_at(gap, to_at)
         return left
 
-    def close(self, *, missed: bool) -> list[GapRow]:
+    def close(self, *, missed: bool, heard_nothing: bool) -> list[GapRow]:
         """Settle all gaps at the end of the call; gives those that changed.
 
-        `missed` says that events before the attach are known to be missing.
+        `missed` says that events before the attach are known to be missing. Where `heard_nothing` of the
+        whole call, nobody can tell, and an attach that was late is taken for a loss.
         """
         changed = []
         for gap in self._rows:
-            counted = gap.counted or (gap.reason == "before_attach" and missed)
+            counts = missed or (heard_nothing and (gap.to_at is None or gap.to_at - gap.from_at > LATE_US))
+            counted = gap.counted or (gap.reason == "before_attach" and counts)
             if gap.state in ("open", "bounded") or counted != gap.counted:
                 gap.counted = counted
                 gap.state = "final" if gap.state != "recovered" else "recovered"

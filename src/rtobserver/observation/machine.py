@@ -463,7 +463,8 @@ class Machine:
         if last is not None and (last.items or last.responses):
             effects.append(Rows(last.items, last.responses))
         totals = self.state.totals()
-        effects += self.ledger.gaps.close(missed=verdict.has_missed(status, totals, self.ledger.counts))
+        missed = totals.missed or status == "unobserved"
+        effects += self.ledger.gaps.close(missed=missed, heard_nothing=not self.ledger.counts)
         ending = Changed({"status": status, "outcome": outcome, "ended_at": ended_at})
         return [*effects, self._sums(mono), ending, self._verdict(status)]
 

@@ -2,7 +2,7 @@
 
 Pure. `complete`: everything since the call began was received, and what was received agrees with
 itself. `complete_with_gaps`: what is missing lies within declared gaps. `incomplete`: the record
-contradicts itself or holds nothing although no gap explains it, or the call was lost or never observed.
+contradicts itself although no gap explains it, or the call was lost or never observed.
 """
 
 from __future__ import annotations
@@ -38,11 +38,6 @@ def is_expiry(error: bytes) -> bool:
     return mapping(fields(error).get("error")).get("code") == "session_expired"
 
 
-def has_missed(status: str, totals: Totals, counts: dict[str, int]) -> bool:
-    """Say whether something before the attach is missing, or nobody can tell since nothing was heard of the call."""
-    return totals.missed or status == "unobserved" or not counts
-
-
 def judge(status: str, totals: Totals, gap_count: int, counts: dict[str, int]) -> tuple[Completeness, dict[str, Any]]:
     """Give the verdict and what it rests on.
 
@@ -60,6 +55,6 @@ def judge(status: str, totals: Totals, gap_count: int, counts: dict[str, int]) -
         return "incomplete", checks
     if gap_count:
         return "complete_with_gaps", checks
-    if totals.broken or len(totals.unfinished) > 1 or not counts:
+    if totals.broken or len(totals.unfinished) > 1:
         return "incomplete", checks
     return "complete", checks
