@@ -65,12 +65,20 @@ async def test_an_event_that_has_another_id_on_each_connection_is_known_by_what_
     assert marked(place) == [4, 5, 6]
 
 
-async def test_of_two_that_say_the_same_the_one_nearer_to_the_join_is_meant(place: Place, writing: Writing) -> None:
+async def test_of_two_that_say_the_same_neither_is_known_to_be_meant(place: Place, writing: Writing) -> None:
     heard(place, 3)
     alike = [stored.entry("rtc_1", seq, said(seq, delta="word"), type="delta") for seq in range(4, 9)]
     stored.insert(place, tables.entry, *alike)
     await writing.run(overlap.since(CALL, 1, stored.START + 7_000, said(1, "other", delta="word")))
-    assert marked(place) == [7, 8]
+    assert marked(place) == []
+
+
+async def test_what_was_said_before_the_join_in_the_same_words_is_not_what_the_next_owner_heard(
+    place: Place, writing: Writing
+) -> None:
+    heard(place, 2)
+    await writing.run(overlap.since(CALL, 1, stored.START + 2_001, said(2, "of the next")))
+    assert marked(place) == []
 
 
 async def test_speech_whose_sound_is_not_kept_is_known_by_the_rest(place: Place, writing: Writing) -> None:

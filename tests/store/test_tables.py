@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from types import NoneType
+from typing import get_args
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -42,7 +44,6 @@ def test_no_index_on_event_ids_is_unique_and_an_entry_has_one_index() -> None:
 
 @pytest.mark.parametrize(("row", "table"), [(ItemRow, tables.item), (ResponseRow, tables.response)])
 def test_folded_rows_and_their_tables_have_the_same_names(row: type[ItemRow | ResponseRow], table: sa.Table) -> None:
-    assert {field.name for field in fields(row)} == {column.name for column in table.columns} - set(OWN)
-    for field in fields(row):
-        column = table.columns[field.name]
-        assert column.nullable == str(field.type).endswith("| None"), field.name
+    assert set(row.__struct_fields__) == {column.name for column in table.columns} - set(OWN)
+    for field in msgspec.structs.fields(row):
+        assert table.columns[field.name].nullable == (NoneType in get_args(field.type)), field.name

@@ -1,7 +1,7 @@
 """Mark what two replicas have received of a call: it counts once, in the later epoch.
 
 Only what the later owner has too is marked, since what is marked is left out of what is read. Times
-decide nothing, except which of two equals is meant: they are of two machines' clocks, and who had the call may
+never mark anything by themselves: they are of two machines' clocks, and who had the call may
 have been slow to read what was sent before the next one joined.
 """
 
@@ -32,7 +32,8 @@ def since(call: CallRef, epoch: int, at: int, first: bytes) -> Callable[[Transac
     """Mark the events of an epoch from the one on that the next owner heard `first`, after it had joined `at` a time.
 
     It is known by its id, or by its bytes; else by its content, since whether upstream gives an event the same id on
-    each connection is not known. Where it is not there, whoever had the call has heard none of what the next one has.
+    each connection is not known, if only one says that, and none before the join. Where it is not there, whoever had
+    the call has heard none of what the next one has.
     """
 
     def work(transaction: Transaction) -> None:
@@ -75,10 +76,13 @@ def _mark(transaction: Transaction, call: CallRef, epoch: int, at: int, first: b
             [(seq,)] = rows
             break
     else:
-        alike = sa.select(_entry.c.seq, _entry.c.payload).where(*own, near, _entry.c.type == event.type)
+        alike = sa.select(_entry.c.seq, _entry.c.at, _entry.c.payload).where(*own, near, _entry.c.type == event.type)
         content = _content(first)
         rows = transaction.execute(alike.order_by(sa.func.abs(_entry.c.at - at)).limit(ALIKE))
-        seq = next((seq for seq, payload in rows if content and _content(bytes(payload)) == content), None)
+        same_words = [(seq, then) for seq, then, payload in rows if content and _content(bytes(payload)) == content]
+        # to leave out what the next owner does not have is worse than to give twice what both have
+        is_sure = len(same_words) == 1 and same_words[0][1] >= at
+        seq = same_words[0][0] if is_sure else None
     if seq is not None:
         flags = _entry.c.flags.op("|")(tables.FLAG_OVERLAP)
         transaction.execute(_entry.update().where(*own, _entry.c.seq >= seq).values(flags=flags))

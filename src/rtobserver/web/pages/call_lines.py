@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -152,7 +152,7 @@ def line(
     """Make the line of an item; `tools` names the tools by the ids of their calls."""
     words = (so_far or {}).get(item.item_id)
     if words and not item.text:
-        item = replace(item, text=words)
+        item = msgspec.structs.replace(item, text=words)
     is_code = item.kind in ("tool_call", "tool_output")
     text = laid_out(item.text) if is_code else item.text
     heard, unheard = text, ""
