@@ -161,15 +161,15 @@ async def test_a_daemon_whose_file_is_destroyed_moves_it_aside_and_records_on(tm
         await further(here.simulator, [call_id], 10)
         await daemon.get(f"/calls/{call_id}")
         await asyncio.to_thread(_destroy, here.store)
-        await daemon.command.logged("database_damaged")
-        # nothing could be read of it, the keys neither
-        await daemon.command.logged("keys_lost")
+        # nothing could be read of it; the keys are held in memory
+        await daemon.command.logged("database_overwritten")
         await further(here.simulator, [call_id], 10)
         async with daemon.http.get(f"{daemon.operator}/readyz") as answer:
             assert answer.status == 200
             assert (await answer.json())["status"] == "degraded"
         await here.simulator.end_call(call_id)
         await daemon.command.logged("call_finished", call_id=call_id)
+        assert (await daemon.get(f"/calls/{call_id}"))["completeness"] == "complete_with_gaps"
         await daemon.command.stopped()
     with sqlite3.connect(here.store) as connection:
         gaps = connection.execute("SELECT reason, lost FROM gap WHERE reason = 'corrupt'").fetchall()
@@ -178,7 +178,7 @@ async def test_a_daemon_whose_file_is_destroyed_moves_it_aside_and_records_on(tm
     [(_, lost)] = gaps
     assert lost > 0
     assert count + lost == last, "the gap counts what is not there"
-    [aside] = [path for path in here.folder.glob("calls.db.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
+    [aside] = [path for path in here.folder.glob("calls.db.foreign-*") if not path.name.endswith(("-wal", "-shm"))]
     assert aside.stat().st_size > 0
 
 
