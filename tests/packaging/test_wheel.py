@@ -17,6 +17,7 @@ import pytest
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(180)]
 
 TOP = Path(__file__).resolve().parents[2]
+EXTRAS = ("asyncpg", "cel_expr_python", "pyarrow")
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel elsewhere, with the libraries that are there already; gives the command."""
+    """Install the wheel elsewhere, with the libraries that are there already but for extras; gives the command."""
     home = tmp_path_factory.mktemp("elsewhere")
     venv.create(home, with_pip=False)
     libraries = sysconfig.get_path("purelib", vars={"base": str(home)})
     # a line of a .pth file is not searched for .pth files itself, so the checkout stays out of sight
     there = [path for path in sys.path if Path(path).name == "site-packages"]
     (Path(libraries) / "libraries.pth").write_text("\n".join(there))
+    hidden = "".join(f"sys.modules[{name!r}] = None\n" for name in EXTRAS)
+    (Path(libraries) / "sitecustomize.py").write_text(f"import sys\n{hidden}")
     python = home / "bin" / "python"
     words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
     subprocess.run([python, *words], check=True, capture_output=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import asyncpg
+from rtobserver.store import postgres_driver
 
 _CLASSES = frozenset(
     {
@@ -44,7 +44,7 @@ def is_away(problem: BaseException) -> bool:
     if state := state_of(problem):
         # a role that may not log in, or a database that is not there, can be made while the daemon waits
         return state[:2] in _CLASSES or state[:2] == "28" or state == "3D000"
-    return any(isinstance(cause, OSError | asyncpg.InterfaceError) for cause in causes(problem))
+    return any(isinstance(cause, (OSError, *postgres_driver.BROKEN)) for cause in causes(problem))
 
 
 def was_rolled_back(problem: BaseException) -> bool:

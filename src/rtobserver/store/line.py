@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import structlog
 
 from rtobserver.errors import StoreError, StoreUnavailable
-from rtobserver.store import postgres
+from rtobserver.store import postgres, postgres_driver
 from rtobserver.store.away import is_away, sentence
 from rtobserver.store.places import Server
 
@@ -28,7 +27,13 @@ PROOF_SECONDS = 30.0
 log = structlog.get_logger()
 
 # the driver calls it an internal error when a connection was cut while nobody looked
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+_FAILURES: tuple[type[Exception], ...] = (
+    *postgres_driver.REFUSED,
+    *postgres_driver.BROKEN,
+    *postgres_driver.CONFUSED,
+    OSError,
+    EOFError,
+)
 
 
 class Line:
@@ -36,10 +41,10 @@ class Line:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: postgres_driver.Connection | None = None
         self._turn = asyncio.Lock()
 
-    async def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+    async def rows(self, statement: str, *values: Any) -> list[postgres_driver.Record]:
         """Run one statement, a transaction of its own; gives its rows.
 
         Raises:
@@ -51,7 +56,7 @@ class Line:
             return list(await connection.fetch(statement, *values))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    async def transaction(self) -> AsyncIterator[postgres_driver.Connection]:
         """Run several statements in one transaction; raises what `rows` raises."""
         async with self._lent() as connection, connection.transaction():
             yield connection
@@ -63,7 +68,7 @@ class Line:
             connection.terminate()
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    async def _lent(self) -> AsyncIterator[postgres_driver.Connection]:
         async with self._turn:
             try:
                 if self._connection is None or self._connection.is_closed():
@@ -72,7 +77,7 @@ class Line:
             except TimeoutError as exc:
                 self.close()
                 raise StoreUnavailable("the database does not answer") from exc
-            except asyncpg.InternalClientError as exc:
+            except postgres_driver.CONFUSED as exc:
                 self.close()
                 raise StoreUnavailable("the connection to the database was lost") from exc
             except _FAILURES as exc:
@@ -97,12 +102,12 @@ async def listen(server: Server, channels: Mapping[str, Callable[[], None]]) -> 
                 await _listen(connection, channels)
             finally:
                 connection.terminate()
-        except (*_FAILURES, TimeoutError) as exc:
+        except _FAILURES as exc:
             log.info("not_listening", problem=str(exc) or type(exc).__name__)
         await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def _listen(connection: asyncpg.Connection[asyncpg.Record], channels: Mapping[str, Callable[[], None]]) -> None:
+async def _listen(connection: postgres_driver.Connection, channels: Mapping[str, Callable[[], None]]) -> None:
     ended = asyncio.Event()
     connection.add_termination_listener(lambda _: ended.set())
 

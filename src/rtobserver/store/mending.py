@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import asyncpg
-
 from rtobserver.realtime.holes import Counted, Loss, Run, fewest, undeclared
-from rtobserver.store import holes
+from rtobserver.store import holes, postgres_driver
 from rtobserver.store.identity import CallRef
 
 _RUNS, _GAPS = (sql.replace("?", "$") for sql in (holes.RUNS, holes.GAPS))
@@ -28,7 +26,7 @@ WHERE call_key = $1::bigint
 """
 
 
-async def missing(driver: asyncpg.Connection[asyncpg.Record], call: CallRef) -> list[Loss]:
+async def missing(driver: postgres_driver.Connection, call: CallRef) -> list[Loss]:
     """List what the stored entries of a call leave out and no stored gap counts."""
     runs = [Run(*row) for row in await driver.fetch(_RUNS, call.key, call.day)]
     if not runs:
@@ -37,7 +35,7 @@ async def missing(driver: asyncpg.Connection[asyncpg.Record], call: CallRef) -> 
     return fewest(undeclared(runs, counted))
 
 
-async def declare(driver: asyncpg.Connection[asyncpg.Record], call: CallRef, losses: Sequence[Loss]) -> None:
+async def declare(driver: postgres_driver.Connection, call: CallRef, losses: Sequence[Loss]) -> None:
     """Write gaps of a call that nobody observes here, behind all that its epoch has."""
     for loss in losses:
         place = (call.key, call.day, call.epoch)

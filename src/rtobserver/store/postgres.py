@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -22,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from rtobserver.errors import StoreError, StoreUnavailable
+from rtobserver.store import postgres_driver
 from rtobserver.store.away import is_away, sentence, was_rolled_back
 from rtobserver.store.database import READ_SECONDS, READERS, STREAM_WAIT_SECONDS, STREAMERS, Database, Figures
 from rtobserver.store.places import Server
@@ -56,19 +56,24 @@ _KEEPALIVES: Mapping[Purpose, tuple[int, int, int]] = MappingProxyType(
 )
 _SETTINGS = {
     "timezone": "UTC",
+    # limits are counted under a lock, and must see what was committed before it was had
+    "default_transaction_isolation": "read committed",
     "jit": "off",
 }
+
+_FAILURES: tuple[type[Exception], ...] = (DBAPIError, *postgres_driver.REFUSED, *postgres_driver.BROKEN, OSError)
 
 T = TypeVar("T")
 
 
-async def connect(server: Server, purpose: Purpose) -> asyncpg.Connection[asyncpg.Record]:
+async def connect(server: Server, purpose: Purpose) -> postgres_driver.Connection:
     """Open a connection of its own, as the pools do; for who listens, or copies.
 
     The address may name `sslmode`, `sslrootcert` and the like; the standard `PG…` variables hold as well.
 
     Raises:
-        OSError, asyncpg.PostgresError: it cannot be had (`away.is_away` tells them apart).
+        OSError, or one of `postgres_driver.REFUSED`: it cannot be had (`away.is_away` tells them apart).
+        StoreError: the driver is not installed.
 
     """
     lock, statement, idle = _TIMEOUTS_MS[purpose]
@@ -84,19 +89,24 @@ async def connect(server: Server, purpose: Purpose) -> asyncpg.Connection[asyncp
         "tcp_keepalives_count": str(count),
         "default_transaction_read_only": "on" if purpose == "read" else "off",
     }
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+    return await postgres_driver.connect(
         server.url,
         timeout=CONNECT_SECONDS,
         command_timeout=_COMMAND_SECONDS[purpose],
         server_settings=settings,
     )
-    return connection
 
 
 def engine(
     server: Server, purpose: Purpose, *, connections: int, wait_seconds: float = READ_SECONDS, **options: Any
 ) -> AsyncEngine:
-    """Make a pool for one purpose, for the loop that uses it first; nothing is connected yet."""
+    """Make a pool for one purpose, for the loop that uses it first; nothing is connected yet.
+
+    Raises:
+        StoreError: the driver is not installed.
+
+    """
+    postgres_driver.required()
     return create_async_engine(
         "postgresql+asyncpg://",
         async_creator=functools.partial(connect, server, purpose),
@@ -181,6 +191,7 @@ async def visit(server: Server, function: Callable[[sa.Connection], T], purpose:
         StoreError: the server refuses a statement.
 
     """
+    postgres_driver.required()
     visiting = create_async_engine(
         "postgresql+asyncpg://", async_creator=functools.partial(connect, server, purpose), poolclass=NullPool
     )
@@ -201,5 +212,5 @@ async def _translated() -> AsyncIterator[None]:
         raise StoreUnavailable("too many at once ask the database") from exc
     except TimeoutError as exc:
         raise StoreUnavailable("the database took too long") from exc
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+    except _FAILURES as exc:
         raise (StoreUnavailable if is_away(exc) else StoreError)(sentence(exc)) from exc

@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtobserver.errors import StoreError
-from rtobserver.store import journal_lines, registration, tables
+from rtobserver.store import journal_lines, postgres_driver, registration, tables
 from rtobserver.store.derived import Fact, shipped
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal_lines import NOTE, EntryLine, FactLine, Stretch
@@ -213,9 +212,9 @@ async def find(connection: AsyncConnection, calls: Calls, refs: Collection[CallR
         await connection.run_sync(look)
 
 
-async def driver_of(connection: AsyncConnection) -> asyncpg.Connection[asyncpg.Record]:
+async def driver_of(connection: AsyncConnection) -> postgres_driver.Connection:
     """Give the driver's own connection, on which a transaction has begun."""
-    driver: asyncpg.Connection[asyncpg.Record] | None = (await connection.get_raw_connection()).driver_connection
+    driver: postgres_driver.Connection | None = (await connection.get_raw_connection()).driver_connection
     if driver is None:
         raise StoreError("the connection is closed")
     return driver
@@ -227,7 +226,7 @@ class _Shipment:
     def __init__(
         self,
         connection: AsyncConnection,
-        driver: asyncpg.Connection[asyncpg.Record],
+        driver: postgres_driver.Connection,
         calls: Calls,
         landed: int,
         *,

@@ -16,14 +16,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import asyncpg
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtobserver.errors import StoreError
 from rtobserver.realtime.holes import Loss
-from rtobserver.store import mending, postgres, shipment
+from rtobserver.store import mending, postgres, postgres_driver, shipment
 from rtobserver.store.away import is_away, sentence, state_of
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal_files import File, Files
@@ -46,7 +45,10 @@ LOOK_SECONDS = 1.0
 _ROWS_FAULT = ("22", "23")
 """Classes of SQLSTATE that a row can be to blame for."""
 
-_DATABASES = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, StoreError)
+_DATABASES: tuple[type[Exception], ...] = (DBAPIError, *postgres_driver.REFUSED, *postgres_driver.BROKEN, StoreError)
+_SHIPPING: tuple[type[Exception], ...] = (*_DATABASES, OSError, sqlite3.Error)
+_BATCH: tuple[type[Exception], ...] = (*_DATABASES, ValueError, TypeError, LookupError)
+_CALL: tuple[type[Exception], ...] = (*_DATABASES, ValueError)
 
 log = structlog.get_logger()
 
@@ -159,7 +161,7 @@ class Shipper:
                 except Moved as exc:
                     log.warning("journal_moved", problem=str(exc))
                     self.reached = False
-                except (*_DATABASES, OSError, sqlite3.Error) as exc:
+                except _SHIPPING as exc:
                     tries += 1
                     await self._wait_out(engine, exc, tries)
                 except Exception as exc:
@@ -316,7 +318,7 @@ class Shipper:
                 state = self._state(stretch.until)
                 landed = await shipment.move(connection, state, before, stretch.until)
                 outcome = await shipment.bring(connection, stretch, opened.calls, landed, ahead, wary=wary)
-        except (*_DATABASES, ValueError, TypeError, LookupError) as exc:
+        except _BATCH as exc:
             # what was found within it is undone
             opened.calls.forget()
             if isinstance(exc, Moved) or not _is_rows_fault(exc):
@@ -352,7 +354,7 @@ class Shipper:
                 try:
                     async with connection.begin_nested():
                         await shipment.quarantine(connection, entry, call, sentence(problem))
-                except (*_DATABASES, ValueError) as exc:
+                except _CALL as exc:
                     if not _is_rows_fault(exc):
                         raise
                     # its numbers themselves cannot be stored; the gap that its observer writes still counts it
