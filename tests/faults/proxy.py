@@ -149,7 +149,10 @@ class Proxy:
                     piece = _flipped(piece, count, fault.flip_every)
                 count += len(piece)
                 await _pass_on(writer, piece, fault)
-            if not (self._fault(link, way).swallow or (way is self.down and link.is_half_closed)):
+            while self._fault(link, way).swallow:
+                # what is swallowed of an end is sent again, as TCP does, once there is a way
+                await self._changed.wait()
+            if not (way is self.down and link.is_half_closed):
                 writer.write_eof()
 
     def _fault(self, link: Link, way: Way) -> Way:
