@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from rtobserver.config.sections import Public, PublicAuth
 from tests.deploy import proxy
 from tests.deploy.test_deploying import DEPLOY
 from tests.web.browsers import OFFER, Site, json_of, serving
 from tests.web.wire import Reply, exchange, request
 
+NGINX = "127.0.0.83"
 ANN = "Basic " + base64.b64encode(b"ann:open sesame").decode()
 
 
@@ -34,8 +37,8 @@ class Front:
 
 @asynccontextmanager
 async def fronted(folder: Path) -> AsyncIterator[Front]:
-    """Run the listener and nginx before it."""
-    auth = PublicAuth(mode="forwarded", trusted_proxies=("127.0.0.0/8",), user_header="X-Forwarded-User")
+    """Run the listener, and nginx before it: the one peer that the listener believes, in a network of others."""
+    auth = PublicAuth(mode="forwarded", trusted_proxies=(f"{NGINX}/32",), user_header="X-Forwarded-User")
     async with serving(Public(auth=auth, base_url="http://localhost:8080")) as site:
         port, other = proxy.free_port(), proxy.free_port()
         proxy.admit(folder / "callers", "ann", "open sesame")
@@ -48,6 +51,7 @@ async def fronted(folder: Path) -> AsyncIterator[Front]:
             "listen 8081": f"listen 127.0.0.1:{other}",
             "/etc/nginx/callers": f"{folder}/callers",
             "/dev/stdout": f"{folder}/access.log",
+            "proxy_http_version 1.1;": f"proxy_http_version 1.1; proxy_bind {NGINX};",
         }
         config = proxy.prepare(folder, DEPLOY / "compose" / "nginx.conf", changes)
         async with proxy.running(folder, config, port):
@@ -70,10 +74,24 @@ async def test_without_the_password_there_is_nothing(tmp_path: Path) -> None:
         assert front.site.ledger.offers == []
 
 
-async def test_nobody_calls_himself_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_nobody_calls_himself_another(name: str, times: int, tmp_path: Path) -> None:
     async with fronted(tmp_path) as front:
-        assert (await front.call("/connect", Authorization=ANN, X_Forwarded_User="bob")).status == 201
+        sent = {"Content-Type": "application/sdp", "Authorization": ANN}
+        asked = request("POST", "/connect", OFFER, host="localhost:8080", **sent)
+        claim = f"{name}: bob\r\n".encode() * times
+        assert (await exchange(front.port, asked.replace(b"\r\n", b"\r\n" + claim, 1))).status == 201
         assert [caller.user for caller in front.site.ledger.callers] == ["ann"]
+
+
+async def test_a_neighbour_of_the_proxy_calls_himself_nothing(tmp_path: Path) -> None:
+    async with fronted(tmp_path) as front:
+        for method, path in (("POST", "/connect"), ("GET", "/token"), ("POST", "/v1/realtime/calls")):
+            sent = {"Content-Type": "application/sdp", "X-Forwarded-User": "ann"}
+            around = request(method, path, OFFER, host="localhost:8080", **sent)
+            assert (await exchange(front.site.port, around)).status == 401
+        assert front.site.ledger.offers == []
 
 
 async def test_a_token_that_was_made_for_somebody_opens_calls_without_the_password(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from datetime import date
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.deploy import proxy
 TOP = Path(__file__).resolve().parents[2]
 DEPLOY = TOP / "deploy"
 KEY = "A" * 43
+NAMES = {"UPSTREAM_API_KEY": "key", "TOKEN_KEY": KEY}
 KUBERNETES = ("1.30", "1.34")
 EXPOSURE = 2.0
 """Of 10, as systemd-analyze counts; an unhardened service has 9.6."""
@@ -114,11 +116,22 @@ def test_each_replica_of_compose_has_a_journal_of_its_own_and_may_write_nowhere_
 
 
 def test_the_configuration_of_compose_is_good(tmp_path: Path) -> None:
-    names = {"UPSTREAM_API_KEY": "key", "TOKEN_KEY": KEY}
-    config = load(DEPLOY / "compose" / "rtobserver.toml", names)
+    config = load(DEPLOY / "compose" / "rtobserver.toml", NAMES)
     _check_replica(config, compose()["services"]["replica-1"]["volumes"][0].partition(":")[2])
-    [subnet] = compose()["networks"]["inside"]["ipam"]["config"]
-    assert config.public.auth.trusted_proxies == (subnet["subnet"],)
+
+
+def test_replicas_of_compose_believe_nginx_and_no_other_peer_in_its_network() -> None:
+    read = compose()
+    [inside] = read["networks"]["inside"]["ipam"]["config"]
+    network, dealt = IPv4Network(inside["subnet"]), IPv4Network(inside["ip_range"])
+    nginx = IPv4Address(read["services"]["nginx"]["networks"]["inside"]["ipv4_address"])
+    config = load(DEPLOY / "compose" / "rtobserver.toml", NAMES)
+    assert config.public.auth.trusted_proxies == (f"{nginx}/32",)
+    assert nginx in network
+    # neither the machine's own address there, nor one that another container may be given
+    assert nginx != IPv4Address(inside["gateway"])
+    assert dealt.subnet_of(network)
+    assert nginx not in dealt
 
 
 # --- Kubernetes ----------------------------------------------------------------------------------------
