@@ -54,7 +54,7 @@ def owner_of(path: Path) -> tuple[int, int]:
     return found.st_uid, found.st_gid
 
 
-@pytest.mark.parametrize("how", ["swallow", "stall"])
+@pytest.mark.parametrize("how", [pytest.param("swallow", marks=pytest.mark.quarter), "stall"])
 @pytest.mark.case("C04")
 async def test_a_database_that_nothing_comes_back_from_is_found_out_and_costs_nothing(
     case: Case, tmp_path: Path, how: str

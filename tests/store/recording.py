@@ -38,11 +38,13 @@ class Deaf:
     def back(self) -> None: ...
 
 
-def journal(server: Server, folder: Path, *, file_bytes: int = 100_000) -> tuple[Journal, Postgres]:
+def journal(
+    server: Server, folder: Path, *, file_bytes: int = 100_000, ships: Deaf | None = None
+) -> tuple[Journal, Postgres]:
     """Make a journal whose files are small."""
     database = Postgres(server)
     files = Files(folder, file_bytes=file_bytes, file_seconds=0.3)
-    made = Journal(database, files, replica_id="rep_1", flushes=Deaf(), ships=Deaf(), refused=lambda _: None)
+    made = Journal(database, files, replica_id="rep_1", flushes=Deaf(), ships=ships or Deaf(), refused=lambda _: None)
     return made, database
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -21,7 +20,8 @@ from rtobserver.store import registration, schema, tables
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal import Journal
 from rtobserver.store.places import Server
-from tests.store.recording import NEW, PAYLOAD, journal
+from tests.store.recording import NEW, PAYLOAD, Deaf, journal
+from tests.store.relays import Link, Relay
 from tests.store.stored import START, fresh_server
 from tests.support import postgres
 
@@ -151,121 +151,58 @@ async def test_a_connection_that_is_killed_again_and_again_costs_nothing(tmp_pat
     assert killed >= 5
 
 
-class Relay:
-    """Stand between the shipper and the server, and break the connection when a commit was done and not yet said."""
+class Cutting(Relay):
+    """Break the connection when a commit was done and not yet said."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._target = (parts.hostname, parts.port)
-        self._parts = parts
+        super().__init__(url)
         self.cuts = 0
         self.each = 3
         self._commits = 0
 
-    async def __aenter__(self) -> Server:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        user = f"{self._parts.username}@" if self._parts.username else ""
-        return Server(urlunsplit(self._parts._replace(netloc=f"{user}127.0.0.1:{port}")))
+    async def there(self, link: Link, piece: bytes) -> bool:
+        if b"COMMIT" in piece:
+            self._commits += 1
+            link.is_asked |= self._commits % self.each == 0
+        return True
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far = await asyncio.open_connection(*self._target)
-        asked = asyncio.Event()
-
-        async def up() -> None:
-            while piece := await reader.read(65536):
-                if b"COMMIT" in piece:
-                    self._commits += 1
-                    if self._commits % self.each == 0:
-                        asked.set()
-                far.write(piece)
-            far.close()
-
-        async def down() -> None:
-            while piece := await far_reader.read(65536):
-                if asked.is_set() and b"COMMIT" in piece:
-                    self.cuts += 1
-                    break
-                writer.write(piece)
-            writer.transport.abort()
-            far.transport.abort()
-
-        try:
-            async with asyncio.TaskGroup() as ways:
-                ways.create_task(up())
-                ways.create_task(down())
-        except* OSError:
-            writer.transport.abort()
-            far.transport.abort()
+    async def back(self, link: Link, piece: bytes) -> bool:
+        is_cut = link.is_asked and b"COMMIT" in piece
+        self.cuts += is_cut
+        return not is_cut
 
 
 async def test_a_commit_whose_reply_is_lost_is_not_done_again(tmp_path: Path) -> None:
     server = await asyncio.to_thread(fresh_server)
-    relay = Relay(server.url)
-    async with relay as reached, recording(server, tmp_path, reached) as going_on:
-        await until(lambda: relay.cuts >= 5)
+    async with Cutting(server.url) as between, recording(server, tmp_path, between.reached) as going_on:
+        await until(lambda: between.cuts >= 5)
         await going_on.later(100)
-        relay.each = 10**9
-    assert relay.cuts >= 5
+        between.each = 10**9
+    assert between.cuts >= 5
 
 
 BEGGING = 64
 """More than the bytes of a connection that only asks for another one's statement to be given up."""
 
 
-class Choking:
-    """Stand between the shipper and the server, and take nothing more of the first connection that brings much."""
+class Choking(Relay):
+    """Take nothing more of the first connection that brings much."""
 
     def __init__(self, url: str, takes: int) -> None:
-        parts = urlsplit(url)
-        self._target = (parts.hostname, parts.port)
-        self._parts, self._takes = parts, takes
+        super().__init__(url)
+        self._takes = takes
         self.choked, self.left = asyncio.Event(), asyncio.Event()
 
-    async def __aenter__(self) -> Server:
-        listening = socket.create_server(("127.0.0.1", 0))
-        # or the kernel alone would take a whole batch
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        self._server = await asyncio.start_server(self._serve, sock=listening)
-        port = listening.getsockname()[1]
-        user = f"{self._parts.username}@" if self._parts.username else ""
-        return Server(urlunsplit(self._parts._replace(netloc=f"{user}127.0.0.1:{port}")))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far = await asyncio.open_connection(*self._target)
-
-        async def up() -> None:
-            taken = 0
-            while piece := await reader.read(65536):
-                far.write(piece)
-                taken += len(piece)
-                if self.choked.is_set() and taken > BEGGING:
-                    self.left.set()
-                if taken > self._takes and not self.choked.is_set():
-                    self.choked.set()
-                    # until the shipper comes another way, which it alone can find out that it must
-                    await self.left.wait()
-                    writer.transport.abort()
-            far.close()
-
-        async def down() -> None:
-            while piece := await far_reader.read(65536):
-                writer.write(piece)
-            writer.close()
-
-        try:
-            async with asyncio.TaskGroup() as ways:
-                ways.create_task(up())
-                ways.create_task(down())
-        except* OSError:
-            writer.transport.abort()
-        far.transport.abort()
+    async def there(self, link: Link, piece: bytes) -> bool:
+        if self.choked.is_set():
+            if link.sent > BEGGING:
+                self.left.set()
+        elif link.sent > self._takes:
+            self.choked.set()
+            # until the shipper comes another way, which it alone can find out that it must
+            await self.left.wait()
+            return False
+        return True
 
 
 async def test_a_server_that_takes_nothing_more_in_the_middle_of_a_batch_is_left_in_time(tmp_path: Path) -> None:
@@ -281,19 +218,86 @@ async def test_a_server_that_takes_nothing_more_in_the_middle_of_a_batch_is_left
     nowhere.hurry()
     await nowhere.close()
     await database.close()
-    choking = Choking(server.url, 1_000_000)
-    async with choking as reached:
+    async with Choking(server.url, 1_000_000) as between:
         with nothing_twice():
-            made, database = journal(reached, tmp_path)
+            made, database = journal(between.reached, tmp_path)
             await made.open()
             async with asyncio.timeout(PATIENCE):
-                await choking.choked.wait()
+                await between.choked.wait()
             await made.readable(PATIENCE)
             await made.close()
             await database.close()
     found = await fetch(server, "SELECT seq, payload FROM entry ORDER BY seq")
     assert {seq: bytes(payload) for seq, payload in found} == payloads
     assert len(found) == len(payloads)
+
+
+NOTICED = 12.0
+"""Seconds within which a server that answers nothing is known to be away."""
+
+
+class Silent(Relay):
+    """Let nothing come back any more from a certain piece of a transaction on, and of no new connection."""
+
+    def __init__(self, url: str, piece: int) -> None:
+        super().__init__(url)
+        self._piece = piece
+        self._count: int | None = None
+        self.may_begin = False
+        self.began_at: float | None = None
+
+    async def there(self, link: Link, piece: bytes) -> bool:
+        if self.may_begin and self.began_at is None:
+            if b"BEGIN" in piece:
+                self._count = 0
+            elif self._count is not None:
+                self._count += 1
+            if self._count == self._piece:
+                self.began_at = time.monotonic()
+        return True
+
+    async def back(self, link: Link, piece: bytes) -> bool:
+        if self.began_at is not None:
+            await asyncio.Event().wait()
+        return True
+
+
+class Noticing(Deaf):
+    """Take the time when the database was first said to be away."""
+
+    at: float | None = None
+
+    def away(self, problem: str) -> None:
+        self.at = self.at or time.monotonic()
+
+
+async def time_to_notice(server: Server, folder: Path, piece: int) -> float:
+    """Give the seconds until a silent server is known to be one."""
+    async with Silent(server.url, piece) as between:
+        noticing = Noticing()
+        made, database = journal(between.reached, folder / str(piece), file_bytes=500_000, ships=noticing)
+        await made.open()
+        going_on = Recording(made)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(going_on.run())
+            await going_on.later(200)
+            await made.readable(PATIENCE)
+            between.may_begin = True
+            await until(lambda: noticing.at is not None)
+            going_on.is_over = True
+        made.hurry()
+        await made.close()
+        await database.close()
+        assert between.began_at is not None
+        assert noticing.at is not None
+        return noticing.at - between.began_at
+
+
+async def test_a_server_that_goes_silent_at_any_moment_is_known_to_be_away_in_time(tmp_path: Path) -> None:
+    # side by side, since all of it is waiting: the begin, the position, the rows, what they end with, the commit
+    servers = [await asyncio.to_thread(fresh_server) for _ in range(6)]
+    took = await asyncio.gather(*(time_to_notice(server, tmp_path, piece) for piece, server in enumerate(servers)))
+    assert max(took) <= NOTICED, took
 
 
 async def test_a_table_that_somebody_holds_is_waited_for(tmp_path: Path) -> None:

@@ -113,10 +113,48 @@ def engine(
         pool_size=connections,
         max_overflow=0,
         pool_timeout=wait_seconds,
-        # a connection that was lost meanwhile is replaced, and nobody notices
-        pool_pre_ping=True,
+        # a connection that was lost meanwhile is replaced, and nobody notices; the shipper sees to that itself,
+        # since a look before each transaction is one more thing that a silent server keeps waiting for
+        pool_pre_ping=purpose != "ship",
         **options,
     )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Lend a connection for one transaction, which is committed at the end and rolled back at an exception.
+
+    Where something took too long, the connection is cut instead: a server that says nothing would not say either that
+    it has rolled back, and the driver would wait for that as long again. The server undoes it by itself.
+    """
+    async with engine.connect() as connection:
+        driver = await driver_of(connection)
+        begun = await connection.begin()
+        try:
+            yield connection
+            await begun.commit()
+        except TimeoutError:
+            driver.terminate()
+            if not connection.invalidated:
+                await connection.invalidate()
+            raise
+        except BaseException:
+            if begun.is_active:
+                await begun.rollback()
+            raise
+
+
+async def driver_of(connection: AsyncConnection) -> postgres_driver.Connection:
+    """Give the driver's own connection.
+
+    Raises:
+        StoreError: there is none any more.
+
+    """
+    driver: postgres_driver.Connection | None = (await connection.get_raw_connection()).driver_connection
+    if driver is None:
+        raise StoreError("the connection is closed")
+    return driver
 
 
 class Postgres(Database):
@@ -168,7 +206,7 @@ class Postgres(Database):
         async with _translated():
             for tries in range(1, TRIES + 1):
                 try:
-                    async with self._writes.begin() as connection:
+                    async with transaction(self._writes) as connection:
                         return await connection.run_sync(lambda lent: function(Transaction(lent, set())))
                 except DBAPIError as exc:
                     if tries == TRIES or not was_rolled_back(exc):

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rtobserver.errors import StoreError
-from rtobserver.store import journal_lines, postgres_driver, registration, tables
+from rtobserver.store import journal_lines, postgres, postgres_driver, registration, tables
 from rtobserver.store.derived import Fact, shipped
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal_lines import NOTE, EntryLine, FactLine, Stretch
@@ -173,7 +173,7 @@ async def bring(
     `meanwhile` is done while the server is at work. Unless `wary`, the server is trusted to take everything, and to
     have nothing of it yet: it has half the work then, and what it does not take fails the whole.
     """
-    shipment = _Shipment(connection, await driver_of(connection), calls, landed, wary=wary)
+    shipment = _Shipment(connection, await postgres.driver_of(connection), calls, landed, wary=wary)
     facts: list[tuple[FactLine, CallRef]] = []
     for line in stretch.facts:
         refs = calls.of(line.calls)
@@ -210,14 +210,6 @@ async def find(connection: AsyncConnection, calls: Calls, refs: Collection[CallR
                 calls.found(ref, ref.key if key is None else key)
 
         await connection.run_sync(look)
-
-
-async def driver_of(connection: AsyncConnection) -> postgres_driver.Connection:
-    """Give the driver's own connection, on which a transaction has begun."""
-    driver: postgres_driver.Connection | None = (await connection.get_raw_connection()).driver_connection
-    if driver is None:
-        raise StoreError("the connection is closed")
-    return driver
 
 
 class _Shipment:

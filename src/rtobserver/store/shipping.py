@@ -45,6 +45,9 @@ LOOK_SECONDS = 1.0
 _ROWS_FAULT = ("22", "23")
 """Classes of SQLSTATE that a row can be to blame for."""
 
+_CUT = ("", "08000", "08003", "08006", "57P01")
+"""SQLSTATE of what becomes of a connection that was cut, if it has one: by the network, or by the server."""
+
 _DATABASES: tuple[type[Exception], ...] = (DBAPIError, *postgres_driver.REFUSED, *postgres_driver.BROKEN, StoreError)
 _SHIPPING: tuple[type[Exception], ...] = (*_DATABASES, OSError, sqlite3.Error)
 _BATCH: tuple[type[Exception], ...] = (*_DATABASES, ValueError, TypeError, LookupError)
@@ -108,6 +111,8 @@ class Shipper:
         self._is_wary = False
         """Whether what is shipped may be in the database already, against all that is known."""
         self._is_away = False
+        self._is_used = False
+        """Whether the connection that is open has served before: then it may have been cut while it was idle."""
         self._closing_until: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -162,6 +167,11 @@ class Shipper:
                     log.warning("journal_moved", problem=str(exc))
                     self.reached = False
                 except _SHIPPING as exc:
+                    if self._is_used and _is_cut(exc):
+                        # a new connection tells whether the database is away
+                        self._is_used = self.reached = False
+                        await engine.dispose()
+                        continue
                     tries += 1
                     await self._wait_out(engine, exc, tries)
                 except Exception as exc:
@@ -259,9 +269,9 @@ class Shipper:
         if opened is not None:
             calls = [opened.calls.ref(number) for number in opened.reader.calls()]
         live = {ref.call_id for ref in self._hears.live()}
-        async with engine.begin() as connection:
+        async with postgres.transaction(engine) as connection:
             await shipment.find(connection, opened.calls if opened is not None else Calls(_nobody), calls)
-            driver = await shipment.driver_of(connection)
+            driver = await postgres.driver_of(connection)
             for call in calls:
                 losses = await mending.missing(driver, call)
                 if losses and call.call_id in live:
@@ -314,7 +324,7 @@ class Shipper:
         before, wary = self.position, wary or self._is_wary
         ahead = self._read_ahead(stretch)
         try:
-            async with engine.begin() as connection:
+            async with postgres.transaction(engine) as connection:
                 state = self._state(stretch.until)
                 landed = await shipment.move(connection, state, before, stretch.until)
                 outcome = await shipment.bring(connection, stretch, opened.calls, landed, ahead, wary=wary)
@@ -346,7 +356,7 @@ class Shipper:
         if opened is None:
             return
         refused = [(opened.calls.ref(entry[1]), entry) for entry in stretch.entries]
-        async with engine.begin() as connection:
+        async with postgres.transaction(engine) as connection:
             await shipment.move(connection, self._state(stretch.until), self.position, stretch.until)
             for call, entry in refused:
                 await shipment.find(connection, opened.calls, [call])
@@ -367,6 +377,7 @@ class Shipper:
 
     def _arrived(self, position: int, outcome: Outcome) -> None:
         self.position = position
+        self._is_used = True
         self._rows = min(ROWS, self._rows * 2)
         if self._is_away:
             self._is_away = False
@@ -380,9 +391,10 @@ class Shipper:
         state = self._state(self.position)
         if self._is_told and self._told == state.oldest_at:
             return
-        async with engine.begin() as connection:
+        async with postgres.transaction(engine) as connection:
             await shipment.move(connection, state, self.position, self.position)
         self._is_told, self._told = True, state.oldest_at
+        self._is_used = True
         if self._is_away:
             self._is_away = False
             self._hears.back()
@@ -401,7 +413,7 @@ class Shipper:
         )
 
     async def _wait_out(self, engine: AsyncEngine, problem: Exception, tries: int) -> None:
-        self.reached = False
+        self.reached = self._is_used = False
         if not is_away(problem) and tries == 1:
             log.error("not_shipped", problem=sentence(problem))
         if isinstance(problem, TimeoutError) or state_of(problem) == "57014":
@@ -430,6 +442,10 @@ def _is_rows_fault(problem: BaseException) -> bool:
     if state := state_of(problem):
         return state[:2] in _ROWS_FAULT
     return not is_away(problem) and isinstance(problem, ValueError | TypeError | LookupError | StoreError)
+
+
+def _is_cut(problem: BaseException) -> bool:
+    return is_away(problem) and state_of(problem) in _CUT and not isinstance(problem, TimeoutError)
 
 
 def _part(stretch: Stretch, after: int, until: int) -> Stretch:
