@@ -195,7 +195,7 @@ class Negotiation:
             observer.hang_up("undelivered")
 
     async def hang_up(self, call_id: str, *, token_id: str | None, user: str | None) -> bool:
-        """End a live call for whoever opened it; False where there is none for this caller."""
+        """End a live call for whoever opened it; False where there is none for this caller, or no longer."""
         observer = self._supervisor.find(call_id)
         # the row of a call that was accepted a moment ago may still wait for its flush
         owner = await registration.owner(self._database, call_id)
@@ -208,12 +208,21 @@ class Negotiation:
         by_user = user is not None and owner.user == user
         if not (by_token or by_user):
             return False
-        if observer is not None:
+        if observer is not None and observer.may_end:
+            if observer.is_ending:
+                return False
             observer.hang_up("browser")
             return True
-        if owner.goes_on:
-            await self._order_hang_up(call_id, owner.call_key)
-        return owner.goes_on
+        if not owner.goes_on:
+            return False
+        # and so may the end of one that was observed here
+        with contextlib.suppress(StoreUnavailable):
+            await self._writer.readable()
+        owner = await registration.owner(self._database, call_id)
+        if owner is None or not owner.goes_on or await orders.will_end(self._database, owner.call_key):
+            return False
+        await self._order_hang_up(call_id, owner.call_key)
+        return True
 
     async def _order_hang_up(self, call_id: str, call_key: int) -> None:
         """Have the replica that hears the call end it, as an operator's order does."""
@@ -221,7 +230,7 @@ class Negotiation:
             order_id=f"ord_{secrets.token_hex(12)}",
             call_key=call_key,
             call_id=call_id,
-            command={"type": "hangup"},
+            command=orders.HANG_UP,
             actor="",
             at=self._clock.now_us(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import aiohttp
@@ -9,7 +10,8 @@ import openai
 import pytest
 
 from rtobserver.config.sections import Profile, Public
-from tests.support.stage import API_KEY, OFFER, SESSION, Setting
+from rtobserver.simulator.faults import EndpointFault, Faults
+from tests.support.stage import API_KEY, OFFER, PATIENCE, SESSION, Setting
 from tests.system.conftest import Play
 
 
@@ -142,6 +144,30 @@ async def test_only_the_token_that_opened_a_call_hangs_it_up(play: Play, prefix:
         assert await stage.hang_up(call_id, prefix, Authorization=f"Bearer {token}") == 404
         [command] = await stage.commands(call_id)
         assert (command["type"], command["source"], command["state"]) == ("hangup", "system", "acknowledged")
+
+
+async def test_whoever_hangs_up_twice_is_told_at_once_that_the_call_is_over(play: Play) -> None:
+    async with play() as stage:
+        mine = {"Authorization": f"Bearer {await stage.token()}"}
+        for _ in range(5):
+            call_id = await stage.call(**mine)
+            await stage.until(call_id, status="live")
+            assert [await stage.hang_up(call_id, **mine) for _ in range(4)] == [200, 404, 404, 404]
+            await stage.ended(call_id, "hung_up")
+            assert len(await stage.commands(call_id)) == 1
+        unheard = await stage.call(**mine)
+        assert sorted(await asyncio.gather(*(stage.hang_up(unheard, **mine) for _ in range(4)))) == [200, 404, 404, 404]
+
+
+async def test_a_hang_up_that_upstream_does_not_take_may_be_asked_for_again(play: Play) -> None:
+    async with play(faults=Faults(hangup=EndpointFault(status=500))) as stage:
+        mine = {"Authorization": f"Bearer {await stage.token()}"}
+        call_id = await stage.call(**mine)
+        assert await stage.hang_up(call_id, **mine) == 200
+        async with asyncio.timeout(PATIENCE):
+            while [row["state"] for row in await stage.commands(call_id)] != ["failed"]:
+                pass
+        assert await stage.hang_up(call_id, **mine) == 200
 
 
 async def test_a_call_that_was_opened_without_a_token_is_nobodys_to_hang_up(play: Play) -> None:

@@ -105,7 +105,7 @@ class Machine:
         self._probing = Probing(plan.idle_probe, mono)
         self._expired = self.has_resigned = False
         self._hung_up_by: HungUpBy | None = None
-        self._found_over = self._hang_up_failed = False
+        self._found_over = self.is_ending = False
         self._author = Author("system")
         """Who has the call hung up."""
         self._hanging_up: CommandRow | None = None
@@ -373,7 +373,7 @@ class Machine:
 
     def _hang_up(self, at: int, mono: float) -> list[Effect]:
         self._hang_up_due = None
-        self._hang_up_failed = False
+        self.is_ending = True
         body = {"type": "hangup", "reason": self._hung_up_by}
         row, effects = self.control.hang_up(body, self._author, at, mono)
         self._hanging_up = row
@@ -387,7 +387,7 @@ class Machine:
         told: list[Effect] = [command, *self.control.hung_up(at, problem or "no answer" if ended is None else None)]
         if ended is None:
             command.state, command.error = "failed", problem
-            self._hang_up_failed = True
+            self.is_ending = False
             if self.phase in GONE:
                 return told
             alarm = Alarm("hang_up_failed", {"problem": problem, "reason": self._hung_up_by})
@@ -438,7 +438,7 @@ class Machine:
         if self._given_up is not None:
             return [*settled, Changed({"ended_at": self._time(mono)}), *self._leave()]
         # what a hang-up did not end was ended by somebody else; that nobody got the answer stays true
-        was_over = self._hung_up_by is None or self._found_over or self._hang_up_failed
+        was_over = self._found_over or not self.is_ending
         ours = self._hung_up_by == "undelivered" or not was_over
         outcome = verdict.outcome(self._hung_up_by if ours else None, expired=self._expired)
         over_mono = self._detached_mono if self.phase is Phase.REATTACHING else mono

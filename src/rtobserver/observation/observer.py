@@ -47,7 +47,6 @@ from rtobserver.upstream.attach import Attach, AttachRefused, Detached, Sideband
 
 log = structlog.get_logger()
 
-
 FENCED = "this replica was no longer sure that the call was its own"
 """What a command is told that was not sent for that reason."""
 
@@ -124,7 +123,7 @@ class Observer:
         """Commands that wait for the socket; none overtakes them."""
         self._declared: set[int] = set()
         """Numbers of this epoch's gaps that the figures have."""
-        self._over = False
+        self._over = self._told_to_end = False
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
         self._refresh = False
@@ -133,9 +132,25 @@ class Observer:
 
     # --- told from outside ----------------------------------------------------------------------
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the call is over, or a hang-up is on its way that has not failed."""
+        return self._told_to_end or self.machine.is_ending or self.machine.phase is Phase.ENDED
+
+    @property
+    def may_end(self) -> bool:
+        """Whether a hang-up is this one's to send, and not that of whoever hears the call next."""
+        return self.machine.phase is not Phase.DETACHED and not self.machine.has_resigned
+
     def hang_up(self, by: HungUpBy) -> None:
         """End the call; what comes of it is recorded."""
-        self._tell(lambda: self.machine.hang_up_ordered(by, *self._now()))
+
+        def told() -> Sequence[Effect]:
+            self._told_to_end = False
+            return self.machine.hang_up_ordered(by, *self._now())
+
+        self._told_to_end = True
+        self._tell(told)
 
     def order(self, order: Order) -> None:
         """Carry out an operator's order; what comes of it is recorded."""

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 _order = tables.order
 # asked again and again for as long as the daemon runs
+HANG_UP = {"type": "hangup"}
+"""The command that ends a call without a goodbye."""
 _WAITING = sa.select(_order).where(_order.c.state == "waiting").order_by(_order.c.ordered_at)
 
 
@@ -89,6 +91,19 @@ async def waiting(database: Database) -> list[Order]:
     """
     async with database.reading() as connection:
         return [_order_of(row) for row in (await connection.execute(_WAITING)).mappings()]
+
+
+async def will_end(database: Database, call_key: int) -> bool:
+    """Say whether a call was ordered to end at once, and that has not failed.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    at_once = sa.and_(_order.c.call_key == call_key, _order.c.command == json.dumps(HANG_UP))
+    statement = sa.select(sa.exists().where(at_once, _order.c.state.not_in(("failed", "expired"))))
+    async with database.reading() as connection:
+        return bool((await connection.execute(statement)).scalar_one())
 
 
 def take(order_ids: Collection[str], owner: str) -> Callable[[Transaction], list[str]]:
