@@ -73,6 +73,12 @@ class Quota:
         if not self._open[user]:
             del self._open[user]
 
+    def refused(self, user: str | None, mono: float) -> None:
+        """Count a call as never begun that `begin` counted at this time."""
+        self.ended(user)
+        if self._limits.connects_per_minute_per_user:
+            self._connects[user].remove(mono)
+
     def resumed(self, user: str | None, of: str | None = None) -> None:
         """Count a call that an earlier run, or the replica `of`, began."""
         self._open[user] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtobserver.observation.trust import MARGIN, Ration, Trust
+from rtobserver.observation.trust import MARGIN, SET_SECONDS, Pace, Ration, Trust
 
 SECONDS = st.floats(0, 1e6)
 
@@ -72,3 +72,27 @@ def test_whoever_waits_as_long_as_a_ration_says_gets_what_was_asked_for() -> Non
     wait = ration.wait(10, 0.0)
     assert wait == 0.2
     assert ration.take(10, wait + 1e-9) == 10
+
+
+def test_what_was_taken_in_vain_can_be_taken_again() -> None:
+    ration = Ration(50.0, 25)
+    assert ration.take(25, 0.0) == 25
+    ration.give_back(20)
+    assert ration.take(25, 0.0) == 20
+
+
+@given(
+    ahead=st.floats(-1e6, 1e6),
+    readings=st.lists(st.tuples(st.floats(0, 60), st.floats(0, 3), st.floats(0, 1)), min_size=2, max_size=20),
+    jump=st.floats(SET_SECONDS + 3.1, 1e4) | st.floats(-1e4, -SET_SECONDS - 3.1),
+)
+def test_a_clock_that_is_set_is_told_from_answers_that_take_long(
+    ahead: float, readings: list[tuple[float, float, float]], jump: float
+) -> None:
+    pace, now = Pace(), 100.0
+    for later, took, part in readings:
+        now += later
+        assert not pace.was_set(now + took * part + ahead, now, now + took)
+        now += took
+    assert pace.was_set(now + ahead + jump, now, now + 0.1)
+    assert not pace.was_set(now + 1 + ahead + jump, now + 1, now + 1.1)

@@ -114,6 +114,52 @@ async def test_a_call_that_came_to_nothing_is_given_back() -> None:
             await until(b, 201)
 
 
+async def test_a_call_whose_commit_is_not_known_yet_keeps_its_place() -> None:
+    async with ground(concurrent_calls_per_user=1) as it:
+        a, b = it.replica("a"), it.replica("b")
+        committed, told = asyncio.Event(), asyncio.Event()
+        line = a._lines.get_nowait()
+        transaction = line.transaction
+
+        @asynccontextmanager
+        async def late() -> AsyncIterator[Any]:
+            async with transaction() as lent:
+                yield lent
+            committed.set()
+            await told.wait()
+
+        line.transaction = late  # type: ignore[method-assign]
+        a._lines.put_nowait(line)
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(begin(a))
+            await committed.wait()
+            await a._compare()
+            told.set()
+        assert [first.result(), await begin(b)] == [201, 429]
+
+
+async def test_calls_that_the_database_refused_do_not_count_as_begun() -> None:
+    async with ground(concurrent_calls_per_user=1, connects_per_minute_per_user=3) as it:
+        a, b = it.replica("a"), it.replica("b")
+        assert [await begin(b), *[await begin(a) for _ in range(4)]] == [201, 429, 429, 429, 429]
+        b.ended("ann")
+        await b._compare()
+        assert await begin(a) == 201
+
+
+async def test_whoever_is_refused_costs_no_connection() -> None:
+    async with ground(concurrent_calls_per_user=1) as it:
+        a = it.replica("a")
+        b = it.replica("b")
+        # the one that is used next, again and again
+        assert [await begin(a), await begin(b)] == [201, 429]
+        name = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        before = sorted(await it.rows(name))
+        assert [await begin(b) for _ in range(5)] == [429] * 5
+        assert sorted(await it.rows(name)) == before
+        assert len(before) == 2
+
+
 async def test_calls_begun_of_late_count_even_when_they_are_over() -> None:
     async with ground(connects_per_minute_per_user=2) as it:
         a, b = it.replica("a"), it.replica("b")

@@ -1,12 +1,13 @@
 """Hand calls over to another replica: who takes them hears them before who has them stops.
 
     who stops                               who takes them
-    acts no more, offers its calls
+    acts no more in some, offers them
                                             claims them, joins each, says since when
     leaves those, stores the rest, says so
+    and offers as many others
                                             reads what is stored, and goes on
 
-In between nobody acts: the one does not any more, and the other does not know the call yet. What both
+In between nobody acts in those: the one does not any more, and the other does not know the call yet. What both
 have received is marked as overlap in the epoch before.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import structlog
 
@@ -23,11 +25,14 @@ from rtobserver.errors import StoreError, UpstreamError
 from rtobserver.observation.observer import Joined
 from rtobserver.observation.ownership import Calls
 from rtobserver.store import overlap
+from rtobserver.store.identity import CallRef
 from rtobserver.store.leases import Claim, Leases
 from rtobserver.store.signal import Signal
 from rtobserver.store.writing import Writing
 from rtobserver.upstream.attach import Attach, Detached, Sideband
 
+UNCLAIMED = 25
+"""Calls that lie offered at a time, for each replica that could take them; in those that wait policies still act."""
 LOOK_SECONDS = 0.05
 """Between two looks whether the other side has come further, without any notice."""
 NOBODY_SECONDS = 5.0
@@ -52,18 +57,24 @@ async def give(
         StoreUnavailable: the database is away; what was offered may be taken all the same.
 
     """
-    offered = {ref.key: ref.call_id for ref in calls.refs() if ref.call_id in set(call_ids)}
+    waiting = {ref.key: ref.call_id for ref in calls.refs() if ref.call_id in set(call_ids)}
+    offered: dict[int, str] = {}
     await leases.drain()
-    others = await leases.others()
-    if not offered or all(other.is_dead or other.is_draining for other in others):
+    takers = sum(not (other.is_dead or other.is_draining) for other in await leases.others())
+    if not waiting or not takers:
         return
-    calls.resign(offered.values())
-    await leases.offer(offered)
     began = progress = clock.mono()
-    handed = 0
-    while offered and clock.mono() < min(progress + NOBODY_SECONDS, began + LONGEST_SECONDS):
+    handed = unclaimed = 0
+    while (waiting or offered) and clock.mono() < min(progress + NOBODY_SECONDS, began + LONGEST_SECONDS):
+        if more := dict(islice(waiting.items(), max(0, UNCLAIMED * takers - unclaimed))):
+            calls.resign(more.values())
+            await leases.offer(more)
+            offered |= more
+            for key in more:
+                del waiting[key]
         seen = wake.count
         phases = await leases.taken(offered)
+        unclaimed = len(offered) - len(phases)
         leave = [key for key, phase in phases.items() if phase != "taken"]
         if leave:
             await calls.let_go([offered[key] for key in leave])
@@ -73,13 +84,14 @@ async def give(
                 del offered[key]
             handed += len(leave)
             progress = clock.mono()
-        gone = [key for key, call_id in offered.items() if not calls.knows(call_id)]
-        for key in gone:
-            # it ended meanwhile
-            del offered[key]
-        if offered:
+        for still in (waiting, offered):
+            for key in [key for key, call_id in still.items() if not calls.knows(call_id)]:
+                # it ended meanwhile
+                del still[key]
+        if offered and not (waiting and unclaimed < UNCLAIMED * takers):
             await wake.wait(seen, LOOK_SECONDS)
-    log.info("calls_handed_over", count=handed, left=len(offered), seconds=round(clock.mono() - began, 3))
+    left = len(waiting) + len(offered)
+    log.info("calls_handed_over", count=handed, left=left, seconds=round(clock.mono() - began, 3))
 
 
 async def take(
@@ -91,8 +103,11 @@ async def take(
     writer: Writing,
     clock: Clock,
     wake: Signal,
-) -> None:
-    """Take calls over that were offered, and that are ours by now; those that cannot be joined are taken over too."""
+) -> list[CallRef]:
+    """Take calls over that were offered, and that are ours by now; those that cannot be joined are taken over too.
+
+    Gives those of which it is not known that the other had left them: it may have recorded what is recorded here.
+    """
     joined: dict[int, tuple[Claim, Joined]] = {}
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -111,6 +126,7 @@ async def take(
     finally:
         for claim, each in joined.values():
             calls.take_over(claim, each)
+    return [claim.ref for claim, _ in joined.values()]
 
 
 async def _join(
@@ -131,11 +147,16 @@ async def _join(
     if sideband is None:
         log.info("attach_failed", call_id=claim.ref.call_id, problem=problem)
         calls.take_over(claim)
-        await leases.keep(claim.ref)
-        return
-    each = Joined(sideband, clock.now_us(), clock.mono())
-    joined[claim.ref.key] = claim, each
-    await leases.attached(claim.ref, each.since)
+    else:
+        joined[claim.ref.key] = claim, Joined(sideband, clock.now_us(), clock.mono())
+    try:
+        if sideband is None:
+            await leases.keep(claim.ref)
+        else:
+            await leases.attached(claim.ref, joined[claim.ref.key][1].since)
+    except StoreError as exc:
+        # the others are joined all the same
+        log.warning("hand_over_not_told", call_id=claim.ref.call_id, problem=str(exc))
 
 
 async def _take(leases: Leases, calls: Calls, claim: Claim, joined: Joined, *, writer: Writing) -> None:

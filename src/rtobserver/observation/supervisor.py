@@ -17,7 +17,7 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config import sections
-from rtobserver.errors import StoreUnavailable, UpstreamError
+from rtobserver.errors import StoreError, StoreUnavailable, UpstreamError
 from rtobserver.metrics import Metrics
 from rtobserver.observation.dispatch import Dispatch
 from rtobserver.observation.effects import Finish
@@ -113,7 +113,7 @@ class Supervisor:
             active=active,
         )
         self._turns = asyncio.Semaphore(ADOPTIONS)
-        self._taking: set[str] = set()
+        self._taking: dict[str, Claim] = {}
         """Calls that other replicas had, and that are being taken up."""
         self._kept: dict[str, _Kept] = {}
         self._tasks = asyncio.TaskGroup()
@@ -159,8 +159,7 @@ class Supervisor:
 
     def find(self, call_id: str) -> Observer | None:
         """Find the observer of a call that this process observes."""
-        kept = self._kept.get(call_id)
-        return kept.observer if kept else None
+        return kept.observer if (kept := self._kept.get(call_id)) else None
 
     def observe(self, accepted: Accepted) -> Observer:
         """Begin to observe a call that was just accepted, and that the quota counts already.
@@ -259,12 +258,11 @@ class Supervisor:
 
     def row(self, call_id: str) -> NewCall | None:
         """Give the row of an observed call as it was registered."""
-        kept = self._kept.get(call_id)
-        return kept.row if kept else None
+        return kept.row if (kept := self._kept.get(call_id)) else None
 
     def take_over(self, claim: Claim, joined: Joined | None = None, *, is_handed_over: bool = False) -> None:
         """Take up a call that another replica had; `joined` is its sideband, where that is open already."""
-        self._taking.add(claim.ref.call_id)
+        self._taking[claim.ref.call_id] = claim
         work = self._take_over(claim, joined, is_handed_over=is_handed_over)
         self._tasks.create_task(work, name=f"take over {claim.ref.call_id}")
 
@@ -285,8 +283,7 @@ class Supervisor:
     def begun_anew(self, losses: Mapping[CallRef, Sequence[Loss]]) -> None:
         """Tell observers that the database is another file, and what it lacks of their calls' entries."""
         for call, lost in losses.items():
-            kept = self._kept.get(call.call_id)
-            if kept is not None and lost:
+            if lost and (kept := self._kept.get(call.call_id)):
                 kept.observer.damaged(lost)
 
     def policies_changed(self) -> None:
@@ -368,8 +365,9 @@ class Supervisor:
             if self._leaving.is_set():
                 return
             try:
-                epoch = call.ref.epoch = await self._ownership.next_epoch(call.ref)
-                kept = await self._taken_up(call, epoch, left)
+                owner = self._ownership.replica_id
+                call.ref.epoch = await self._ownership.next_epoch(call.ref)
+                kept = await self._taken_up(call, owner, left)
             except Exception:
                 log.exception("call_left_alone", call_id=call.ref.call_id)
                 return
@@ -393,11 +391,12 @@ class Supervisor:
                     self._writer.note(registration.again(ref, row_of(call), ref.epoch)).add_done_callback(_hear)
                     self._writer.fact(tables.call, ref, {"epoch": ref.epoch})
                     left = Left(mark=await self._mark_left(claim, call), is_handed_over=is_handed_over)
-                    kept = await self._taken_up(call, ref.epoch, left, None if call.is_given_up else joined)
+                    kept = await self._taken_up(call, claim.owner, left, None if call.is_given_up else joined)
                     self._quota.resumed(call.user, of=claim.previous)
         except Exception:
             log.exception("call_left_alone", call_id=ref.call_id)
-        self._taking.discard(ref.call_id)
+        if self._taking.get(ref.call_id) is claim:
+            del self._taking[ref.call_id]
         if joined is not None and (kept is None or (call is not None and call.is_given_up)):
             await joined.sideband.close()
         if kept is not None:
@@ -423,9 +422,11 @@ class Supervisor:
             return None
         return await unfinished.mark_of(self._database, claim.previous)
 
-    async def _taken_up(self, call: Unfinished, epoch: int, left: Left, joined: Joined | None = None) -> _Kept:
-        machine = await self._machines.resume(call, epoch, left)
-        log.info("call_taken_up", call_id=call.ref.call_id, epoch=epoch)
+    async def _taken_up(self, call: Unfinished, owner: str, left: Left, joined: Joined | None = None) -> _Kept:
+        machine = await self._machines.resume(call, call.ref.epoch, left)
+        if owner != self._ownership.replica_id:
+            raise StoreError("all calls were let go meanwhile, and others may have this one")
+        log.info("call_taken_up", call_id=call.ref.call_id, epoch=call.ref.epoch)
         return self._keep(call.ref, machine, self._machines.profile(call.profile), row_of(call), left.failures, joined)
 
     async def _go_on(self, ref: CallRef, kept: _Kept) -> None:

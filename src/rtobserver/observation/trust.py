@@ -12,6 +12,8 @@ MARGIN = 0.2
 """The part of a lease's life in which it is not trusted any more, for clocks that do not run alike."""
 BEATS = 3
 """Renewals that are tried within the trusted part."""
+SET_SECONDS = 0.5
+"""By how much more the database's clock must have gone than this machine's to have been set."""
 
 
 class Trust:
@@ -53,6 +55,22 @@ class Trust:
         return 0.0 if self._is_lost or self._until is None else max(0.0, self._until - since_boot)
 
 
+class Pace:
+    """Tell whether somebody has set another clock; each reading of it lies between two moments of this machine's."""
+
+    __slots__ = ("_ahead",)
+
+    def __init__(self) -> None:
+        self._ahead: tuple[float, float] | None = None
+        """By how much it was ahead of this machine's when it was last read: at least, and at most."""
+
+    def was_set(self, theirs: float, asked_at: float, answered_at: float) -> bool:
+        """Say whether it was set, or is another one, since the last reading; all in seconds."""
+        before, self._ahead = self._ahead, (theirs - answered_at, theirs - asked_at)
+        least, most = self._ahead
+        return before is not None and (least > before[1] + SET_SECONDS or most < before[0] - SET_SECONDS)
+
+
 class Ration:
     """Spread what many calls ask for at once: at most `rate` a second, and `burst` in one go."""
 
@@ -68,6 +86,10 @@ class Ration:
         taken = min(wanted, int(self._left))
         self._left -= taken
         return taken
+
+    def give_back(self, taken: int) -> None:
+        """Take note that so much of what was taken was not needed."""
+        self._left += taken
 
     def wait(self, wanted: int, mono: float) -> float:
         """Give the seconds until `wanted`, or a whole burst, can be taken."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from rtobserver.errors import StoreUnavailable
 from rtobserver.store.identity import CallRef
 from rtobserver.store.line import Line
 from rtobserver.store.unfinished import Mark
@@ -36,11 +37,13 @@ def _timed(statement: str) -> str:
 
 _ENTER = _timed("""
 INSERT INTO replica (replica_id, started_at, beat_at, number, boot, version, journal, lease_until)
-SELECT $1, $2, $2, coalesce(max(number), 0) + 1, $6, $3, $4, NOW + $5 FROM replica""")
+SELECT $1, $2, $2, coalesce(max(number), 0) + 1, $6, $3, $4, NOW + $5 FROM replica
+    ON CONFLICT (replica_id) DO UPDATE SET lease_until = excluded.lease_until WHERE replica.fenced_at IS NULL
+RETURNING 1""")
 _BEAT = _timed("""
 UPDATE replica SET lease_until = NOW + $2 WHERE replica_id = $1 AND fenced_at IS NULL RETURNING 1""")
 _OTHERS = _timed("""
-SELECT replica_id, lease_until - NOW AS left_us, fenced_at IS NOT NULL AS is_fenced,
+SELECT replica_id, NOW AS now_us, lease_until, fenced_at IS NOT NULL AS is_fenced,
        draining_at IS NOT NULL AS is_draining, (SELECT count(*) FROM lease WHERE owner = replica_id) AS calls
   FROM replica
  WHERE replica_id <> $1 AND lease_until IS NOT NULL
@@ -65,17 +68,22 @@ UPDATE lease SET previous = owner, owner = $1, epoch = epoch + 1, claimed_at = N
        phase = CASE WHEN $4 THEN 'held' ELSE 'taken' END
   FROM free WHERE lease.call_key = free.call_key AND lease.owner = $2
 RETURNING lease.call_key, call_id, day, epoch, previous, registration""")
+# what somebody owns who was fenced is the next one's to claim, and who never entered can never be fenced
 _HOLD = _timed("""
-INSERT INTO lease (call_key, call_id, day, owner, epoch, claimed_at, phase, registration)
-SELECT call_key, call_id, day, $1, epoch, NOW, 'held', registration
-  FROM unnest($2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::text[])
-       AS new (call_key, call_id, day, epoch, registration)
-    ON CONFLICT (call_key) DO NOTHING RETURNING call_key""")
+WITH me AS MATERIALIZED (SELECT replica_id FROM replica WHERE replica_id = $1 AND fenced_at IS NULL),
+     held AS (
+     INSERT INTO lease (call_key, call_id, day, owner, epoch, claimed_at, phase, registration)
+     SELECT call_key, call_id, day, replica_id, epoch, NOW, 'held', registration
+       FROM me, unnest($2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::text[])
+            AS new (call_key, call_id, day, epoch, registration)
+         ON CONFLICT (call_key) DO NOTHING RETURNING call_key)
+SELECT ARRAY(SELECT call_key FROM held) AS held FROM me""")
 _ADOPT = _timed("""
 INSERT INTO lease (call_key, call_id, day, owner, epoch, claimed_at, phase, registration)
-SELECT call_key, call_id, day, $1, epoch + 1, NOW, 'held', registration
-  FROM unnest($2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::text[])
+SELECT call_key, call_id, day, replica_id, epoch + 1, NOW, 'held', registration
+  FROM replica, unnest($2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::text[])
        AS new (call_key, call_id, day, epoch, registration)
+ WHERE replica_id = $1 AND fenced_at IS NULL
     ON CONFLICT (call_key) DO NOTHING
 RETURNING call_key, call_id, day, epoch, owner AS previous, registration""")
 _AGAIN = _timed("""
@@ -104,6 +112,10 @@ SELECT count(*) AS calls, pg_notify($2, '') FROM given"""
 _PHASES = "SELECT call_key, phase FROM lease WHERE owner = $1 AND call_key = ANY($2::bigint[])"
 
 
+class Fenced(StoreUnavailable):
+    """This incarnation was fenced, or has not entered: it can own nothing now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
     """Be another incarnation: one that goes on, or one that has left calls behind."""
@@ -115,6 +127,8 @@ class Other:
     is_draining: bool
     calls: int
     """Calls that it owns."""
+    told_at: float
+    """When this was told, in seconds by the database's clock."""
 
     @property
     def is_dead(self) -> bool:
@@ -128,6 +142,8 @@ class Claim:
 
     ref: CallRef
     """With the epoch that begins."""
+    owner: str
+    """The incarnation that owns it now."""
     previous: str
     """The incarnation that owned it before."""
     registration: Mapping[str, Any]
@@ -150,9 +166,15 @@ class Leases:
     async def enter(self, mark: Mark, *, version: str, journal: str) -> None:
         """Begin this incarnation, which has heard nothing before its mark; it holds its lease from now on.
 
-        Those that enter at the same time may have the same number.
+        Those that enter at the same time may have the same number. Whoever has not heard what came of it enters again.
+
+        Raises:
+            Fenced: this incarnation has entered before, and was fenced since.
+
         """
-        await self._line.rows(_ENTER, self.me, mark.at, version, journal, self._ttl_us, mark.boot)
+        entered = await self._line.rows(_ENTER, self.me, mark.at, version, journal, self._ttl_us, mark.boot)
+        if not entered:
+            raise Fenced("this incarnation was fenced")
 
     async def beat(self) -> bool:
         """Renew the lease; False where this incarnation was fenced, which is for good."""
@@ -163,10 +185,11 @@ class Leases:
         return [
             Other(
                 replica_id=row["replica_id"],
-                left=row["left_us"] / 1e6,
+                left=(row["lease_until"] - row["now_us"]) / 1e6,
                 is_fenced=row["is_fenced"],
                 is_draining=row["is_draining"],
                 calls=row["calls"],
+                told_at=row["now_us"] / 1e6,
             )
             for row in await self._line.rows(_OTHERS, self.me)
         ]
@@ -191,21 +214,32 @@ class Leases:
 
     async def claim(self, owner: str, limit: int, *, offered: bool = False) -> list[Claim]:
         """Claim calls of a fenced incarnation, or those that a stopping one offers."""
-        return [_claim(row) for row in await self._line.rows(_CLAIM, self.me, owner, limit, not offered)]
+        return [self._claim(row) for row in await self._line.rows(_CLAIM, self.me, owner, limit, not offered)]
 
     async def claim_again(self, call: CallRef) -> Claim | None:
         """Begin a new epoch of an own call; None where it is not owned any more."""
         rows = await self._line.rows(_AGAIN, self.me, call.key)
-        return _claim(rows[0]) if rows else None
+        return self._claim(rows[0]) if rows else None
 
     async def hold(self, calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[CallRef]:
-        """Own calls, each with its registration; gives those that had an owner, of which nothing is changed."""
-        held = {row["call_key"] for row in await self._line.rows(_HOLD, self.me, *_columns(calls))}
+        """Own calls, each with its registration; gives those that had an owner, of which nothing is changed.
+
+        Raises:
+            Fenced: nothing was changed.
+
+        """
+        rows = await self._line.rows(_HOLD, self.me, *_columns(calls))
+        if not rows:
+            raise Fenced("this incarnation owns nothing: it was fenced, or has not entered")
+        held = set(rows[0]["held"])
         return [ref for ref, _ in calls if ref.key not in held]
 
     async def adopt(self, calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[Claim]:
-        """Own calls that have no owner, with the epoch behind the one that is known; gives those that had none."""
-        return [_claim(row) for row in await self._line.rows(_ADOPT, self.me, *_columns(calls))]
+        """Own calls that have no owner, with the epoch behind the one that is known; gives those that had none.
+
+        Nothing is changed by an incarnation that was fenced or has not entered.
+        """
+        return [self._claim(row) for row in await self._line.rows(_ADOPT, self.me, *_columns(calls))]
 
     async def own(self) -> list[CallRef]:
         """List the calls that this incarnation owns."""
@@ -257,6 +291,12 @@ class Leases:
         """Tell how far the hand-over of these calls, which are ours now, has come."""
         return {row["call_key"]: row["phase"] for row in await self._line.rows(_PHASES, self.me, list(keys))}
 
+    def _claim(self, row: Mapping[str, Any]) -> Claim:
+        ref = CallRef(row["call_id"], row["day"], row["call_key"])
+        ref.epoch = row["epoch"]
+        registration = json.loads(row["registration"])
+        return Claim(ref=ref, owner=self.me, previous=row["previous"], registration=registration)
+
 
 def _columns(calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[list[Any]]:
     return [
@@ -266,13 +306,3 @@ def _columns(calls: Sequence[tuple[CallRef, Mapping[str, Any]]]) -> list[list[An
         [ref.epoch for ref, _ in calls],
         [json.dumps(dict(registration)) for _, registration in calls],
     ]
-
-
-def _claim(row: Mapping[str, Any]) -> Claim:
-    ref = CallRef(row["call_id"], row["day"], row["call_key"])
-    ref.epoch = row["epoch"]
-    return Claim(
-        ref=ref,
-        previous=row["previous"],
-        registration=json.loads(row["registration"]),
-    )

@@ -18,7 +18,7 @@ import structlog
 
 from rtobserver.clock import Clock
 from rtobserver.config.sections import Limits
-from rtobserver.errors import StoreError
+from rtobserver.errors import RequestError, StoreError
 from rtobserver.quota import Quota, too_many
 from rtobserver.store.line import Line
 from rtobserver.store.places import Server
@@ -94,6 +94,8 @@ class SharedQuota:
         """Ids of the rows of calls that go on here, by user."""
         self._inherited: list[tuple[str | None, str, str]] = []
         """(user, slot, replica) of calls that were taken over, and whose row may be the other's yet."""
+        self._asking: set[str] = set()
+        """Ids of rows that may have been written for calls of which it is not known yet whether they may begin."""
         self._changed = asyncio.Event()
         self._away_until = 0.0
         """Until when the database is not asked, on the clock's monotonic time."""
@@ -113,12 +115,15 @@ class SharedQuota:
         """
         self._local.begin(user, mono)
         slot = f"slot_{secrets.token_hex(8)}"
+        self._asking.add(slot)
         try:
             if self._counts:
                 await self._begin(user, slot)
         except BaseException:
-            self._local.ended(user)
+            self._local.refused(user, mono)
             raise
+        finally:
+            self._asking.discard(slot)
         self._slots.setdefault(user, []).append(slot)
         try:
             yield
@@ -171,15 +176,18 @@ class SharedQuota:
         if self._clock.mono() >= self._away_until:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._begin_together(user, slot)
+                    refusal = await self._begin_together(user, slot)
             except (StoreError, TimeoutError) as exc:
                 self._away_until = self._clock.mono() + ANSWER_SECONDS
                 log.warning("limits_by_share", problem=str(exc) or "no answer")
             else:
+                if refusal is not None:
+                    raise refusal
                 return
         self._keep_to_share(user)
 
-    async def _begin_together(self, user: str | None, slot: str) -> None:
+    async def _begin_together(self, user: str | None, slot: str) -> RequestError | None:
+        """Begin where the limits allow it, or say why not; what is raised within a transaction costs its connection."""
         limits, caller = self._limits, _digest(user)
         async with self._line() as line, line.transaction() as transaction:
             # always in this order
@@ -190,13 +198,14 @@ class SharedQuota:
             if found is None:
                 raise AssertionError  # counting always gives a row
             if limits.concurrent_calls and found["total"] >= limits.concurrent_calls:
-                raise too_many("all calls that may run at once are taken", 5)
+                return too_many("all calls that may run at once are taken", 5)
             if limits.concurrent_calls_per_user and found["own"] >= limits.concurrent_calls_per_user:
-                raise too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
+                return too_many(f"a user may hold {limits.concurrent_calls_per_user} calls at once", 5)
             if limits.connects_per_minute_per_user and found["lately"] >= limits.connects_per_minute_per_user:
                 wait = max(1, int((found["wait_us"] or 0) / 1e6) + 1)
-                raise too_many(f"a user may begin {limits.connects_per_minute_per_user} calls a minute", wait)
+                return too_many(f"a user may begin {limits.connects_per_minute_per_user} calls a minute", wait)
             await transaction.execute(_BEGIN, slot, caller, self._replica_id())
+            return None
 
     def _keep_to_share(self, user: str | None) -> None:
         """Hold this replica to its part of the limits; each may hold one call at least, or nobody could begin any."""
@@ -218,7 +227,8 @@ class SharedQuota:
                     slots[slots.index(slot)] = rows[0]["slot_id"]
             there = {row["slot_id"] for row in await line.rows(_THERE, me)}
             here = {slot: _digest(user) for user, slots in self._slots.items() for slot in slots}
-            if over := [slot for slot in there if slot not in here]:
+            # a commit may be done before whoever waits for it hears that
+            if over := [slot for slot in there if slot not in here and slot not in self._asking]:
                 await line.rows(_ENDED, over)
             if missing := {slot: caller for slot, caller in here.items() if slot not in there}:
                 await line.rows(_AGAIN, me, list(missing), list(missing.values()))
