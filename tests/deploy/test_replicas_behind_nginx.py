@@ -111,6 +111,7 @@ async def test_whoever_opened_a_call_ends_it_by_way_of_a_replica_that_does_not_h
         assert await second.hang_up(by_token) == 404
         assert await second.hang_up(by_token, **AS_BOB) == 404
         assert await second.hang_up(by_user, **AS_ANN) == 200
+        assert await second.hang_up(by_user, **AS_ANN) == 404
         for call_id in (by_token, *by_proxy):
             assert await second.hang_up(call_id, **AS_ANN) == 200
         rows = await site.until("status=ended", CALLS)
