@@ -28,11 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
+def pytest_configure() -> None:
+    """Look for no garbage among what is only loaded: of that there are a million objects, and hardly any is."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Keep the collector off the thousands of tests, and let it look as seldom as a daemon's does."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -93,6 +93,7 @@ async def test_what_was_committed_survives_a_kill_and_the_rest_lies_within_gaps(
             after = {call_id: await recorded(second, upstream, call_id) for call_id in call_ids}
             gaps = {call_id: await second.gaps(call_id) for call_id in call_ids}
             calls = {call_id: await second.get(f"/calls/{call_id}") for call_id in call_ids}
+            verdicts = {call_id: await second.get(f"/calls/{call_id}/verdict") for call_id in call_ids}
             # nobody reads what comes, or commits what was read, while he waits for a processor
             starved = watch.starved()
             assert await second.command.stopped() < 2
@@ -126,7 +127,10 @@ async def test_what_was_committed_survives_a_kill_and_the_rest_lies_within_gaps(
         assert {entry.position[0] for entry in after[call_id]} == {1, 2}
         assert figures[call_id].gap_s < outages[call_id] + 2 + starved
         assert [gap["reason"] for gap in gaps[call_id]] == ["before_attach", "takeover"]
-        assert [gap["state"] for gap in gaps[call_id]] == ["final", "final"]
+        # of an outage that lasted, whole items may have been missing, and were asked for (decision 0100)
+        healed = bool(verdicts[call_id]["checks"]["recovered_items"])
+        assert gaps[call_id][0]["state"] == "final"
+        assert gaps[call_id][1]["state"] in ({"final", "recovered"} if healed else {"final"})
         assert calls[call_id]["entry_count"] == len(after[call_id])
         assert calls[call_id]["completeness"] == "complete_with_gaps"
         assert calls[call_id]["gap_count"] == 1

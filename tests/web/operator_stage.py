@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,8 +26,8 @@ from rtobserver.policy.active import Active
 from rtobserver.policy.rules import PolicySet
 from rtobserver.reloading import Reloading
 from rtobserver.settings import Settings
-from rtobserver.store import keys
-from rtobserver.store.audit import Audit
+from rtobserver.store import keys, sqlite, tables
+from rtobserver.store.audit import Audit, insertion
 from rtobserver.store.database import Database
 from rtobserver.store.places import Place
 from rtobserver.store.writing import Writing
@@ -35,6 +37,7 @@ from rtobserver.web.operator import operator_app
 from rtobserver.web.pages.login import FORM
 from rtobserver.web.vitals import Checkup
 from tests.store import stored
+from tests.support import blank
 
 
 class Clock(SystemClock):
@@ -169,6 +172,29 @@ class Stage:
         stored.entomb(self.place, *call_ids)
 
 
+@functools.cache
+def _reader() -> tuple[str, dict[str, Any]]:
+    """Make a key as anybody does, in a database of its own; gives it and the row that is kept of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "keys.db"
+        blank.migrated(path)
+        key = keys.create(path, name="reader", now_us=SystemClock().now_us())
+        with sqlite.transaction(path) as connection:
+            return key, dict(connection.execute(sa.select(tables.api_key)).mappings().one())
+
+
+def _with_a_reader(place: Place, now_us: int) -> str:
+    """Put a key into a database as if it were made now: to make one takes longer than most tests."""
+    key, row = _reader()
+
+    def work(connection: sa.Connection) -> None:
+        connection.execute(tables.api_key.insert().values(row | {"created_at": now_us}))
+        connection.execute(insertion(now_us, action="keys.create", object_=row["key_id"], status=200))
+
+    stored.visit(place, work)
+    return key
+
+
 def make_key(place: Place, **values: Any) -> str:
     """Make a key, though a loop runs here."""
     if isinstance(place, Path):
@@ -227,7 +253,7 @@ async def stage(
                 login_key=bytes(32),
                 front=lambda: facts.front,
             )
-            key = make_key(place, name="reader", now_us=clock.now_us())
+            key = _with_a_reader(place, clock.now_us())
             async with listening(app, host="127.0.0.1", port=0) as listener, aiohttp.ClientSession() as client:
                 yield Stage(
                     place,

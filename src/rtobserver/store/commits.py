@@ -16,12 +16,11 @@ from operator import itemgetter
 from typing import Any
 
 import structlog
-from sqlalchemy import Table, create_engine
+from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.pool import StaticPool
 
 from rtobserver.errors import StoreUnavailable
-from rtobserver.store import tables
+from rtobserver.store import tables, visiting
 from rtobserver.store.derived import DIALECT, Fact, statements
 from rtobserver.store.identity import CallRef
 from rtobserver.store.transaction import Transaction
@@ -174,9 +173,8 @@ class Commits(Committing):
 
     def __init__(self, raw: sqlite3.Connection, erased: set[int]) -> None:
         super().__init__(raw)
-        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
         # transactions are begun and ended by hand, so SQLAlchemy is told that there are none
-        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._connection = visiting.lent(lambda: raw).execution_options(isolation_level="AUTOCOMMIT")
         self._erased = erased
         self._transaction = Transaction(self._connection, erased)
         self._entry_sql = _insert(tables.entry)
@@ -184,10 +182,9 @@ class Commits(Committing):
 
     def close(self) -> None:
         """Let go of the file."""
-        # the pool would otherwise reset the connection when it is collected, long after it was closed
+        # it would otherwise be reset when it is collected, long after it was closed
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
-        self._connection.engine.dispose()
         with contextlib.suppress(sqlite3.Error):
             self.raw.close()
 

@@ -23,11 +23,10 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
 
 from rtobserver.clock import Clock
 from rtobserver.errors import ConfigError, Mistake, StoreBusy, StoreError, StoreUnavailable
-from rtobserver.store import replacement
+from rtobserver.store import replacement, visiting
 from rtobserver.store.database import READ_SECONDS, READERS, STREAM_WAIT_SECONDS, STREAMERS, Database, Figures
 from rtobserver.store.trouble import trouble_of
 
@@ -157,18 +156,15 @@ def transaction(path: Path) -> Iterator[sa.Connection]:
             pass
     create(path)
     opened = identity(path)
-    engine = sa.create_engine("sqlite://", creator=lambda: open_writer(path), poolclass=NullPool)
-    # the driver would commit before DDL, and take the write lock only at the first write
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
-        with engine.begin() as connection:
+        with visiting.lent(lambda: open_writer(path)) as connection, connection.begin():
+            # the driver would commit before DDL, and take the write lock only at the first write
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             if identity(path) != opened:
                 raise StoreUnavailable(f"another file was put in the place of {path}: try again")
     except OperationalError as exc:
         raise StoreUnavailable(f"{path}: {exc.orig}") from exc
-    finally:
-        engine.dispose()
 
 
 class SqliteDatabase(Database):
