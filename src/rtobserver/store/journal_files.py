@@ -1,7 +1,8 @@
 """Keep the files of a journal: begin them, look after the room that they take, forget what was shipped.
 
 A file is begun at each start, when the newest has grown large or old, and when the disk has failed
-under it: what was not committed is then written again, into a file of its own. Names carry the line
+under it: what was not committed is then written again, into a file of its own. Where the newest was
+written over, or cannot be read, what is in memory of it is written again, too. Names carry the line
 behind which a file begins, and when that was. The newest is never deleted, so the numbers go on for ever.
 
 For the writer's thread, but for what says otherwise.
@@ -26,8 +27,11 @@ from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.store import sqlite
 from rtobserver.store.care import Care
 from rtobserver.store.commits import Batch, EntryRow, Work
+from rtobserver.store.identity import CallRef
 from rtobserver.store.journal_commits import JournalCommits
 from rtobserver.store.journal_lines import Reader
+from rtobserver.store.journal_memory import MOST_BYTES
+from rtobserver.store.journal_watch import Watch
 from rtobserver.store.trouble import Trouble, trouble_of
 
 FILE_BYTES = 64 * 1024 * 1024
@@ -38,6 +42,8 @@ BUSY_MS = 1_000
 LEAP = 1 << 32
 """Lines that are left out where nobody can tell how many a damaged file had."""
 LOOK_SECONDS = 1.0
+UNREADABLE_SECONDS = 30.0
+"""After which a file is given up that the disk does not read: a disk that fails for a while must cost nothing."""
 ENOUGH = 0.9
 """Room is short until the files take no more than this part of what they may."""
 SUFFIX = ".journal"
@@ -68,11 +74,14 @@ class Files:
         least_free: int = 0,
         file_bytes: int = FILE_BYTES,
         file_seconds: float = FILE_SECONDS,
+        most_memory: int = MOST_BYTES,
+        unreadable_seconds: float = UNREADABLE_SECONDS,
     ) -> None:
         self.folder = folder
         self._durability: Literal["full", "normal"] = durability
         self._most_bytes, self._least_free = most_bytes, least_free
         self._file_bytes, self._file_seconds = file_bytes, file_seconds
+        self._most_memory, self.unreadable_seconds = most_memory, unreadable_seconds
         self.care = Care(folder / "room")
         self.journal_id = ""
         self.committed: Callable[[], None] = lambda: None
@@ -80,6 +89,12 @@ class Files:
         self.damaged_files: list[str] = []
         self.written_again = 0
         self._commits: JournalCommits | None = None
+        self._watch: Watch | None = None
+        self._held: JournalCommits | None = None
+        """What was open on a file that can no longer be relied on: its memory is to be written again."""
+        self._suspected: tuple[File, str] | None = None
+        self._given_up: dict[File, list[CallRef]] = {}
+        """Files that were moved aside though not all of them is in memory, with their calls."""
         self._lock = threading.Lock()
         self._files: list[File] = []
         self._last = self._shipped = 0
@@ -136,6 +151,22 @@ class Files:
         with self._lock:
             return file in self._files[:-1] and not file.path.exists()
 
+    def suspect(self, file: File, problem: str) -> bool:
+        """Have the newest file written again, as far as it is in memory; False where it is not the newest."""
+        with self._lock:
+            if file != self._files[-1]:
+                return False
+            self._suspected = file, problem
+            return True
+
+    def is_given_up(self, file: File) -> bool:
+        """Say whether a file must not be read, since what stands in it is somebody else's."""
+        return file in self._given_up
+
+    def calls_of(self, file: File) -> list[CallRef]:
+        """List the calls of a file that was given up."""
+        return list(self._given_up.get(file, ()))
+
     def set_aside(self, file: File, problem: str) -> bool:
         """Keep a file from being read again that cannot be read; False where it is the newest, for a moment yet."""
         with self._lock:
@@ -145,13 +176,17 @@ class Files:
             if file not in self._files:
                 return True
             self._files.remove(file)
+        if file not in self._given_up:
+            self._move_aside(file, problem)
+        return True
+
+    def _move_aside(self, file: File, problem: str) -> None:
         aside = file.path.with_name(f"{file.path.stem}.damaged")
         for each, renamed in zip(_all(file.path), _all(aside), strict=True):
             with contextlib.suppress(OSError):
                 each.rename(renamed)
         self.damaged_files.append(aside.name)
         log.error("journal_set_aside", file=aside.name, problem=problem)
-        return True
 
     def rename(self) -> None:
         """Take another id: what the database knows of this one is of files that are not here."""
@@ -191,7 +226,7 @@ class Files:
 
     def close(self) -> None:
         """Let go of the newest file."""
-        commits, self._commits = self._commits, None
+        commits, self._commits, self._watch = self._commits, None, None
         if commits is not None:
             commits.close()
 
@@ -203,6 +238,8 @@ class Files:
         finally:
             if commits.last != self._last:
                 self._last = commits.last
+                if self._watch is not None:
+                    self._watch.written()
                 self.committed()
         if commits.size >= self._file_bytes:
             self._rotate()
@@ -218,13 +255,16 @@ class Files:
             trouble = "closed"
         if trouble == "full":
             self.care.out_of_room(self._commits.raw if self._commits is not None else None, 4)
-        elif trouble in ("failing", "closed", "damaged", "other"):
+        elif self._is_spoilt_by_others(trouble):
+            self._doubt(str(problem))
+        elif trouble in ("failing", "closed", "other"):
             # what the disk failed to take may be lost from memory too: nothing more is written behind it
             self.close()
         return trouble
 
     def tend(self) -> None:
         """Look after the files if it is time to; never raises."""
+        self._look_at_newest()
         now = time.monotonic()
         if now < self._look_due:
             return
@@ -236,9 +276,6 @@ class Files:
             return
         self.care.tend(self._commits.raw)
         newest = self._files[-1]
-        if not newest.path.exists():
-            self._bring_back(newest)
-            return
         is_old = now - self._begun >= self._file_seconds
         # what was shipped of the newest can only be forgotten with all of it
         is_in_the_way = self.over_since is not None and self._shipped > newest.after
@@ -248,23 +285,93 @@ class Files:
             except (StoreError, sqlite3.Error, OSError) as exc:
                 log.warning("journal_not_rotated", problem=str(exc))
 
-    def _bring_back(self, newest: File) -> None:
-        """Write the newest file again, which somebody took away while it was open."""
-        if self._commits is None or not self.folder.is_dir():
+    def _look_at_newest(self) -> None:
+        commits, watch = self._commits, self._watch
+        try:
+            if commits is not None and watch is not None:
+                suspected, self._suspected = self._suspected, None
+                if suspected is not None and suspected[0] == self._files[-1]:
+                    self._doubt(suspected[1])
+                elif watch.is_due():
+                    if watch.is_away():
+                        self._bring_back(self._files[-1], commits, watch)
+                    elif parts := watch.overwritten(commits.raw):
+                        self._doubt("it was written over", is_foreign="" in parts)
+            if self._held is not None and self.folder.is_dir():
+                self._go_on(self._held)
+        except (StoreError, sqlite3.Error, OSError) as exc:
+            log.warning("journal_not_written_again", problem=str(exc))
+
+    def _is_spoilt_by_others(self, trouble: Trouble | None) -> bool:
+        if self._commits is None or self._watch is None or trouble not in ("failing", "damaged", "other"):
+            return False
+        return trouble == "damaged" or bool(self._watch.overwritten_now(self._commits.raw))
+
+    def _doubt(self, problem: str, *, is_foreign: bool = False) -> None:
+        """Give the newest file up: what is in memory of it is written again, of the rest the shipper reads what it can.
+
+        Nothing is read any more where the file itself is somebody else's.
+        """
+        commits = self._commits
+        if commits is None:
+            return
+        newest, memory = self._files[-1], commits.memory
+        memory.shipped(self._shipped)
+        log.error("journal_doubted", file=newest.path.name, problem=problem)
+        is_whole = memory.after <= max(newest.after, self._shipped)
+        if not is_whole and is_foreign:
+            self._given_up[newest] = memory.refs()
+        if is_whole or is_foreign:
+            # before it is closed: what is in the WAL would be written to it, and by its name
+            self._move_aside(newest, problem)
+        self._held = commits
+        self.close()
+
+    def _go_on(self, held: JournalCommits) -> None:
+        """Begin a file with what was in memory of another one."""
+        held.memory.shipped(self._shipped)
+        after, begun_at = held.memory.after, self._files[-1].begun_at
+        commits, path = self._made(after)
+        try:
+            commits.go_on(held)
+        except BaseException:
+            commits.close()
+            _remove(path)
+            raise
+        self._open(commits, path)
+        with self._lock:
+            newest = self._files[-1]
+            if after <= max(newest.after, self._shipped):
+                self._files.pop()
+            # nothing in it is younger than what was there
+            self._files.append(File(path, after, begun_at))
+        self._held = None
+        self.written_again += 1
+        log.error("journal_written_again", file=path.name)
+        self.committed()
+
+    def _bring_back(self, newest: File, commits: JournalCommits, watch: Watch) -> None:
+        """Write the newest file again, which somebody took away or replaced while it was open."""
+        if not self.folder.is_dir():
             return
         copy = newest.path.with_suffix(".restoring")
         try:
             copy.unlink(missing_ok=True)
             sqlite.create(copy)
             with contextlib.closing(sqlite3.connect(copy)) as target:
-                self._commits.raw.backup(target)
-            copy.rename(newest.path)
-            self._rotate()
-        except (StoreError, sqlite3.Error, OSError) as exc:
-            log.warning("journal_not_written_again", problem=str(exc))
-        else:
-            self.written_again += 1
-            log.error("journal_written_again", file=newest.path.name)
+                commits.raw.backup(target)
+        except sqlite3.Error as exc:
+            if trouble_of(exc) != "damaged":
+                raise
+            self._doubt(str(exc), is_foreign=not watch.is_own())
+            return
+        if not watch.is_own():
+            with contextlib.suppress(FileNotFoundError):
+                newest.path.rename(newest.path.with_suffix(".foreign"))
+        copy.rename(newest.path)
+        self._rotate()
+        self.written_again += 1
+        log.error("journal_written_again", file=newest.path.name)
 
     def _weigh(self) -> None:
         was_over = self.over_since is not None
@@ -284,7 +391,10 @@ class Files:
             if not self.folder.is_dir():
                 # not made anew: it may be the place where a disk belongs that is missing
                 raise FileNotFoundError(f"{self.folder} is not there")
-            self._begin()
+            if self._held is not None:
+                self._go_on(self._held)
+            else:
+                self._begin()
         if self._commits is None:
             raise StoreError("the journal is not open")
         return self._commits
@@ -299,20 +409,33 @@ class Files:
             with self._lock:
                 empty = self._files.pop()
             _remove(empty.path)
-        begun_at = time.time_ns() // 1000
-        path = self.folder / f"{self._last:020}-{begun_at:020}{SUFFIX}"
+        commits, path = self._made(self._last)
+        self._open(commits, path)
+        with self._lock:
+            self._files.append(_named(path))
+
+    def _made(self, after: int) -> tuple[JournalCommits, Path]:
+        """Make an empty file."""
+        path = self.folder / f"{after:020}-{time.time_ns() // 1000:020}{SUFFIX}"
         raw = sqlite.open_writer(path, durability=self._durability)
         try:
             raw.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-            self._commits = JournalCommits(raw, self._last)
+            commits = JournalCommits(raw, after, self._most_memory)
+            _sync(self.folder)
         except BaseException:
             raw.close()
             raise
-        _sync(self.folder)
+        return commits, path
+
+    def _open(self, commits: JournalCommits, path: Path) -> None:
+        try:
+            self._watch = Watch(path, commits.raw)
+        except BaseException:
+            commits.close()
+            raise
+        self._commits = commits
         self._is_spoilt = False
         self._begun = time.monotonic()
-        with self._lock:
-            self._files.append(File(path, self._last, begun_at))
 
     def _last_of(self, file: File) -> int | None:
         """Give the last line of a file, None where it was not even begun."""

@@ -103,6 +103,10 @@ class Shipper:
         self._open: _Open | None = None
         self._damaged: tuple[File | None, int, str] | None = None
         """A file that cannot be read, the line up to which all must be shipped before its losses show, and why."""
+        self._unread: tuple[int, float] | None = None
+        """Behind which line the disk reads nothing, and since when."""
+        self._touched: list[CallRef] = []
+        """Calls that may lack what stood in lines which are missing."""
         self._ahead: tuple[int, Stretch] | None = None
         """What was read behind a line while the one before was shipped."""
         self._told: int | None = None
@@ -220,11 +224,17 @@ class Shipper:
                 # files are forgotten from the oldest on: one between others was taken away
                 log.error("journal_lines_missing", count=void)
                 self._damaged = (None, self._files.last, "")
+                self._touched = self._standing_calls()
             if ends:
                 await self._ship(engine, stretch)
+            elif void:
+                # the next stretch begins where the database believes that this one ended
+                await self._say(engine, stretch.until)
             self.position = stretch.until
         await self._mended(engine)
-        self._files.shipped(self.position)
+        if self._damaged is None:
+            # a damaged one is kept for people, whatever was shipped of it
+            self._files.shipped(self.position)
 
     def _next(self) -> Stretch | None:
         ahead, self._ahead = self._ahead, None
@@ -233,13 +243,26 @@ class Shipper:
         if ahead is not None and ahead[0] == self.position and (ahead[1].entries or ahead[1].facts):
             return ahead[1]
         file, until = self._files.holding(self.position + 1)
+        if self._files.is_given_up(file):
+            self._let_go()
+            return self._rescue(file, until, StoreError("it was written over"))
         try:
             opened = self._opened(file)
             return opened.reader.stretch(self.position, until, rows=self._rows, size=BYTES)
         except sqlite3.Error as exc:
-            if trouble_of(exc) != "damaged" and not self._files.is_lost(file):
-                raise
+            if not self._files.is_lost(file):
+                if trouble_of(exc) not in ("damaged", "other") and not self._is_hopeless():
+                    raise
+                if self._files.suspect(file, str(exc)):
+                    # what of it is in memory is about to stand in another file
+                    return None
             return self._rescue(file, until, exc)
+
+    def _is_hopeless(self) -> bool:
+        """Tell whether the disk has not read the next line for so long that nobody need wait for it."""
+        if self._unread is None or self._unread[0] != self.position:
+            self._unread = self.position, time.monotonic()
+        return time.monotonic() - self._unread[1] >= self._files.unreadable_seconds
 
     def _rescue(self, file: File, until: int, problem: Exception) -> Stretch:
         """Go on with what can be read of a damaged file."""
@@ -248,6 +271,7 @@ class Shipper:
             log.error("journal_damaged", file=file.path.name, problem=str(problem))
             # a hole shows only between others: what is there by now must have been shipped
             self._damaged = (file, self._files.last, str(problem))
+            self._touched = self._standing_calls() + self._files.calls_of(file)
         if opened is None or opened.file != file:
             # not even to be opened
             return Stretch(until, [], [])
@@ -261,26 +285,29 @@ class Shipper:
         if self._damaged is None or self.position < self._damaged[1]:
             return
         file, _, problem = self._damaged
-        opened: _Open | None = None
-        if file is not None:
-            with contextlib.suppress(sqlite3.Error):
-                opened = self._opened(file)
-        calls = list(self._hears.live())
-        if opened is not None:
-            calls = [opened.calls.ref(number) for number in opened.reader.calls()]
-        live = {ref.call_id for ref in self._hears.live()}
+        live = list(self._hears.live())
+        live_ids = {ref.call_id for ref in live}
+        calls = {(ref.call_id, ref.origin, ref.epoch): ref for ref in [*self._touched, *live]}
         async with postgres.transaction(engine) as connection:
-            await shipment.find(connection, opened.calls if opened is not None else Calls(_nobody), calls)
+            await shipment.find(connection, Calls(_nobody), list(calls.values()))
             driver = await postgres.driver_of(connection)
-            for call in calls:
+            for call in calls.values():
                 losses = await mending.missing(driver, call)
-                if losses and call.call_id in live:
+                if losses and call.call_id in live_ids:
                     self._hears.lost(call, losses)
                 elif losses:
                     await mending.declare(driver, call, losses)
         self._let_go()
         if file is None or self._files.set_aside(file, problem):
-            self._damaged = None
+            self._damaged, self._touched = None, []
+
+    def _standing_calls(self) -> list[CallRef]:
+        """List the calls of which any file tells; one that was written again knows all that the one before it had."""
+        found = []
+        for file in self._files.standing():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(Reader(str(file.path))) as reader:
+                found += [reader.call(number) for number in reader.calls()]
+        return found
 
     def _read_ahead(self, stretch: Stretch) -> Callable[[], Awaitable[None]]:
         """Give what reads the stretch behind this one, while the server is at work on this one."""
@@ -388,11 +415,13 @@ class Shipper:
 
     async def _tell(self, engine: AsyncEngine) -> None:
         """Tell the database of the files when nothing is shipped by which it would learn of them."""
-        state = self._state(self.position)
-        if self._is_told and self._told == state.oldest_at:
-            return
+        if not self._is_told or self._told != self._state(self.position).oldest_at:
+            await self._say(engine, self.position)
+
+    async def _say(self, engine: AsyncEngine, until: int) -> None:
+        state = self._state(until)
         async with postgres.transaction(engine) as connection:
-            await shipment.move(connection, state, self.position, self.position)
+            await shipment.move(connection, state, self.position, until)
         self._is_told, self._told = True, state.oldest_at
         self._is_used = True
         if self._is_away:
