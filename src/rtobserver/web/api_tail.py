@@ -8,8 +8,7 @@ call gets the call's row right behind the history, so that one that says "ended"
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -18,7 +17,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from rtobserver.clock import Clock
-from rtobserver.errors import RequestError, StoreUnavailable
+from rtobserver.errors import RequestError
 from rtobserver.store import entries, feed
 from rtobserver.store.calls import Call
 from rtobserver.store.database import Database
@@ -27,9 +26,8 @@ from rtobserver.store.positions import Position
 from rtobserver.store.signal import Signal
 from rtobserver.web import cursors, queries, shapes, sse
 from rtobserver.web.follow import Follower, Viewer, entry_block, entry_line
-from rtobserver.web.listener import CLOSING
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Route
-from rtobserver.web.vigil import Vigil
+from rtobserver.web.streams import Streams
 
 COMMENT_SECONDS = 15.0
 HISTORY_ROWS = 500
@@ -73,27 +71,11 @@ class Tails:
     def __init__(self, *, database: Database, clock: Clock, commits: Signal) -> None:
         self._database = database
         self._follower = Follower(database=database, clock=clock, commits=commits)
-        self._vigil = Vigil(database=database, clock=clock)
+        self._streams = Streams(self._follower, names="tails", database=database, clock=clock)
 
     def install(self, app: web.Application) -> None:
         """Begin with the application and end with it; streams end when its listener closes."""
-
-        async def run(app: web.Application) -> AsyncIterator[None]:
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._follower.follow(), name="follow the store"),
-                    tasks.create_task(self._vigil.keep(), name="watch the keys of streams"),
-                    tasks.create_task(self._end_with(app[CLOSING]), name="end the tails"),
-                ]
-                yield
-                for task in running:
-                    task.cancel()
-
-        app.cleanup_ctx.append(run)
-
-    async def _end_with(self, closing: asyncio.Event) -> None:
-        await closing.wait()
-        self._follower.end()
+        self._streams.install(app)
 
     def routes(self) -> list[Route[Any, Any]]:
         """Give the routes."""
@@ -172,10 +154,7 @@ class Tails:
 
     @contextmanager
     def _viewing(self, ask: Ask[Any, None], viewer: Viewer) -> Iterator[None]:
-        closing = ask.request.app[CLOSING]
-        if closing.is_set():
-            raise StoreUnavailable("the server is closing")
-        with self._vigil.watching(ask.actor, viewer.end, until=ask.until):
+        with self._streams.admitted(ask, viewer.end):
             try:
                 yield
             finally:

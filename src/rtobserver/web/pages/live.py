@@ -6,23 +6,20 @@ what changes (`board.py`). It ends by itself now and then, so that whoever reads
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from rtobserver.clock import Clock
-from rtobserver.errors import StoreUnavailable
 from rtobserver.store.database import Database
 from rtobserver.store.signal import Signal
 from rtobserver.web import queries, sse
-from rtobserver.web.listener import CLOSING
 from rtobserver.web.pages import wording
 from rtobserver.web.pages.board import Board, Whole
 from rtobserver.web.pages.rendering import Rendering
 from rtobserver.web.routes import PRIVATE, Answer, Ask, Route
-from rtobserver.web.vigil import Vigil
+from rtobserver.web.streams import Streams
 
 COMMENT_SECONDS = 15.0
 STREAM_SECONDS = 900.0
@@ -44,27 +41,11 @@ class Live:
         self._front = front
         self._clock = clock
         self._board = Board(database=database, clock=clock, commits=commits)
-        self._vigil = Vigil(database=database, clock=clock)
+        self._streams = Streams(self._board, names="live pages", database=database, clock=clock)
 
     def install(self, app: web.Application) -> None:
         """Begin with the application and end with it; streams end when its listener closes."""
-
-        async def run(app: web.Application) -> AsyncIterator[None]:
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._board.follow(), name="follow the calls that go on"),
-                    tasks.create_task(self._vigil.keep(), name="watch the keys of live pages"),
-                    tasks.create_task(self._end_with(app[CLOSING]), name="end the live pages"),
-                ]
-                yield
-                for task in running:
-                    task.cancel()
-
-        app.cleanup_ctx.append(run)
-
-    async def _end_with(self, closing: asyncio.Event) -> None:
-        await closing.wait()
-        self._board.end()
+        self._streams.install(app)
 
     def routes(self) -> list[Route[Any, Any]]:
         """Give the routes."""
@@ -93,12 +74,10 @@ class Live:
 
     async def _stream(self, ask: Ask[queries.Nothing, None]) -> web.StreamResponse:
         await ask.record("")
-        if ask.request.app[CLOSING].is_set():
-            raise StoreUnavailable("the server is closing")
         until = self._clock.mono() + STREAM_SECONDS
         watcher = self._board.join()
         try:
-            with self._vigil.watching(ask.actor, watcher.end, until=ask.until):
+            with self._streams.admitted(ask, watcher.end):
                 response = web.StreamResponse(headers=_HEADERS)
                 await response.prepare(ask.request)
                 await response.write(sse.COMMENT)
