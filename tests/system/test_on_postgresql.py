@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.support.replicas import database, replica
 from tests.support.stage import simulating
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "postgresql.md"
 
 
 async def test_a_call_is_recorded_and_read_back(tmp_path: Path) -> None:
@@ -20,3 +23,14 @@ async def test_a_call_is_recorded_and_read_back(tmp_path: Path) -> None:
         events = [entry.payload for entry in await stage.entries(call_id) if entry.kind == "event"]
         assert events == stage.produced(call_id)
         assert (await stage.document("/readyz"))["status"] == "ok"
+
+
+async def test_each_connection_says_what_it_is_for_as_the_document_has_it(tmp_path: Path) -> None:
+    server, key = await database()
+    listed = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    async with simulating() as simulator, replica(simulator, server, key, tmp_path / "journal") as stage:
+        await stage.until(await stage.call(), status="live")
+        found = {name for (name,) in stage.select(f"{listed} pg_backend_pid()")}
+    documented = set(re.findall(r"`(rtobserver \w+)`", DOCUMENT.read_text())) - {"rtobserver migrate"}
+    # some are made only when somebody asks for what they are for
+    assert {"rtobserver ship", "rtobserver beat", "rtobserver read"} <= found <= documented

@@ -114,7 +114,8 @@ async def test_a_signature_that_was_cut_off_is_missed() -> None:
 async def test_the_public_key_is_no_shared_secret() -> None:
     public = private_key("k1").public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    for secret in (pem, pem.strip(), json.dumps(public_jwk("k1")).encode()):
+    known = public_jwk("k1")
+    for secret in (pem, pem.strip(), json.dumps(known).encode(), known["n"].encode(), b""):
         forged = _by_hmac({"alg": "HS256", "kid": "k1", "typ": "JWT"}, claims(), secret)
         assert "algorithm" in await reason(checking(), forged)
 
@@ -264,6 +265,12 @@ async def test_a_shared_secret_needs_no_key_id() -> None:
     assert await reason(shared(), _by_hmac({"alg": "HS256"}, claims(), b"another secret of 32 bytes, or so")) == (
         "its signature is wrong"
     )
+
+
+async def test_where_a_secret_is_shared_neither_a_key_of_ones_own_nor_nothing_signs() -> None:
+    for text in (token(), assembled({"alg": "none"}, claims()), assembled({"alg": "none"}, claims(), b"")):
+        assert await reason(shared(), text) in {"its algorithm is not among `algorithms`", "it is no signed JWT"}
+    assert await reason(shared(), _by_hmac({"alg": "HS256"}, claims(), b"")) == "its signature is wrong"
 
 
 async def test_each_reason_is_logged_once_a_minute() -> None:
