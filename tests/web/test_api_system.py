@@ -50,19 +50,24 @@ async def test_the_system_says_how_it_is_doing(api: Stage) -> None:
         gap("rtc_old", old, 1, "shed", 100),
     )
     runs = [
-        {"replica_id": f"rep_{n}", "started_at": n, "beat_at": n + 1, "number": n, "version": "0.1"} for n in (1, 2)
+        {"replica_id": f"rep_{n}", "started_at": n, "beat_at": n + 1, "number": n, "version": "0.1"} for n in (1, 2, 3)
     ]
-    api.insert(tables.replica, *runs)
+    # the one that answers, another one that beats, and one that was declared dead
+    runs[1] |= {"lease_until": 5}
+    runs[2] |= {"lease_until": 5, "fenced_at": 6}
+    api.insert(tables.replica, *({"lease_until": None, "fenced_at": None} | run for run in runs))
     found = (await api.get("/api/v1/system")).json
     assert found["versions"].keys() == {"rtobserver", "python", api.database.dialect}
     assert found["versions"]["rtobserver"] == __version__
-    assert [replica["replica_id"] for replica in found["replicas"]] == ["rep_2", "rep_1"]
-    assert found["replicas"][1] == {
+    assert [replica["replica_id"] for replica in found["replicas"]] == ["rep_3", "rep_2", "rep_1"]
+    assert [replica["runs"] for replica in found["replicas"]] == [False, True, True]
+    assert found["replicas"][2] == {
         "replica_id": "rep_1",
         "version": "0.1",
         "started_at": "1970-01-01T00:00:00.000001Z",
         "beat_at": "1970-01-01T00:00:00.000002Z",
         "stopped_at": None,
+        "runs": True,
     }
     assert found["calls"] == {"live": 1, "ended": 1}
     assert found["gaps"] == [

@@ -23,6 +23,10 @@ class Replica:
     """Everything received before it is stored."""
     stopped_at: int | None
     version: str
+    lease_until: int | None
+    """None on SQLite, where nobody beats."""
+    fenced_at: int | None
+    """When it was declared dead, or ended in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ class Replica(Struct, frozen=True):
     started_at: shapes.Time
     beat_at: Annotated[shapes.Time, Meta(description="All that it received before this is stored.")]
     stopped_at: Annotated[shapes.Time | None, Meta(description="Null while it runs, and where it was killed.")]
+    runs: Annotated[bool, Meta(description="Whether it answers this, or is another one that is not taken for dead.")]
 
 
 class Losses(Struct, frozen=True):
@@ -90,8 +91,9 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
     """
     found = await facts.read(database, since=since)
     lost = await gaps.recent(database, since=since, limit=GAPS_SHOWN)
+    vitals = checkup.look()
     return System(
-        **checkup.look(),
+        **vitals,
         versions={"rtobserver": __version__, "python": platform.python_version(), found.dialect: found.version},
         replicas=[
             Replica(
@@ -100,6 +102,8 @@ async def read(database: Database, checkup: Checkup, *, since: int) -> System:
                 started_at=shapes.time(each.started_at),
                 beat_at=shapes.time(each.beat_at),
                 stopped_at=shapes.time_or_none(each.stopped_at),
+                runs=each.fenced_at is None
+                and (each.replica_id == vitals["replica_id"] or (each.lease_until is not None and not each.stopped_at)),
             )
             for each in found.replicas
         ],
