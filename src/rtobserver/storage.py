@@ -23,15 +23,16 @@ from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import FlushReport
-from rtobserver.store import damage, schema, sqlite
+from rtobserver.store import damage, partitions, schema, sqlite
 from rtobserver.store.database import Database
 from rtobserver.store.direct import Direct
-from rtobserver.store.identity import CallRef
+from rtobserver.store.identity import CallRef, day_of
 from rtobserver.store.journal import Journal
 from rtobserver.store.journal_files import Files
 from rtobserver.store.places import Place, Server, place_of
 from rtobserver.store.postgres import Postgres
 from rtobserver.store.sqlite import SqliteDatabase
+from rtobserver.store.transaction import Transaction
 from rtobserver.store.trouble import WORDS, trouble_of
 from rtobserver.store.writer import FLUSH_INTERVAL, EntryRow, Writer
 from rtobserver.store.writing import Writing
@@ -289,6 +290,7 @@ async def _server(
 ) -> AsyncIterator[Storage]:
     migrate = partial(schema.migrate, spread=section.distribution)
     await patiently(partial(migrate if section.migrate_on_start else schema.check, server))
+    await _apart(partial(_prepare_days, server, day_of(clock.now_us())))
     files = Files(
         Path(section.journal_dir),
         durability=section.durability,
@@ -320,6 +322,16 @@ async def _server(
             raise
         finally:
             await journal.close()
+
+
+def _prepare_days(server: Server, today: int) -> None:
+    """Make the partitions of the next days before anything is shipped: what came first would not be in its own."""
+    prepare = partitions.prepare(today)
+    try:
+        schema.visit(server, lambda connection: prepare(Transaction(connection, set())))
+    except StoreError as exc:
+        # entries have a place all the same, and housekeeping tries again
+        log.warning("days_not_prepared", problem=str(exc))
 
 
 class ShipReport:
