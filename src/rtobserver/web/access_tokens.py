@@ -27,7 +27,6 @@ TOKEN_CAP = 16 * 1024
 """Longest token in characters."""
 LEEWAY_SECONDS = 60
 """How far the issuer's clock may be from ours."""
-USER_CAP = 256
 KEY_ID_CAP = 256
 
 _SAID_AGAIN_SECONDS = 60.0

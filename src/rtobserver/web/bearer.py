@@ -16,6 +16,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -28,11 +29,14 @@ from rtobserver.store.audit import Audit
 from rtobserver.store.database import Database
 from rtobserver.store.keys import SCOPES, Key, Scope
 from rtobserver.web import problems
-from rtobserver.web.access_tokens import AccessTokens
 from rtobserver.web.cookies import Cookies
 from rtobserver.web.guesses import Guesses
 from rtobserver.web.identities import bearer, user_of
 from rtobserver.web.vigil import ACTOR_PREFIX
+
+if TYPE_CHECKING:
+    # loaded where there are any
+    from rtobserver.web.access_tokens import AccessTokens
 
 REFUSALS_PER_MINUTE = 10
 ADDRESSES = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -13,9 +13,12 @@ from rtobserver.clock import Clock
 from rtobserver.config.sections import OperatorAuth, PublicAuth
 from rtobserver.errors import RequestError
 from rtobserver.web.access import is_plain
-from rtobserver.web.access_tokens import USER_CAP, AccessTokens, SharedSecret
-from rtobserver.web.issuer_keys import IssuerKeys
 
+if TYPE_CHECKING:
+    # what reads access tokens is loaded where some are believed
+    from rtobserver.web.access_tokens import AccessTokens
+
+USER_CAP = 256
 LABEL_CAP = 256
 """Longest value of a label in characters."""
 
@@ -144,6 +147,9 @@ def identity(auth: PublicAuth, app: web.Application, clock: Clock) -> Identity:
 
 def access_tokens(auth: PublicAuth | OperatorAuth, app: web.Application, clock: Clock) -> AccessTokens:
     """Build what checks access tokens; an issuer's keys are fetched while the application runs."""
+    from rtobserver.web.access_tokens import AccessTokens, SharedSecret
+    from rtobserver.web.issuer_keys import IssuerKeys
+
     if auth.secret is not None:
         keys: SharedSecret | IssuerKeys = SharedSecret(auth.secret.reveal())
     else:
