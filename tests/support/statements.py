@@ -36,6 +36,7 @@ _SIMPLE = re.compile(r"^\s*(?:SELECT|DELETE)\b(?!.*\bFOR\b)", re.IGNORECASE | re
 _VALUES = re.compile(r"(IN \(\$\d+(?:::\w+)?, \$\d+(?:::\w+)?)(?:, \$\d+(?:::\w+)?)+")
 
 
+@functools.lru_cache(10_000)
 def breaches(sql: str) -> tuple[str, ...]:
     """Say which rules a statement breaks."""
     bare = _FREE.sub("''", _COMMENT.sub("", sql))
