@@ -63,8 +63,8 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
-# a third of the tests' time is waiting, so three workers fill two cores
-WORKERS ?= 3
+# more than a third of the tests' time is waiting, so four workers fill two cores
+WORKERS ?= 4
 # further words for pytest
 PYTEST ?=
 test: setup browser clients linters  ## all tests
