@@ -154,10 +154,10 @@ def taken_over(before: Play, *policies: Policy) -> Play:
         if record.kind == EVENT:
             event, _ = read(record.payload)
             watch.state.apply(event, record.payload, record.at, record.epoch, record.seq)
-            watch.recall(EVENT, record.type, event, record.payload, record.offset_us, None)
+            watch.recall(record, event)
         elif record.kind == COMMAND:
             author = before.commands[record.event_id or ""].policy
-            watch.recall(COMMAND, record.type, Event(), record.payload, record.offset_us, author)
+            watch.recall(record, Event(), author)
     watch.recall_decisions(before.decisions)
     earlier = Resumption(watermark=before.at, last_position=None, was_live=True)
     played = Play(epoch=2, policies=policies, watch=watch, resumption=earlier)

@@ -151,6 +151,20 @@ def test_looking_at_a_call_halfway_changes_nothing(call: list[Any], half: int) -
     assert fold.everything() == folded(call).everything()
 
 
+@given(calls, st.integers(min_value=0, max_value=40))
+@settings(max_examples=75, deadline=None)
+def test_a_fork_goes_on_as_the_whole_would_and_leaves_the_other_alone(call: list[Any], half: int) -> None:
+    fold = folded(call[:half])
+    before = fold.everything()
+    whole, forked = folded(call), folded(call[:half])
+    forked.state = fold.state.fork()
+    forked.feed(call[half:])
+    assert forked.everything() == whole.everything()
+    assert fold.everything() == before
+    fold.feed(call[half:])
+    assert fold.everything() == whole.everything()
+
+
 @given(calls)
 @settings(max_examples=150, deadline=None)
 def test_the_rows_given_out_are_the_rows_at_the_end(call: list[Any]) -> None:

@@ -15,7 +15,6 @@ from rtobserver.observation.commands import Author, Json, Tell
 from rtobserver.observation.deed import Deed
 from rtobserver.observation.effects import Effect
 from rtobserver.realtime import heard
-from rtobserver.realtime.call import CallState
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.names import canonical
 from rtobserver.realtime.values import identifier, mapping
@@ -51,10 +50,11 @@ class _Wanted(NamedTuple):
 class Cancellations:
     """Know what is said and heard in one call, to stop it."""
 
-    __slots__ = ("_issue", "_playing_id", "_sounds", "_state", "_wanted")
+    __slots__ = ("_is_over", "_issue", "_playing_id", "_sounds", "_wanted")
 
-    def __init__(self, state: CallState, issue: Issue) -> None:
-        self._state = state
+    def __init__(self, is_over: Callable[[str], bool], issue: Issue) -> None:
+        self._is_over = is_over
+        """Whether a response is known to have ended."""
         self._issue = issue
         self._sounds: dict[str, _Sound] = {}
         self._playing_id: str | None = None
@@ -132,7 +132,7 @@ class Cancellations:
         sound = self._sounds.get(response_id)
         if sound is not None and sound.is_done:
             return True
-        return self._state.knows(response_id) and self._state.is_response_done(response_id)
+        return self._is_over(response_id)
 
     def _started(self, response_id: str | None, at: int, mono: float) -> list[Effect]:
         self._playing_id = response_id

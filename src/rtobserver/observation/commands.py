@@ -17,11 +17,11 @@ import msgspec
 
 from rtobserver.observation.effects import Effect, Send
 from rtobserver.observation.ledger import Ledger
-from rtobserver.observation.pause import placeholder
 from rtobserver.policy.traces import ANSWERS
 from rtobserver.realtime.entries import CommandRow, DecisionRow
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.names import canonical
+from rtobserver.realtime.placeholders import placeholder
 from rtobserver.realtime.redaction import strip_audio
 from rtobserver.realtime.values import mapping, text
 

@@ -260,7 +260,7 @@ class Control:
         """Give what stands for a frame that must not be stored; None for one that may."""
         if not self.pause.is_engaged:
             return None
-        return self.pause.conceal(event, frame, self._state.knows)
+        return self.pause.conceal(event, frame, self._state.knows, self._state.waiting_tools)
 
     def heard(self, event: Event, frame: bytes, at: int, mono: float) -> list[Effect]:
         """Take in a frame as it came, concealed or not."""

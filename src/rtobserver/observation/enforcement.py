@@ -23,10 +23,9 @@ from rtobserver.observation.speech import spoken
 from rtobserver.observation.tooling import Tooling
 from rtobserver.observation.watch import RESTORING, Watch
 from rtobserver.policy import rules, tampering
-from rtobserver.policy.engine import Engine
+from rtobserver.policy.engine import MET, Engine
 from rtobserver.policy.verdicts import Verdict
 from rtobserver.policy.view import view
-from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import Changed, DecisionRow
 from rtobserver.realtime.events import Event
 from rtobserver.realtime.times import rfc3339
@@ -49,7 +48,6 @@ class Enforcement:
         "_decided",
         "_ledger",
         "_restoring",
-        "_state",
         "_tooling",
         "_watch",
         "engine",
@@ -58,13 +56,12 @@ class Enforcement:
         "wake",
     )
 
-    def __init__(self, watch: Watch, ledger: Ledger, state: CallState, control: Control) -> None:
+    def __init__(self, watch: Watch, ledger: Ledger, control: Control) -> None:
         self._watch = watch
         self._ledger = ledger
-        self._state = state
         self._control = control
-        self._cancellations = Cancellations(state, self._issue)
-        self._tooling = Tooling(watch.subject.call_id, control, watch.tampering.is_ours, state.is_response_done)
+        self._cancellations = Cancellations(watch.is_response_over, self._issue)
+        self._tooling = Tooling(watch.subject.call_id, control, watch.tampering.is_ours, watch.is_response_done)
         for call, policy in watch.answered.items():
             self._tooling.own(call, policy)
         self._decided: dict[str, int] = {}
@@ -101,7 +98,7 @@ class Enforcement:
         A function call that waits for the answer of a tool gets an output that says so.
         """
         rows, self._watch.unsettled = self._watch.unsettled, []
-        waiting = {item_id: call for call, (item_id, _) in self._state.waiting_tools.items()}
+        waiting = {item_id: call for call, (item_id, _) in self._watch.live.waiting_tools.items()}
         effects: list[Effect] = []
         for row in rows:
             call = waiting.get(row.item_id or "")
@@ -115,6 +112,19 @@ class Enforcement:
         return [*rows, *effects]
 
     # --- what happens ---------------------------------------------------------------------------
+
+    @property
+    def is_apart(self) -> bool:
+        """Say whether policies know more than the record does, so that frames must be shown to `keep_up`."""
+        return self._watch.is_apart
+
+    def keep_up(self, event: Event, frame: bytes, at: int, seq: int) -> None:
+        """Take in a frame as it came, where the record has it otherwise, and each one after such a frame."""
+        self._watch.keep_up(event, frame, at, self._ledger.epoch, seq)
+
+    def release(self) -> None:
+        """Let go of what was said in the call."""
+        self._watch.release()
 
     def heard(self, event: Event, frame: bytes, seq: int, at: int, mono: float, *, conceals: bool) -> list[Effect]:
         """Take in a frame as it came; `conceals` says that it must not be stored."""
@@ -139,6 +149,9 @@ class Enforcement:
         if keys:
             verdicts = [*verdicts, *engine.tampered(keys, event, frame, at=at, age=age, causes=causes)]
             verdicts.sort(key=watch.order)
+        if engine.met:
+            met, engine.met = engine.met, []
+            effects += [effect for each in met for effect in self._tell(MET, each, at, mono)] if conceals else []
         for verdict in verdicts:
             effects += self._decide(verdict, seq, at, mono, conceals=conceals)
         self._look()
@@ -215,7 +228,7 @@ class Enforcement:
     def _view(self, age: float) -> Mapping[str, Json]:
         return view(
             self._watch.subject,
-            self._state,
+            self._watch.live,
             age=age,
             tags=self._control.tags,
             entry_count=self._ledger.entry_count,
@@ -227,10 +240,13 @@ class Enforcement:
 
     def _place(self, policy: str, at: int, mono: float) -> tuple[int, list[Effect]]:
         """Make a place for a timer's decision whose policy has one at the last entry already."""
-        _, effects = self._control.commands.note(
-            {"type": "timer", "policy": policy}, Author("policy", policy), at, mono
-        )
+        effects = self._tell("timer", policy, at, mono)
         return self._ledger.seq, effects
+
+    def _tell(self, type_: str, policy: str, at: int, mono: float) -> list[Effect]:
+        """Record something of a policy that no event tells."""
+        note = self._control.commands.note
+        return note({"type": type_, "policy": policy}, Author("policy", policy), at, mono)[1]
 
     def _decide(self, verdict: Verdict, seq: int, at: int, mono: float, *, conceals: bool) -> list[Effect]:
         policy, match = verdict.policy, verdict.match

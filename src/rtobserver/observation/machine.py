@@ -90,7 +90,7 @@ class Machine:
             pause=earlier.pause,
         )
         self._healing = Healing(state, self.control, earlier.asked)
-        self.enforcement = Enforcement(watch or Watch(state), self.ledger, state, self.control)
+        self.enforcement = Enforcement(watch or Watch(state), self.ledger, self.control)
         self._deadline = mono + plan.attach_timeout
         self._attempts = 0
         self._refreshed = False
@@ -276,6 +276,8 @@ class Machine:
                 self._sums_due = self._sums_due or changes.settled
             if self._sums_due and mono - self._sums_mono >= SUMS_EVERY:
                 effects.append(self._sums(mono))
+        if conceals or enforcement.is_apart:
+            enforcement.keep_up(came, seen, at, seq)
         if attentive:
             effects += self.control.heard(came, seen, at, mono)
         if watched:
@@ -431,6 +433,7 @@ class Machine:
         """Take note that no frame will come any more; to a call that was left, some came after `drained`."""
         sums = [self._sums(mono)] if self.phase is Phase.DETACHED and self._given_up is None else []
         self.state.release()
+        self.enforcement.release()
         return [*sums]
 
     def _end(self, at: int, mono: float) -> list[Effect]:

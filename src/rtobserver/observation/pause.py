@@ -15,22 +15,17 @@ Placeholders and the commands `pause` and `resume` tell all of this again after 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Self
-
-import msgspec
 
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP
 from rtobserver.realtime.events import Event, fields
+from rtobserver.realtime.placeholders import ids_of, is_placeholder, placeholder
 from rtobserver.realtime.values import identifier, mapping, objects
 
 MAX_TOUCHED = 20_000
 """Ids that are remembered; beyond it, ids count as unknown."""
-SIZES = ((256, "under_256"), (1024, "under_1k"), (4096, "under_4k"), (65536, "under_64k"))
-"""Classes of size, by the bytes that they are below."""
-LARGEST = "64k_or_more"
 
-_MARK = b'{"paused":true'
 _PLAIN_TYPE = re.compile(r"[a-z0-9_.]{1,80}")
 _NESTED = ("conversation.item.", "response.created", "response.done", "response.output_item.")
 _BEGINNINGS = frozenset(
@@ -87,16 +82,18 @@ class Pause:
         pause.miss()
         return pause
 
-    def conceal(self, event: Event, frame: bytes, knows: Callable[[str], bool]) -> bytes | None:
+    def conceal(
+        self, event: Event, frame: bytes, knows: Callable[[str], bool], waiting: Container[str] = ()
+    ) -> bytes | None:
         """Give the placeholder of a frame that must not be stored; None for one that may.
 
-        `knows` tells which ids the record has already.
+        `knows` tells which ids the record has already, `waiting` are the function calls on record without output.
         """
         ids = _ids(event, frame)
         if not (self.is_active or self._belongs(event.type or "", ids, knows)):
             return None
         self._touch(ids)
-        return placeholder(frame, ids)
+        return placeholder(frame, ids, _answers(event, frame, waiting) if waiting else ())
 
     def holds(self, item_id: str) -> bool:
         """Say whether an item belongs to a pause."""
@@ -109,16 +106,14 @@ class Pause:
     def recall(self, kind: int, type_: str | None, payload: bytes) -> None:
         """Take in a stored entry, in order, to be as before a restart."""
         if kind == COMMAND and type_ == "pause":
-            told = fields(payload).get("ids")
-            self.begin([each for each in told if isinstance(each, str)] if isinstance(told, list) else [])
+            self.begin(ids_of(payload))
         elif kind == COMMAND and type_ == "resume":
             self.end()
         elif kind == GAP:
             if fields(payload).get("reason") != "paused":
                 self.miss()
-        elif kind in (EVENT, COMMAND) and payload.startswith(_MARK):
-            told = fields(payload).get("ids")
-            self._touch([each for each in told if isinstance(each, str)] if isinstance(told, list) else [])
+        elif kind in (EVENT, COMMAND) and is_placeholder(payload):
+            self._touch(ids_of(payload))
         elif kind == EVENT and self._is_dirty and not self.is_active:
             self._clean(type_ or "")
 
@@ -151,12 +146,6 @@ class Pause:
             self._touched[each] = None
 
 
-def placeholder(frame: bytes, ids: list[str]) -> bytes:
-    """Write what is stored in the place of a frame, or of a client event, that names these items and responses."""
-    size = next((name for limit, name in SIZES if len(frame) < limit), LARGEST)
-    return msgspec.json.encode({"paused": True, "size_class": size, "ids": ids})
-
-
 def plain_type(type_: str | None) -> str | None:
     """Give a type that can say nothing but what kind of event it is; None for any other text."""
     return type_ if type_ is not None and _PLAIN_TYPE.fullmatch(type_) else None
@@ -171,3 +160,12 @@ def _ids(event: Event, frame: bytes) -> list[str]:
         found += [mapping(told.get("item")).get("id"), response.get("id")]
         found += [output.get("id") for output in objects(response.get("output"))]
     return list(dict.fromkeys(name for each in found if (name := identifier(each)) is not None))
+
+
+def _answers(event: Event, frame: bytes, waiting: Container[str]) -> list[str]:
+    """Name the function call that a frame gives the output of, if that is on record."""
+    if not (event.type or "").startswith("conversation.item."):
+        return []
+    item = mapping(fields(frame).get("item"))
+    call = identifier(item.get("call_id")) if item.get("type") == "function_call_output" else None
+    return [call] if call is not None and call in waiting else []

@@ -131,7 +131,7 @@ class Again:
                 restored.asked[str(fields(entry.payload).get("item_id"))] += 1
             if watch is not None and entry.kind == COMMAND:
                 policy = self._policies.get(entry.event_id or "")
-                watch.recall(COMMAND, entry.type, Event(), entry.payload, entry.offset_us, policy)
+                watch.recall(entry, Event(), policy)
             return
         restored.heard_at, restored.age_us = entry.at, entry.offset_us
         name = entry.type or "(none)"
@@ -141,7 +141,7 @@ class Again:
         if changes is not None:
             self._changed(changes)
         if watch is not None:
-            watch.recall(EVENT, entry.type, event, entry.payload, entry.offset_us, None)
+            watch.recall(entry, event)
 
     def _declare(self, entry: entries.Entry | Record) -> None:
         """Take note of where a gap was declared, and of what ended it."""

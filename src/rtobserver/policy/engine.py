@@ -24,6 +24,8 @@ from rtobserver.realtime.values import identifier, mapping
 _ADDED = ("conversation.item.added", "conversation.item.created")
 _BEGUN = (*_ADDED, "input_audio_buffer.committed", "response.output_item.added")
 """Events that say of which turn an item is."""
+MET = "met"
+"""Type of the entry that says that something was not absent, where what it was must not be stored."""
 MAX_ITEMS = 1_000
 """Items whose turn is remembered."""
 
@@ -48,7 +50,8 @@ class Engine:
         self.started_at = started_at
         self._active = active
         self._profile = profile
-        self._state = state
+        self.state = state
+        """May be another one later, which knows at least as much."""
         self._generation = active.generation
         self._book = active.book(profile)
         self._plans = self._book.plans
@@ -60,6 +63,8 @@ class Engine:
         """For policies that count, the ages of what they counted."""
         self._spent: set[str] = set()
         """Policies that are true once in a call, and were."""
+        self.met: list[str] = []
+        """Policies of which it became certain since this was emptied last that what they are about was not absent."""
         self._own_turns = 0
         """User items that policies made: they begin no turn, or a policy could give itself one."""
         self._has_begun = False
@@ -89,10 +94,7 @@ class Engine:
         plan = self._plans.get(event.type, _UNSEEN)
         if plan is _UNSEEN:
             plan = self._book.plan(event.type or "")
-        turns, self._turns = self._turns, self._state.turn_count
-        # in a pause an item of ours is no turn, since nothing of it is kept
-        if causes and event.type in _ADDED and self._turns > turns and _role(frame) == "user":
-            self._own_turns += 1
+        self._count_own(event, frame, causes)
         if self._book.wants_turns and event.type in _BEGUN:
             self._place(event, frame)
         if plan is None:
@@ -155,17 +157,16 @@ class Engine:
             told += self._decide([hit], Moment(Event(), b"", at, age, causes))
         return told
 
-    def recall(self, event: Event, frame: bytes, *, age: float) -> None:
+    def recall(self, event: Event, frame: bytes, *, age: float, causes: frozenset[str] = frozenset()) -> None:
         """Take in an event that an earlier epoch decided about: texts, windows and timers go on from it."""
         if self._generation != self._active.generation:
             self._renew()
         hits: list[Hit] = []
         for rule in self._book.timed:
             hits += [Hit(rule, Match())] * self._timers.lapse(rule, age)
-        turns = self._state.turn_count
+        self._count_own(event, frame, causes)
         self._scales.recall(hits, Moment(Event(), b"", 0, age, frozenset()), lambda _: len(self._turn_ages))
-        self._turn_ages += [age] * (turns - len(self._turn_ages))
-        self._turns = turns
+        self._turn_ages += [age] * (self._turn - len(self._turn_ages))
         if not self._has_begun:
             self._has_begun = True
             self._timers.begin(age)
@@ -176,8 +177,15 @@ class Engine:
         if plan is _UNSEEN:
             plan = self._book.plan(event.type or "")
         if plan is not None:
-            hits = self._look(plan, event, frame, age)
+            hits = self._look(plan, event, frame, age, causes)
             self._scales.recall(hits, Moment(event, frame, 0, age, frozenset()), self._turn_of)
+
+    def met_before(self, policy_id: str) -> None:
+        """Take in that an earlier epoch was certain that what a policy is about was not absent."""
+        if any(
+            rule.policy.id == policy_id and isinstance(rule.policy.trigger, rules.Absent) for rule in self._book.timed
+        ):
+            self._spent.add(policy_id)
 
     def restore(self, past: Iterable[Past]) -> None:
         """Let limits go on from decisions of earlier epochs."""
@@ -186,7 +194,7 @@ class Engine:
         for each in past:
             policy = policies.get(each.policy)
             # before the first turn it is the turn number 0, unless turns there were could not be recalled
-            is_known = bool(self._turn_ages) or not self._state.turn_count
+            is_known = bool(self._turn_ages) or not self._turn
             self._scales.restore(each, policy, bisect_right(self._turn_ages, each.age) if is_known else None)
             if policy is not None and isinstance(policy.trigger, once):
                 self._spent.add(policy.id)
@@ -215,13 +223,13 @@ class Engine:
         if plan.waits:
             waiting = {
                 call_id: each
-                for call_id, each in self._state.waiting_tools.items()
-                if self._state.response_of(each[0]) is not None
+                for call_id, each in self.state.waiting_tools.items()
+                if self.state.response_of(each[0]) is not None
             }
             self._timers.look_at_tools(waiting, read_call(frame), age, causes)
         if plan.sounds:
             is_start = event.type is not None and event.type.endswith("started")
-            self._timers.look_at_sound(self._state.quiet_since, age, is_start=is_start)
+            self._timers.look_at_sound(self.state.quiet_since, age, is_start=is_start)
         if len(hits) > 1:
             hits.sort(key=lambda hit: hit.rule.number)
         return [hit for hit in hits if not self._is_absent(hit.rule, age)] if hits else hits
@@ -231,7 +239,7 @@ class Engine:
         if event.type is not None and event.type.startswith("response."):
             return True
         item_id = event.item_id or _named(frame)[0]
-        return item_id is not None and self._state.response_of(item_id) is not None
+        return item_id is not None and self.state.response_of(item_id) is not None
 
     def _listen(self, hits: list[Hit], found: Iterable[tuple[int, str, str]], event: Event, frame: bytes) -> None:
         for number, text, item_id in found:
@@ -244,8 +252,9 @@ class Engine:
         trigger = rule.policy.trigger
         if not isinstance(trigger, rules.Absent):
             return False
-        if age <= trigger.within + TOLERANCE:
+        if age <= trigger.within + TOLERANCE and rule.policy.id not in self._spent:
             self._spent.add(rule.policy.id)
+            self.met.append(rule.policy.id)
         return True
 
     def _counts(self, rule: Rule, age: float) -> bool:
@@ -262,11 +271,11 @@ class Engine:
         return True
 
     def _is_used(self, rule: Rule) -> bool:
-        what, usage = rule.what, self._state.usage
+        what, usage = rule.what, self.state.usage
         if not isinstance(what, rules.Usage) or rule.policy.id in self._spent:
             return False
         if what.meter == "cost_usd":
-            cost = self._state.cost_usd
+            cost = self.state.cost_usd
             reached = cost is not None and cost >= what.at_least
         elif what.meter == "total_tokens":
             reached = usage.total_tokens >= what.at_least
@@ -280,17 +289,17 @@ class Engine:
         what = rule.what
         if not isinstance(what, rules.Turns) or rule.policy.id in self._spent:
             return False
-        reached = self._state.turn_count >= what.at_least
+        reached = self.state.turn_count >= what.at_least
         if reached:
             self._spent.add(rule.policy.id)
         return reached
 
     def _due_match(self, function_call_id: str | None) -> Match:
         item_id, called = self._timers.waiting(function_call_id)
-        response_id = None if item_id is None else self._state.response_of(item_id)
+        response_id = None if item_id is None else self.state.response_of(item_id)
         return Match(
             item_id=item_id,
-            response_id=response_id or self._state.active_response_id,
+            response_id=response_id or self.state.active_response_id,
             function_call_id=function_call_id,
             name=None if called is None else called.name,
             arguments=None if called is None else called.arguments,
@@ -312,11 +321,11 @@ class Engine:
             item_id, named = _named(frame)
             response_id = response_id or named
         if response_id is None and item_id is not None:
-            response_id = self._state.response_of(item_id)
+            response_id = self.state.response_of(item_id)
         return Match(
             text=text,
             item_id=item_id,
-            response_id=response_id or self._state.active_response_id,
+            response_id=response_id or self.state.active_response_id,
             function_call_id=None if called is None else called.id,
             name=None if called is None else called.name,
             arguments=None if called is None else called.arguments,
@@ -342,11 +351,17 @@ class Engine:
 
     @property
     def _turn(self) -> int:
-        return self._state.turn_count - self._own_turns
+        return self.state.turn_count - self._own_turns
 
     def _turn_of(self, match: Match) -> int:
         """Give the turn that what matched belongs to; it is the present one where nothing says so."""
         return self._turn if match.item_id is None else self._item_turns.get(match.item_id, self._turn)
+
+    def _count_own(self, event: Event, frame: bytes, causes: frozenset[str]) -> None:
+        """Count a user item that a policy made."""
+        turns, self._turns = self._turns, self.state.turn_count
+        if causes and event.type in _ADDED and self._turns > turns and _role(frame) == "user":
+            self._own_turns += 1
 
     def _place(self, event: Event, frame: bytes) -> None:
         """Note in which turn an item begins."""

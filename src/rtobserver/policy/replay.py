@@ -24,7 +24,7 @@ from rtobserver.policy import rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.descent import NOBODY
 from rtobserver.policy.difference import Decided, Place
-from rtobserver.policy.engine import Engine
+from rtobserver.policy.engine import MET, Engine
 from rtobserver.policy.recordings import Line, RecordingError, microseconds
 from rtobserver.policy.rules import TRIGGER_NAMES, Json, PolicySet
 from rtobserver.policy.tampering import WATCHED, Tampering
@@ -36,6 +36,7 @@ from rtobserver.policy.wording import action_names
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import COMMAND, EVENT, GAP, OVERLAP
 from rtobserver.realtime.events import Event, fields, read
+from rtobserver.realtime.placeholders import is_placeholder, outline
 from rtobserver.realtime.values import mapping, text
 
 LONGEST_MATCH = 1_000
@@ -269,17 +270,18 @@ class Replay:
         self._is_beginning = True
 
     def _hear(self, line: Line) -> list[Ruling]:
-        frame = self.frame = line.payload
-        event, _ = read(frame)
-        self.event = event
+        frame, is_outline = line.payload, is_placeholder(line.payload)
+        event, frame = outline(line.type, frame) if is_outline else (read(frame)[0], frame)
+        self.event, self.frame = event, frame
         self.state.apply(event, frame, line.at, line.epoch, line.seq)
+        causes = self._traces.recorded_of(event, frame) if self._fresh else NOBODY
         for engine in self._fresh:
             if engine.owes():
-                engine.recall(event, frame, age=line.offset_us / 1e6)
+                engine.recall(event, frame, age=line.offset_us / 1e6, causes=causes)
         self.heard_age = self.age
         if not self.is_blind:
             self.causes = self._traces.of(event, frame, self.age)
-        if event.type in WATCHED:
+        if event.type in WATCHED and not is_outline:
             self.keys = self.tampering.heard(event, frame, self._owned.__contains__, age=self.age)
             self._look_at_output(frame)
         if self._is_leaving:
@@ -296,6 +298,9 @@ class Replay:
     def _note(self, command: Mapping[str, Json], type_: str | None) -> None:
         if type_ == "tags":
             self._tag(command)
+        elif type_ == MET:
+            for engine in (self.engine, *self._fresh):
+                engine.met_before(str(command.get("policy")))
         elif type_ is not None and "." in type_:
             policy = self._traces.policy_of(command)
             causes = NOBODY if policy is None else self._latest.get(policy, frozenset({policy}))

@@ -61,6 +61,12 @@ class Traces:
         """Take note that the sideband was lost: nothing that is outstanding will be answered."""
         self._outstanding.clear()
 
+    def recorded_of(self, event: Event, frame: bytes) -> frozenset[str]:
+        """Name the policies that an event came of, as a take-over finds it."""
+        found = self._recorded.of(event, frame)
+        self._recorded.inherit(event, frame, found)
+        return found
+
     def of(self, event: Event, frame: bytes, age: float) -> frozenset[str]:
         """Name the policies that an event came of."""
         answered = self._answered(canonical(event.type or ""), frame, age) if self._outstanding else NOBODY

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Self
 
 from rtobserver.realtime import item_events, response_events, user_events
 from rtobserver.realtime.conversation import Changes
@@ -55,6 +56,13 @@ class CallState:
         self._final: Totals | None = None
         self._model = model
         self._prices = prices
+
+    def fork(self) -> Self:
+        """Give another state that knows the same and goes its own way from here on."""
+        made = type(self)(model=self._model, prices=self._prices)
+        made._fold, made._final = self._fold.fork(), self._final
+        made._items = made._fold.talk.items
+        return made
 
     def apply(self, event: Event, frame: bytes, at_us: int, epoch: int, seq: int) -> Changes | None:
         """Take in one server event; give the rows that it made worth writing. Never raises.
