@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
 import asyncpg
 import pytest
 
+from rtobserver.simulator.scenario import Flood, Scenario
+from rtobserver.simulator.scenario_file import load_scenario
 from rtobserver.store.places import Server
 from tests.faults.acts import place, still
 from tests.faults.ground import record, stream
@@ -155,12 +158,18 @@ async def test_a_server_that_crashes_and_comes_back_has_everything(case: Case, t
             assert (figures.missing, figures.closes_by_us, figures.gap_s) == (0, 0, 0)
 
 
-async def hold_table(case: Case, here: ServerSite, *, calls: int, seconds: float) -> None:
+HELD = ("entry", "call", "item", "response", "command", "lease", "journal")
+"""Tables that a batch writes."""
+TALKING = Scenario(name="talking", steps=(*load_scenario("three_turns").steps, Flood(rate=10, seconds=0)))
+
+
+async def hold_tables(case: Case, here: ServerSite, tables: Sequence[str], *, calls: int, seconds: float) -> None:
     async with here.serving() as daemon:
         call_ids = await place(daemon, here, calls, events=5)
         connection = await asyncpg.connect(here.server.url)
         async with connection.transaction():
-            await connection.execute("LOCK TABLE entry IN ACCESS EXCLUSIVE MODE")
+            await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+            call_ids += await place(daemon, here, 1)
             await still(seconds, here)
         await connection.close()
         await until(lambda: caught_up(daemon))
@@ -171,20 +180,26 @@ async def hold_table(case: Case, here: ServerSite, *, calls: int, seconds: float
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("table", HELD)
 @pytest.mark.case("C07")
-async def test_a_table_that_is_held_for_longer_than_the_lock_time_out_costs_nothing(case: Case, tmp_path: Path) -> None:
-    async with server_site(tmp_path, scenario=stream(10)) as here:
+async def test_a_table_that_is_held_for_longer_than_the_lock_time_out_costs_nothing(
+    case: Case, tmp_path: Path, table: str
+) -> None:
+    async with server_site(tmp_path, scenario=TALKING) as here:
         here.configure()
-        await hold_table(case, here, calls=20, seconds=8)
+        await hold_tables(case, here, [table], calls=10, seconds=8)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("tables", [HELD[:1], HELD[1:]], ids=["entry", "all others"])
 @pytest.mark.case("C07")
-async def test_a_table_that_is_held_for_a_minute_costs_nothing(case: Case, tmp_path: Path) -> None:
-    async with server_site(tmp_path, scenario=stream(10), remember=False) as here:
+async def test_tables_that_are_held_for_a_minute_cost_nothing(
+    case: Case, tmp_path: Path, tables: Sequence[str]
+) -> None:
+    async with server_site(tmp_path, scenario=TALKING, remember=False) as here:
         here.configure()
-        await hold_table(case, here, calls=100, seconds=60)
+        await hold_tables(case, here, tables, calls=100, seconds=60)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import time
 from pathlib import Path
@@ -184,9 +185,9 @@ async def test_a_journal_that_may_not_be_written_keeps_a_daemon_from_starting(ca
             await daemon.command.stopped()
 
 
-@pytest.mark.parametrize("what", ["the files", "the folder for a while"])
+@pytest.mark.parametrize("what", ["the files", "the folder for a while", "written over", "its log cut"])
 @pytest.mark.case("C16")
-async def test_a_journal_that_is_taken_away_costs_nothing(case: Case, tmp_path: Path, what: str) -> None:
+async def test_a_journal_that_somebody_takes_away_or_harms_costs_nothing(case: Case, tmp_path: Path, what: str) -> None:
     folder = tmp_path / "journal"
     async with server_site(tmp_path, scenario=stream(20)) as here:
         here.configure()
@@ -199,11 +200,18 @@ async def test_a_journal_that_is_taken_away_costs_nothing(case: Case, tmp_path: 
             if what == "the files":
                 for path in folder.glob("*.journal*"):
                     path.unlink()
+            elif what == "written over":
+                newest = max(folder.glob("*.journal"))
+                newest.write_bytes(b"\xff" * newest.stat().st_size)
+            elif what == "its log cut":
+                os.truncate(max(folder.glob("*.journal-wal")), 0)
             else:
                 await asyncio.to_thread(shutil.rmtree, folder)
                 await further(here.simulator, call_ids, 40)
                 folder.mkdir(mode=0o700)
             await daemon.command.logged("journal_written_again")
+            _, said = await here.readiness(daemon)
+            assert any("was saved" in str(reason) or "was damaged" in str(reason) for reason in said["reasons"]), said
             await further(here.simulator, call_ids, 40)
             await asyncio.to_thread(here.cluster.start)
             await until(lambda: caught_up(daemon), PATIENCE)

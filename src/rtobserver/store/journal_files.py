@@ -404,15 +404,16 @@ class Files:
         self._begin()
 
     def _begin(self) -> None:
-        if self._files and self._files[-1].after == self._last:
-            # nothing is committed in it: whatever else stands there was never told to anybody
-            with self._lock:
-                empty = self._files.pop()
-            _remove(empty.path)
         commits, path = self._made(self._last)
         self._open(commits, path)
+        empty = None
         with self._lock:
+            if self._files and self._files[-1].after == self._last:
+                # nothing is committed in it: whatever else stands there was never told to anybody
+                empty = self._files.pop()
             self._files.append(_named(path))
+        if empty is not None:
+            _remove(empty.path)
 
     def _made(self, after: int) -> tuple[JournalCommits, Path]:
         """Make an empty file."""
