@@ -418,7 +418,7 @@ class Supervisor:
     async def _mark_left(self, claim: Claim, call: Unfinished) -> Mark | None:
         """Give the mark of who had the call, if that one has come as far as to declare what it did not hear itself."""
         epoch = int((call.last_position or "0:0").partition(":")[0])
-        if epoch < claim.ref.epoch - 1:
+        if claim.previous is None or epoch < claim.ref.epoch - 1:
             return None
         return await unfinished.mark_of(self._database, claim.previous)
 

@@ -85,10 +85,10 @@ SELECT call_key, call_id, day, replica_id, epoch + 1, NOW, 'held', registration
        AS new (call_key, call_id, day, epoch, registration)
  WHERE replica_id = $1 AND fenced_at IS NULL
     ON CONFLICT (call_key) DO NOTHING
-RETURNING call_key, call_id, day, epoch, owner AS previous, registration""")
+RETURNING call_key, call_id, day, epoch, NULL AS previous, registration""")
 _AGAIN = _timed("""
 UPDATE lease SET epoch = epoch + 1, claimed_at = NOW, phase = 'held' WHERE owner = $1 AND call_key = $2
-RETURNING call_key, call_id, day, epoch, owner AS previous, registration""")
+RETURNING call_key, call_id, day, epoch, NULL AS previous, registration""")
 _OWN = "SELECT call_key, call_id, day, epoch FROM lease WHERE owner = $1"
 _HOLDERS = "SELECT call_key, owner FROM lease WHERE call_key = ANY($1::bigint[])"
 _RELEASE = "DELETE FROM lease WHERE owner = $1 AND call_key = ANY($2::bigint[])"
@@ -144,8 +144,8 @@ class Claim:
     """With the epoch that begins."""
     owner: str
     """The incarnation that owns it now."""
-    previous: str
-    """The incarnation that owned it before."""
+    previous: str | None
+    """The incarnation that it was taken from: its mark says up to when it is recorded. None where nobody knows that."""
     registration: Mapping[str, Any]
     """The call's row as it was first written; the row itself may still lie in another replica's journal."""
 
