@@ -4,7 +4,8 @@ A program that writes over a file keeps its inode, and SQLite, which locks the f
 goes on with pages of two states. So each file is told by what stands in it:
 
     the file      its `user_version` is a number that only we have given it, a new one every few seconds
-                  in which something is written; and it is as long as it says itself
+                  in which something is written; and it is as long as it says itself, but for what still
+                  waits in the `-wal`: a disk that is full lets its first page be moved and no other
     the `-wal`    is as long as the index says that it is, and has the salts that stand there
 
 All is read through the descriptors that SQLite has open: to open and close the file again would take
@@ -21,11 +22,15 @@ import struct
 import time
 from pathlib import Path
 
+from rtobserver.store.immediate import immediately
+
 STAMP_SECONDS = 10.0
 """Between two numbers, if anything was written: an older copy is told from the file if it is older than that."""
 SURE, SURE_OF_LENGTH = 2, 10
 """Looks on end that must find the same: another program may be writing, and the first page is written first."""
 _HEADER, _INDEX, _LOG_HEADER, _FRAME_HEADER = 100, 48, 32, 24
+_MOVED = 96
+"""Offset in the index of how many frames of the `-wal` are in the file already."""
 _VERSION = 60
 """Offset of `user_version` in the header."""
 _COUNTER_BITS = 11
@@ -67,15 +72,10 @@ class Imprint:
         if number >> _COUNTER_BITS != self._first >> _COUNTER_BITS:
             number = self._first = self._first or 1 << _COUNTER_BITS
         with contextlib.suppress(sqlite3.Error):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with immediately(connection):
                 # what the file itself has meanwhile: by that a start knows which file a WAL belongs to
                 connection.execute(f"PRAGMA application_id = {self._known[0]}")
                 connection.execute(f"PRAGMA user_version = {number}")
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
             self._known.append(number)
 
     def tend(self, connection: sqlite3.Connection) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class Imprint:
             del self._known[: self._known.index(number)]
         if number not in self._known:
             found.append("")
-        elif self._size_of("") < _length(header):
+        elif self._size_of("") < _length(header) and not self._waits(self._size_of(""), header):
             found.append(_SHORT)
         if self._log_is_other():
             found.append("-wal")
@@ -125,12 +125,29 @@ class Imprint:
             return False
         return size < _LOG_HEADER + frames * (_FRAME_HEADER + page_size) or header[16:24] != index[32:40]
 
-    def _read(self, part: str, count: int) -> bytes:
+    def _waits(self, size: int, header: bytes) -> bool:
+        """Tell whether all pages that a file lacks at its end stand in its `-wal` and wait to be moved."""
+        page_size = _page_size(header)
+        index = self._read("-shm", _MOVED + 4)
+        if len(index) < _MOVED + 4 or not index[12]:
+            return False
+        [frames], [moved] = struct.unpack_from("=I", index, 16), struct.unpack_from("=I", index, _MOVED)
+        if _length(header) - size > (frames - moved) * page_size:
+            return False
+        lacking = set(range(size // page_size + 1, _length(header) // page_size + 1))
+        for number in range(moved, frames):
+            place = _LOG_HEADER + number * (_FRAME_HEADER + page_size)
+            frame = self._read("-wal", _FRAME_HEADER, place)
+            if len(frame) == _FRAME_HEADER and frame[8:16] == index[32:40]:
+                lacking.discard(int.from_bytes(frame[:4], "big"))
+        return not lacking
+
+    def _read(self, part: str, count: int, place: int = 0) -> bytes:
         handle = self._handle(part)
         if handle is None:
             return b""
         try:
-            return os.pread(handle, count, 0)
+            return os.pread(handle, count, place)
         except OSError:
             return b""
 
@@ -194,8 +211,12 @@ def _number(header: bytes, offset: int) -> int:
 
 def _length(header: bytes) -> int:
     """Give how long a file says that it is."""
-    page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    return pages * (65536 if page_size == 1 else page_size)
+    return int.from_bytes(header[28:32], "big") * _page_size(header)
+
+
+def _page_size(header: bytes) -> int:
+    size = int.from_bytes(header[16:18], "big")
+    return 65536 if size == 1 else size
 
 
 def _looks(part: str) -> int:

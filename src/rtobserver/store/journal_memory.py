@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtobserver.store.identity import CallRef
+from rtobserver.store.immediate import immediately
 from rtobserver.store.journal_lines import INSERT_CALL, INSERT_ENTRY, INSERT_FACT
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -71,12 +72,11 @@ class Memory:
 
     def write(self, raw: sqlite3.Connection) -> None:
         """Write it all to another file, under the same numbers; raises sqlite3.Error."""
-        raw.execute("BEGIN IMMEDIATE")
-        raw.executemany(INSERT_CALL, self.calls)
-        for piece in self._pieces:
-            raw.executemany(INSERT_ENTRY, piece.entries)
-            raw.executemany(INSERT_FACT, piece.facts)
-        raw.execute("COMMIT")
+        with immediately(raw):
+            raw.executemany(INSERT_CALL, self.calls)
+            for piece in self._pieces:
+                raw.executemany(INSERT_ENTRY, piece.entries)
+                raw.executemany(INSERT_FACT, piece.facts)
 
     def _drop(self) -> None:
         piece = self._pieces.popleft()

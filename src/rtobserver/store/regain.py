@@ -14,13 +14,13 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from rtobserver.realtime.entries import GapRow
 from rtobserver.realtime.regained import Declaration, Life, regained
 from rtobserver.store import holes, registration, tables
 from rtobserver.store.identity import CallRef, day_of
+from rtobserver.store.immediate import immediately
 
 _WITHOUT_ROW = f"""
 SELECT call_key, day, epoch, seq, payload FROM entry
@@ -84,7 +84,7 @@ def gaps(target: sqlite3.Connection) -> int:
         behind, resumed = [row[0] if row else None for row in found]
         declared.setdefault((key, day), []).append(Declaration(epoch, seq, bytes(payload), behind, resumed))
     count = 0
-    with _transaction(target):
+    with immediately(target):
         for (key, day), each in declared.items():
             rows = regained(each, holes.of_call(target, key, day), _life(target, key, day))
             count += target.executemany(_INSERT_GAP, [(key, day, *_values(row)) for row in rows]).rowcount
@@ -103,7 +103,7 @@ def calls(source: sqlite3.Connection, target: sqlite3.Connection) -> tuple[int, 
     stay, and nobody finds them. Raises sqlite3.Error.
     """
     made = 0
-    with _transaction(target):
+    with immediately(target):
         for key, told in _repeated(source).items():
             if "call_id" in told and not target.execute(_IS_KNOWN, (key, key)).fetchone()[0]:
                 made += _enter(target, key, told)
@@ -183,15 +183,3 @@ def _values(row: GapRow) -> tuple[Any, ...]:
     counts = json.dumps(row.lost_by_type)
     told = (row.epoch, row.seq, row.from_at, row.to_at, row.reason, row.after, row.state, row.lost)
     return (*told, counts, row.counted)
-
-
-@contextmanager
-def _transaction(target: sqlite3.Connection) -> Iterator[None]:
-    target.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            target.execute("ROLLBACK")
-        raise
-    target.execute("COMMIT")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from rtobserver.store import tables
+from rtobserver.store.immediate import immediately
 
 WHOLE = (tables.secret.name, tables.api_key.name)
 """Tables that are kept whole: they are small and change seldom."""
@@ -77,7 +77,7 @@ def put(target: sqlite3.Connection, kept: Kept, observed: Collection[int] = ()) 
     Whoever observes a call knows its row better. Gives how many calls were written. Raises sqlite3.Error.
     """
     written = 0
-    with _transaction(target):
+    with immediately(target):
         for name, rows in kept.whole.items():
             if rows:
                 marks = ", ".join("?" * len(rows[0]))
@@ -97,15 +97,3 @@ def put(target: sqlite3.Connection, kept: Kept, observed: Collection[int] = ()) 
 
 def _columns(name: str) -> str:
     return ", ".join(f'"{column.name}"' for column in tables.metadata.tables[name].columns)
-
-
-@contextmanager
-def _transaction(target: sqlite3.Connection) -> Iterator[None]:
-    target.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            target.execute("ROLLBACK")
-        raise
-    target.execute("COMMIT")
