@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rtobserver.store import tables
+from rtobserver.store.immediate import immediately
 
 ROWS = 500
 """Rows that are read at a time."""
@@ -117,14 +118,8 @@ def _bring(
     for rows in reading.newest_first():
         if by_call is not None:
             rows = [row for row in rows if row[by_call] not in left_out]
-        target.execute("BEGIN IMMEDIATE")
-        try:
+        with immediately(target):
             count += _write(target, write, rows)
-            target.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                target.execute("ROLLBACK")
-            raise
         if time.monotonic() > deadline:
             salvaged.left.append(name)
             break
