@@ -105,7 +105,9 @@ class Metrics:
             registry=registry,
         )
         self.queue_rows = Gauge("rtobserver_queue_rows", "Rows that wait for the writer.", registry=registry)
-        self.queue_bytes = Gauge("rtobserver_queue_bytes", "Bytes that wait for the writer.", registry=registry)
+        self.queue_bytes = Gauge(
+            "rtobserver_queue_bytes", "Bytes of memory that entries take which wait for the writer.", registry=registry
+        )
         self.commit_lag_seconds = Gauge(
             "rtobserver_commit_lag_seconds",
             "Age of the oldest row that is not committed yet.",

@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Say how much may wait for the database, in payload bytes."""
+    """Say how much may wait for the database, in bytes of memory."""
 
     total: int = 256 * 1024 * 1024
     per_call: int = 48 * 1024 * 1024

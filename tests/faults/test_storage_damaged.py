@@ -54,7 +54,7 @@ def aside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("calls.db.damaged-*") if not path.name.endswith(("-wal", "-shm")))
 
 
-@pytest.mark.parametrize("what", ["a page of entries", "the first page", "the keys"])
+@pytest.mark.parametrize("what", ["a page of entries", "the first page", "the keys", "the version"])
 @pytest.mark.case("C14")
 async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_read_is_kept(
     case: Case, tmp_path: Path, what: str
@@ -74,7 +74,9 @@ async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_
                 await asyncio.to_thread(destroy, here.store, 1)
             case "the keys":
                 await asyncio.to_thread(lambda: destroy(here.store, root_of(here.store, "api_key")))
-        if what != "a page of entries":
+            case "the version":
+                await asyncio.to_thread(lambda: destroy(here.store, root_of(here.store, "alembic_version")))
+        if what in ("the first page", "the keys"):
             async with here.starting() as begun:
                 await begun.logged("database_damaged")
                 await begun.logged("keys_lost")
@@ -103,7 +105,7 @@ async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_
     assert is_sound(here.store)
     if what != "the first page":
         corrupt = [gap for gap in gaps if gap["reason"] == "corrupt"]
-        if what == "the keys":
+        if what in ("the keys", "the version"):
             assert not corrupt, "nothing of the calls is lost"
             assert figures.stored >= whole.stored
         else:

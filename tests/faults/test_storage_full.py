@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -18,10 +19,10 @@ from rtobserver.simulator.scenario import BargeIn, Repeat, Scenario, Spoken, Too
 from rtobserver.store import schema, tables
 from tests.faults.acts import place
 from tests.faults.disks import fill, small_disk
-from tests.faults.ground import Site, record, site
+from tests.faults.ground import Site, record, site, stream
 from tests.faults.table import Case
 from tests.process.stage import Daemon, until
-from tests.process.test_killed import further
+from tests.process.test_killed import further, observed
 from tests.store import stored
 
 pytestmark = [pytest.mark.timeout(240)]
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.timeout(240)]
 TALK = Scenario(name="talk", steps=(Repeat(times=0, steps=(Typed(), Spoken(), BargeIn(), ToolCall())),))
 RECOVERY = 30.0
 """Seconds from the return of room within which everything is recorded again."""
+LOOKED = 15.0
+"""Seconds within which a file that somebody has written over is found out, however slow the writer tries again."""
 
 
 def on(disk: Path, folder: Path) -> Path:
@@ -136,6 +139,59 @@ async def test_what_retention_frees_within_the_file_is_room_while_the_disk_stays
         case.show(figures, states=states)
         assert figures.missing < figures.produced / 10
         assert is_sound(file)
+
+
+@pytest.mark.parametrize("room", ["much", "little"])
+@pytest.mark.case("C10")
+async def test_a_start_on_a_full_disk_goes_on_in_the_same_file_when_there_is_room(
+    case: Case, tmp_path: Path, room: str
+) -> None:
+    with small_disk(tmp_path, 40) as disk:
+        file = on(disk, tmp_path)
+        # more than what comes back: a copy would have no room
+        await asyncio.to_thread(_fill_with_an_old_call, file)
+        async with site(tmp_path, scenario=stream(20)) as here:
+            here.configure(more='[retention]\nentries = "9999d"\ncalls = "9999d"\n')
+            async with here.serving() as first:
+                call_ids = await place(first, here, 2, events=20)
+                # into the WAL alone, and more than the file's last page has room for
+                await further(here.simulator, call_ids, 200)
+                before = {call_id: await payloads(first, call_id) for call_id in call_ids}
+                first.process.kill()
+                await first.command.ended()
+            was = file.stat().st_ino
+            (disk / "calls.db.ballast").unlink(missing_ok=True)
+            reserve = disk / "reserve"
+            reserve.write_bytes(bytes(7 * 1024 * 1024))
+            filler = await asyncio.to_thread(fill, disk)
+            async with here.starting() as begun:
+                await begun.logged("disk_full")
+                with contextlib.suppress(TimeoutError):
+                    # as many looks as it takes to be sure that somebody has written over a file
+                    await here.simulator.until(lambda: bool(begun.events("database_away")), LOOKED)
+                emptied = time.monotonic()
+                await asyncio.to_thread((reserve if room == "little" else filler).unlink)
+                daemon = await here.listening(begun, first.key)
+                recovered = time.monotonic() - emptied
+                await observed(here.simulator, call_ids)
+                await further(here.simulator, call_ids, 20)
+                lost = sum([len(before[each] - await payloads(daemon, each)) for each in call_ids])
+                await here.end(daemon, call_ids)
+                figures = await here.figures(daemon, call_ids)
+                begun.process.terminate()
+                await begun.ended()
+                away = len(begun.events("database_away")) + len(begun.events("store_not_mended"))
+        case.show(figures, t_recover_s=round(recovered, 1), lost_behind_a_commit=lost, taken_for_away=away)
+        assert (lost, away) == (0, 0)
+        assert recovered < RECOVERY
+        assert file.stat().st_ino == was, "the file is the one that it was"
+        assert not list(disk.glob("*foreign*")) + list(disk.glob("*unfinished*"))
+        assert is_sound(file)
+
+
+async def payloads(daemon: Daemon, call_id: str) -> set[bytes]:
+    """Give the payloads of a call's entries."""
+    return {entry.payload for entry in (await record(daemon, call_id)).entries}
 
 
 def _fill_with_an_old_call(file: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -76,6 +77,21 @@ def _row(ref: CallRef, seq: int, payload: bytes = b"{}", type_: str | None = "t"
 def _seqs(path: Path, table: str = "entry") -> list[int]:
     with sqlite3.connect(path) as connection:
         return [row[0] for row in connection.execute(f"SELECT seq FROM {table} ORDER BY rowid")]
+
+
+async def test_small_entries_that_wait_are_counted_with_what_they_take_beside_their_payload(path: Path) -> None:
+    ref = stored.ref("rtc_a")
+    # not opened: everything waits
+    writer = Writer(lambda: sqlite.open_writer(path), flushes=Heard(), refused=lambda _: None)
+    tracemalloc.start()
+    try:
+        for seq in range(1000, 3000):
+            writer.entry((ref, 1, seq, 1, stored.START + seq, 300 + seq, "t", f"event_{seq:021}", b'{"n":%d}' % seq, 4))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.8 * taken < writer.queued_bytes < 1.5 * taken
+    assert ref.queued_bytes == writer.queued_bytes
 
 
 async def test_what_was_handed_over_is_there_when_the_writer_has_closed(path: Path) -> None:

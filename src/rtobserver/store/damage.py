@@ -30,6 +30,8 @@ from rtobserver.store.transaction import Transaction
 
 SALVAGE_SECONDS = 20.0
 """How long bringing rows over may take; recording waits in memory meanwhile."""
+SALVAGE_BYTES = 1024 * 1024 * 1024
+"""More than can be brought over in that time: where so much is free, room is not what keeps anybody from it."""
 CHECK_SECONDS = 5.0
 """How long a look for damage may take where the writer, or a start, waits for it."""
 QUIET_SECONDS = 0.3
@@ -119,6 +121,8 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
                         connection.execute(
                             f'SELECT rowid FROM "{name}" ORDER BY rowid {direction} LIMIT 1'  # noqa: S608 - our names
                         ).fetchall()
+                elif name == "alembic_version":
+                    _look_at_version(path, connection)
             if not (suspected or was_cut_off or is_mixed) or is_sound(
                 connection, float("inf") if suspected else CHECK_SECONDS
             ):
@@ -148,7 +152,7 @@ def replace(path: Path, *, problem: str, live: Live, mixed: bool = False, kept: 
     """
     try:
         with _nobody_else_writing(path):
-            made = replacement.begin(path)
+            made = replacement.begin(path, SALVAGE_BYTES)
             try:
                 salvaged = _fill(made, path, live, mixed, kept or vital.Kept())
                 aside = replacement.complete(path, "damaged")
@@ -183,7 +187,7 @@ def replace_overwritten(
     """
     try:
         _wait_for_the_end(path)
-        made = replacement.begin(path)
+        made = replacement.begin(path, SALVAGE_BYTES)
         try:
             schema.migrate(made)
             # this closes the file outside of SQLite's books, which takes away our locks on it: so it comes last
@@ -411,6 +415,26 @@ def _declare(target: sqlite3.Connection, key: int, losses: Sequence[Loss]) -> No
             " CASE completeness WHEN 'complete' THEN 'complete_with_gaps' ELSE completeness END WHERE call_key = ?",
             (key,),
         )
+
+
+def _look_at_version(path: Path, connection: sqlite3.Connection) -> None:
+    """Read which release's tables these are; raises what keeps it from that.
+
+    Raises:
+        StoreError: it cannot be read, and the tables are not those of this release.
+
+    """
+    try:
+        connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.DatabaseError as exc:
+        for table in tables.metadata.tables.values():
+            found = {row[1] for row in connection.execute(f'PRAGMA table_info("{table.name}")')}
+            if found != {column.name for column in table.columns}:
+                raise StoreError(
+                    f"{path}: {exc}: its version cannot be read, and its table {table.name} is not this release's:"
+                    " start the release that wrote it, which can mend it"
+                ) from exc
+        raise
 
 
 def _is_damage(problem: BaseException | None) -> bool:

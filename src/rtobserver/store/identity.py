@@ -37,9 +37,9 @@ class CallRef:
         self.origin: str | None = None
         """Id of the row in whose place the call is registered."""
         self.queued_in = 0
-        """Payload bytes handed to the writer; only the loop counts here."""
+        """Bytes handed to the writer; only the loop counts here."""
         self.queued_out = 0
-        """Payload bytes committed; only the writer counts here."""
+        """Bytes committed; only the writer counts here."""
         self.stored = 0
         """Entries in the database; only the writer counts here once the call is under observation."""
 

@@ -34,8 +34,8 @@ ANEW_SECONDS = 60.0
 """Between two new files in the place of damaged ones: a disk that spoils each must not be filled with them."""
 LONG_LOOK_SECONDS = 3600.0
 """How long a look over the file may take that nobody waits for."""
-BACK_SECONDS = 1.0
-"""Between two tries to write files again that were taken away."""
+BACK_SECONDS, BACK_CEILING = 1.0, 16.0
+"""Between two tries to begin a file anew, or to write files again that were taken away: twice as long each time."""
 
 log = structlog.get_logger()
 
@@ -63,7 +63,10 @@ class Recovery:
         """Why the file must be begun anew, if it must."""
         self.anew_seconds = ANEW_SECONDS
         self._anew_at: float | None = None
-        self._back_due = 0.0
+        self.tries = 0
+        """Those to mend the file, one after the other, that failed or are under way."""
+        self._back_due, self._not_mended = 0.0, ""
+        """When to try again, and why the last try failed."""
         self._looking = self._is_cleared = False
         self._opened = 0
         """How often a file was opened: what a look has found is of the file that it began with."""
@@ -160,8 +163,10 @@ class Recovery:
                 # here, since nothing is being replaced now
                 self._is_cleared = False
                 replacement.forget(self._path)
-        except Exception as exc:  # noqa: BLE001 - the next flush meets it again and says so
-            log.warning("store_not_mended", problem=str(exc))
+        except Exception as exc:  # noqa: BLE001 - it is tried again
+            if (problem := getattr(exc, "strerror", None) or str(exc)) != self._not_mended:
+                log.warning("store_not_mended", problem=problem)
+            self._not_mended = problem
 
     def look_over(self) -> None:
         """Have the whole file looked over in the background, because a reader found damage; any thread may ask."""
@@ -209,7 +214,9 @@ class Recovery:
         if self.care is not None:
             self.care.vital.forget(self._erased)
             kept = self.care.vital.kept
+        self._try_later()
         damage.replace(self._path, problem=str(problem), live=live, kept=kept)
+        self._mended()
         self._anew_at = time.monotonic()
         self._damage = None
         self._damage_heard = 0
@@ -217,19 +224,29 @@ class Recovery:
         self._tell_losses(live.keys())
 
     def _may_begin_anew(self) -> bool:
-        return self._anew_at is None or time.monotonic() - self._anew_at >= self.anew_seconds
+        now = time.monotonic()
+        return now >= self._back_due and (self._anew_at is None or now - self._anew_at >= self.anew_seconds)
+
+    def _try_later(self) -> None:
+        self._back_due = time.monotonic() + min(BACK_CEILING, BACK_SECONDS * 2 ** min(self.tries, 10))
+        self.tries += 1
+
+    def _mended(self) -> None:
+        self._back_due, self.tries, self._not_mended = 0.0, 0, ""
 
     def _bring_back(self) -> None:
         """Save what only this process still has open, because files of the database were taken away or replaced."""
         path, care, commits = self._path, self.care, self._commits
-        now = time.monotonic()
-        if path is None or care is None or commits is None or now < self._back_due or not path.parent.is_dir():
+        if path is None or care is None or commits is None or time.monotonic() < self._back_due:
             return
-        self._back_due = now + BACK_SECONDS
-        # what is in a WAL that was unlinked goes into the database that is still there
+        if not path.parent.is_dir():
+            return
+        self._try_later()
         if care.overwritten:
             self._save(path, care, commits)
+            self._mended()
             return
+        # what is in a WAL that was unlinked goes into the database that is still there
         is_safe = "" not in care.away and cut(commits.raw)
         if is_safe and care.away == ("-wal",) and not _has_bytes(care.file("-wal")):
             self.close()
@@ -237,6 +254,7 @@ class Recovery:
             log.warning("wal_begun_anew", path=str(path))
         else:
             self._write_again(path, care, commits)
+        self._mended()
         self.written_again += 1
 
     def _is_overwritten(self) -> bool:

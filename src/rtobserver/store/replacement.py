@@ -14,6 +14,7 @@ lock may finish; `sqlite.hold` does it for all of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from pathlib import Path
@@ -26,9 +27,19 @@ PARTS = ("-wal", "-shm", "")
 log = structlog.get_logger()
 
 
-def begin(path: Path) -> Path:
-    """Make an empty file for the new database, in the place of whatever an earlier try left; raises OSError."""
+def begin(path: Path, most_bytes: int | None = None) -> Path:
+    """Make an empty file for the new database, in the place of whatever an earlier try left.
+
+    As much as `path` and its WAL take is looked for on the disk before, `most_bytes` at most: a copy that finds no
+    room to its end has filled the disk for nothing. Raises OSError.
+    """
     made = _unfinished(path)
+    empty(path)
+    wanted = sum(_size(_beside(path, part)) for part in ("", "-wal"))
+    wanted = wanted if most_bytes is None else min(wanted, most_bytes)
+    disk = os.statvfs(path.parent)
+    if disk.f_bavail * disk.f_frsize < wanted:
+        raise OSError(errno.ENOSPC, f"a copy needs {wanted} bytes of room")
     _remove(made)
     os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     return made
@@ -135,6 +146,13 @@ def _aside(path: Path, word: str) -> Path:
 
 def _whole(path: Path, aside: Path) -> Path:
     return path.with_name(f"{path.name}.whole-{aside.name.removeprefix(f'{path.name}.')}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _beside(path: Path, part: str) -> Path:

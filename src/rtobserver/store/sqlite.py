@@ -72,7 +72,8 @@ def hold(path: Path) -> Iterator[None]:
 
     Raises:
         StoreBusy: another process holds it.
-        StoreUnavailable: the lock cannot be made, or what was begun cannot be finished.
+        StoreUnavailable: the lock cannot be made, the file has another name that would have another lock, or what
+            was begun cannot be finished.
 
     """
     # one file has one lock, by whatever name it is called
@@ -92,6 +93,11 @@ def hold(path: Path) -> Iterator[None]:
                 log.warning("replacement_finished", moved_to=str(aside))
         except OSError as exc:
             raise StoreUnavailable(f"a new {path} cannot be put in its place: {exc.strerror}") from exc
+        if (names := _names(path)) > 1:
+            raise StoreUnavailable(
+                f"{path} is one of {names} names (hard links) of one file, and each has a lock and a WAL of its own:"
+                " copy the file, and remove the other names"
+            )
         yield
     finally:
         lock.release()
@@ -165,6 +171,10 @@ def transaction(path: Path) -> Iterator[sa.Connection]:
                 raise StoreUnavailable(f"another file was put in the place of {path}: try again")
     except OperationalError as exc:
         raise StoreUnavailable(f"{path}: {exc.orig}") from exc
+    except DBAPIError as exc:
+        if trouble_of(exc) == "damaged":
+            raise StoreError(f"{path}: {exc.orig}") from exc
+        raise
 
 
 class SqliteDatabase(Database):
@@ -294,6 +304,13 @@ def identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _names(path: Path) -> int:
+    try:
+        return path.stat().st_nlink
+    except OSError:
+        return 0
 
 
 def _make_folder(path: Path) -> None:

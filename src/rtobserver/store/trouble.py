@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from typing import Literal
 
@@ -39,9 +40,16 @@ def trouble_of(problem: BaseException) -> Trouble | None:
     while cause is not None and not isinstance(cause, sqlite3.Error):
         cause = getattr(cause, "orig", None) or cause.__cause__
     if cause is None:
-        return None
+        return "full" if _lacks_room(problem) else None
     code = getattr(cause, "sqlite_errorcode", None)
     known = _PRIMARY.get(code & 0xFF) if isinstance(code, int) else None
     if known is not None:
         return known
     return "other" if isinstance(cause, sqlite3.OperationalError) else None
+
+
+def _lacks_room(problem: BaseException) -> bool:
+    cause: BaseException | None = problem
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    return cause is not None and cause.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -43,7 +43,7 @@ class Writing(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """Count payload bytes that are only in memory."""
+        """Count the bytes of memory that these take."""
 
     @property
     def short_of_room(self) -> bool:
