@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from rtobserver.errors import StoreBusy
 from rtobserver.store import registration
 from rtobserver.store.identity import CallRef
 from rtobserver.store.journal import Journal
@@ -186,3 +187,18 @@ async def test_a_file_that_cannot_be_read_while_it_is_written_is_shipped_from_me
         assert journal.files.written_again == 1
         assert journal.files.damaged_files
     assert [seq for seq, _ in ground.entries(ref)] == list(range(1, 201))
+
+
+async def test_a_folder_has_one_daemon_and_the_other_does_it_no_harm(ground: Ground) -> None:
+    call = new("rtc_1")
+    ref = call.ref()
+    async with ground.journal() as journal:
+        journal.note(registration.register(ref, call))
+        await record(journal, ref, 1, 20)
+        with pytest.raises(StoreBusy):
+            async with ground.journal():
+                pass
+        await record(journal, ref, 21, 40)
+        await journal.readable(PATIENCE)
+        assert journal.files.written_again == 0
+    assert [seq for seq, _ in ground.entries(ref)] == list(range(1, 41))
