@@ -384,6 +384,20 @@ async def test_a_file_that_cannot_be_read_fails_its_test(tmp_path: Path) -> None
     assert "refund.ndjson: line 2: not a JSON object" in out
 
 
+async def test_a_check_reads_the_events_of_tests_as_well(tmp_path: Path) -> None:
+    config = write(tmp_path, with_test("refund.ndjson"))
+    code, out, err = await run("policies", "check", "--config", config)
+    assert (code, out) == (2, "")
+    assert "policy[1].test[0].events" in err
+    assert "refund.ndjson: No such file or directory" in err
+    (tmp_path / "refund.ndjson").write_text('{"type": "a"}\nnonsense\n')
+    code, _, err = await run("policies", "check", "--config", config)
+    assert code == 2
+    assert "line 2: not a JSON object" in err
+    write_events(tmp_path / "refund.ndjson")
+    assert (await run("policies", "check", "--config", config))[0] == 0
+
+
 async def test_no_tests_are_no_failure_but_said(tmp_path: Path) -> None:
     code, out, err = await run("policies", "test", "--config", write(tmp_path, NEW))
     assert (code, out) == (0, "")

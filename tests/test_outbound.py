@@ -133,6 +133,15 @@ OK = b"HTTP/1.1 200 OK\r\n"
             id="a page",
         ),
         pytest.param(
+            answer(200, b"\xef\xbb\xbf\r\n <!DOCTYPE HTML><p>login"), "broken", "a web page", id="a hidden page"
+        ),
+        pytest.param(
+            answer(200, b"<Html lang=en>", [("Content-Type", "text/plain")]),
+            "broken",
+            "a web page",
+            id="a page as text",
+        ),
+        pytest.param(
             answer(200, "schön".encode("latin-1"), [("Content-Type", "text/plain; charset=iso-8859-1")]),
             "broken",
             "the answer was not text in UTF-8",

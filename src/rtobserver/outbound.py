@@ -59,6 +59,9 @@ Became = Literal["delivered", "failed", "given_up", "dropped", "lost"]
 
 _PREFIX = "whsec_"
 _PAGES = ("text/html", "application/xhtml+xml")
+_PAGE_BEGINS = ("<!doctype html", "<html")
+_BEGINNING = 1024
+"""Characters in which a page must have begun."""
 _WIDE = ("utf-16", "utf-32", "utf-7")
 
 log = structlog.get_logger()
@@ -355,9 +358,10 @@ class Outbound:
 
 async def _text(response: aiohttp.ClientResponse) -> str:
     """Read an answer up to its bound; what is left unread costs the connection, not us."""
+    # an endpoint's answer is for the model; a page is a proxy's or a login's, whatever its status and type say
+    page = OutboundError("broken", "the answer was a web page")
     if response.content_type in _PAGES:
-        # an endpoint's answer is for the model; a page is a proxy's or a login's, whatever its status says
-        raise OutboundError("broken", "the answer was a web page")
+        raise page
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise OutboundError("broken", "the answer was compressed, which was not asked for")
     parts: list[bytes] = []
@@ -371,9 +375,12 @@ async def _text(response: aiohttp.ClientResponse) -> str:
     if (response.charset or "").lower().startswith(_WIDE):
         raise foreign
     try:
-        return b"".join(parts).decode("utf-8-sig")
+        text = b"".join(parts).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise foreign from None
+    if text[:_BEGINNING].lstrip()[:15].casefold().startswith(_PAGE_BEGINS):
+        raise page
+    return text
 
 
 def _unreachable(exc: aiohttp.ClientError) -> OutboundError:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     # these load what the daemon is made of: `rtobserver --help` should not wait for them
     from rtobserver.policy.difference import Change, Decided, Tally
     from rtobserver.policy.explanation import Explanation
+    from rtobserver.policy.recordings import Recording
+    from rtobserver.policy.rules import PolicyTest
     from rtobserver.policy.trials import Trial
     from rtobserver.settings import Settings
     from rtobserver.store.places import Place as Where
@@ -68,6 +70,8 @@ def check(config_path: Path, as_json: bool) -> None:
     from rtobserver.settings import prices_for
 
     settings = _settings(config_path)
+    if unreadable := [mistake for each in settings.policies.tests if (mistake := _unreadable(each)) is not None]:
+        raise ConfigError(unreadable)
     today = datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC).date()
     for warning in review(settings.policies, settings.config, prices_for(settings.config), today):
         click.echo(f"warning: {warning}", err=True)
@@ -129,8 +133,32 @@ def test(config_path: Path, as_json: bool) -> int:
     return 1 if failed else 0
 
 
+def _unreadable(test: PolicyTest) -> Mistake | None:
+    """Say what is wrong with the events of a test."""
+    from rtobserver.policy.recordings import RecordingError
+
+    try:
+        _recording(test)
+    except OSError as exc:
+        problem = exc.strerror or type(exc).__name__
+    except RecordingError as exc:
+        problem = str(exc)
+    else:
+        return None
+    return Mistake(
+        f"{test.place}.events", f"{test.events}: {problem}", "a line is an event as JSON, or an entry of an export"
+    )
+
+
+def _recording(test: PolicyTest) -> Recording:
+    from rtobserver.policy.recordings import read_recording
+
+    with Path(test.events).open("rb") as file:
+        return read_recording(file)
+
+
 def _tried(settings: Settings) -> list[Trial]:
-    from rtobserver.policy.recordings import RecordingError, read_recording
+    from rtobserver.policy.recordings import RecordingError
     from rtobserver.policy.trials import Trial, try_out
     from rtobserver.settings import new_state, prices_for
 
@@ -138,8 +166,7 @@ def _tried(settings: Settings) -> list[Trial]:
     trials = []
     for each in settings.policies.tests:
         try:
-            with Path(each.events).open("rb") as file:
-                recording = read_recording(file)
+            recording = _recording(each)
         except OSError as exc:
             trials.append(Trial(each, problem=f"{each.events}: {exc.strerror}"))
         except RecordingError as exc:
