@@ -63,9 +63,9 @@ def model_ends(played: Play, response_id: str, words: str = SECRET, **values: An
     played.frame({"type": "output_audio_buffer.stopped", "response_id": response_id})
 
 
-def call_tool(played: Play) -> None:
+def call_tool(played: Play, arguments: str = "{}") -> None:
     response = {"id": "resp_t", "status": "in_progress", "conversation_id": "conv_1"}
-    item = {"id": "item_t", "type": "function_call", "call_id": "fc_1", "name": "lookup", "arguments": "{}"}
+    item = {"id": "item_t", "type": "function_call", "call_id": "fc_1", "name": "lookup", "arguments": arguments}
     played.frame({"type": "response.created", "response": response})
     played.frame({"type": "response.output_item.added", "response_id": "resp_t", "item": item})
     played.frame(
@@ -217,6 +217,19 @@ def test_nothing_that_is_said_in_a_pause_reaches_what_is_stored_or_sent_elsewher
     assert SECRET not in repr(kept)
     assert SECRET not in repr(played.columns)
     assert played.machine.state.items() == []
+
+
+def test_what_a_function_was_called_with_in_a_pause_is_not_told_after_it_either() -> None:
+    tells = (rules.Tag(tag="{{ match.arguments }}"), rules.Tag(tag="slow"))
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "{{ match.arguments }}"}]}
+    played = play(policy(rules.UnansweredTool(seconds=6.0), *tells, rules.CreateItem(item=item)))
+    pause(played)
+    call_tool(played, SECRET)
+    resume(played)
+    pass_time(played, 7)
+    assert tags(played) == ["slow"]
+    assert SECRET in played.sent[-1]["item"]["content"][0]["text"]
+    assert SECRET.encode() not in b"".join(record.payload for record in played.records)
 
 
 def test_the_answer_to_a_function_call_that_is_not_on_record_is_not_named() -> None:

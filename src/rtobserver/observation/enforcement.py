@@ -172,7 +172,7 @@ class Enforcement:
                 if self._decided.get(verdict.policy.id) == seq:
                     seq, noted = self._place(verdict.policy.id, at, mono)
                     effects += noted
-                effects += self._decide(verdict, seq, at, mono, conceals=self._control.pause.is_active)
+                effects += self._decide(verdict, seq, at, mono, conceals=self._conceals(verdict.match.item_id))
             if not verdicts and self.wake == before:
                 break
         return effects
@@ -224,6 +224,11 @@ class Enforcement:
         before, self.wake = self.wake, self.engine.wake_at() if self.engine is not None else None
         if self.wake is not None and (before is None or self.wake < before):
             self.is_sooner = True
+
+    def _conceals(self, item_id: str | None) -> bool:
+        """Say whether what is known of an item, or of nothing in particular, must not be stored now."""
+        pause = self._control.pause
+        return pause.is_active or (item_id is not None and pause.holds(item_id))
 
     def _view(self, age: float) -> Mapping[str, Json]:
         return view(
