@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser
 
 from rtobserver.config.sections import FilePath, Public
-from rtobserver.observation.enforcement import GUARD
+from rtobserver.policy.guard import GUARD
 from rtobserver.policy.rules import HangUp, Policy, PolicySet, RestoreSession, Tampered
 from tests.browser import tools
 from tests.browser.chromium import tab, until

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rtobserver.observation.effects import AskTool, HangUp
-from rtobserver.observation.enforcement import GUARD
 from rtobserver.observation.plan import Resumption
 from rtobserver.observation.watch import Watch
 from rtobserver.policy import rules
 from rtobserver.policy.active import Active
+from rtobserver.policy.guard import GUARD
 from rtobserver.policy.rules import Limit, Policy
 from rtobserver.realtime.call import CallState
 from rtobserver.realtime.entries import COMMAND, EVENT
@@ -64,7 +64,8 @@ def test_an_overwritten_session_is_restored_and_a_second_telling_of_it_is_not_an
     assert (sent["type"], sent["session"]["instructions"]) == ("session.update", "Be kind.")
     played.acknowledge(sent["event_id"])
     [decision] = played.decisions
-    assert (decision.outcome, decision.actions) == ("done", ("restore_session", "hang_up"))
+    assert (decision.outcome, decision.actions) == ("done", ("restore_session",))
+    assert decision.detail == "hang_up waits until the session was restored 3 times"
     assert decision.trigger == "tampered"
     assert not played.of(HangUp)
 
@@ -82,7 +83,7 @@ def test_whoever_goes_on_overwriting_is_hung_up_after_the_guard() -> None:
     played.hung_up(True)
     played.close()
     last = played.decisions[-1]
-    assert (last.acted, last.outcome) == (True, "done")
+    assert (last.acted, last.outcome, last.actions) == (True, "done", ("hang_up",))
     assert "not restored again" in str(last.detail)
     assert played.ending == ("ended", "policy")
 
@@ -93,7 +94,7 @@ def test_changes_within_one_round_trip_are_restored_once_and_count_once() -> Non
         overwrite(played, f"Be rude {number}.")
     assert types(played) == ["session.update"]
     assert not played.of(HangUp)
-    assert len(played.decisions) == GUARD + 1
+    assert [row.actions for row in played.decisions] == [("restore_session",), *[()] * GUARD]
     played.acknowledge(played.sent[0]["event_id"])
     assert {row.outcome for row in played.decisions} == {"done"}
     overwrite(played)

@@ -35,6 +35,14 @@ def test_a_mode_by_itself_is_no_difference() -> None:
     assert compare([before], [replace(before, mode="enforce", acts=True)]) == []
 
 
+def test_what_a_guard_left_out_is_no_difference_from_what_only_observes() -> None:
+    acts = decided("a", 1, acts=True, mode="enforce", actions=("restore_session", "tag"))
+    observes = decided("a", 1, actions=("restore_session", "tag", "hang_up"))
+    assert compare([acts], [observes]) == []
+    assert len(compare([acts], [replace(observes, acts=True)])) == 1
+    assert len(compare([acts], [replace(observes, actions=("restore_session", "say", "hang_up"))])) == 1
+
+
 def test_what_was_matched_and_a_fault_are_differences() -> None:
     before = decided("a", 1, match="refund")
     for after in (replace(before, match="refunds"), replace(before, would_act=False), replace(before, trigger="regex")):

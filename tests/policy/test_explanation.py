@@ -191,6 +191,22 @@ def test_secrets_are_not_shown() -> None:
     assert "canary" not in json.dumps(found.actions)
 
 
+def test_what_the_guard_of_restorations_leaves_out_is_not_said_to_be_done() -> None:
+    rude = [b'{"type": "session.updated", "session": {"instructions": "Be rude %d."}}' % each for each in range(4)]
+    entries = [line(seq, seq * 1000, frame) for seq, frame in enumerate(rude, 1)]
+    actions = (rules.RestoreSession(), rules.Tag(tag="x"), rules.HangUp())
+    watch = policy("watch", rules.Tampered(keys=None), *actions, mode="enforce")
+    verdicts = []
+    for seq in (1, 4):
+        [found] = explain([watch], entries, seq, session={"instructions": "Be kind."}).values()
+        assert found.decided is not None
+        verdicts.append((found.verdict, found.decided.actions))
+    assert verdicts == [
+        ("acts, but for hang_up: the guard of restorations", ("restore_session", "tag")),
+        ("acts, but for restore_session: the guard of restorations", ("tag", "hang_up")),
+    ]
+
+
 def test_an_entry_that_is_not_there_is_refused() -> None:
     with pytest.raises(NoSuchEntry, match="there is no entry at 1:99"):
         explain([policy("a", ON_A)], TEN, 99)

@@ -21,18 +21,17 @@ from rtobserver.observation.effects import Effect, Notify
 from rtobserver.observation.ledger import Ledger
 from rtobserver.observation.speech import spoken
 from rtobserver.observation.tooling import Tooling
-from rtobserver.observation.watch import RESTORING, Watch
-from rtobserver.policy import rules, tampering
+from rtobserver.observation.watch import Watch
+from rtobserver.policy import guard, rules, tampering
 from rtobserver.policy.engine import MET, Engine
 from rtobserver.policy.verdicts import Verdict
 from rtobserver.policy.view import view
+from rtobserver.policy.wording import action_names
 from rtobserver.realtime.entries import Changed, DecisionRow
 from rtobserver.realtime.events import Event
 from rtobserver.realtime.times import rfc3339
 from rtobserver.realtime.values import mapping, text
 
-GUARD = 3
-"""How often a policy restores the session of one call."""
 SAY_SECONDS = 30.0
 """How long words may have to wait for the response that goes on."""
 MAX_ROUNDS = 64
@@ -265,7 +264,7 @@ class Enforcement:
             rules.TRIGGER_NAMES[type(policy.trigger)],
             verdict.mode,
             verdict.acts,
-            tuple(rules.ACTION_NAMES[type(action)] for action in verdict.actions),
+            action_names(verdict.actions),
             at,
             match=None if said is None else said[:LONGEST_MATCH],
             item_id=match.item_id,
@@ -290,20 +289,20 @@ class Enforcement:
     def _permitted(self, verdict: Verdict, deed: Deed) -> list[rules.Action]:
         """Leave out what the guard of restorations forbids."""
         actions = [*verdict.actions]
-        if not any(isinstance(action, rules.RestoreSession) for action in actions):
+        if not guard.restores(actions):
             return actions
         policy = verdict.policy.id
-        if policy in self._restoring:
+        if is_waiting := policy in self._restoring:
             # what was changed before upstream took it up is written over by it
             deed.do()
-            deed.note(RESTORING)
-            return [action for action in actions if not isinstance(action, rules.RestoreSession | rules.HangUp)]
-        self._watch.restored[policy] += 1
-        if self._watch.restored[policy] <= GUARD:
-            return [action for action in actions if not isinstance(action, rules.HangUp)]
-        deed.note(f"the session was restored {GUARD} times in this call and is not restored again")
-        actions = [action for action in actions if not isinstance(action, rules.RestoreSession)]
-        if not actions:
+        else:
+            self._watch.restored[policy] += 1
+        actions, words = guard.kept(actions, is_waiting=is_waiting, times=self._watch.restored[policy])
+        for each in words:
+            deed.note(each)
+        if actions or is_waiting:
+            deed.row.actions = action_names(actions)
+        else:
             deed.row.acted, deed.row.outcome = False, "fault"
         return actions
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from rtobserver.observation.causes import Causes
 from rtobserver.policy.active import Active
 from rtobserver.policy.engine import MET, Engine
+from rtobserver.policy.guard import RESTORING
 from rtobserver.policy.rules import Json
 from rtobserver.policy.tampering import Tampering
 from rtobserver.policy.verdicts import Past, Verdict
@@ -21,8 +22,6 @@ from rtobserver.realtime.entries import COMMAND, EVENT, DecisionRow
 from rtobserver.realtime.events import Event, fields
 from rtobserver.realtime.placeholders import is_placeholder, outline
 
-RESTORING = "an earlier restoration of the session was not answered yet"
-"""What a decision says that did not restore the session, since that was under way."""
 UNKNOWN = Subject(call_id="", profile="", model="", started_at=0)
 
 

@@ -117,10 +117,19 @@ def compare(before: Iterable[Decided], after: Iterable[Decided]) -> list[Change]
             changes.append(Change("new", None, would))
         elif would is None:
             changes.append(Change("vanished", was, None))
-        elif _said(was) != _said(would):
+        elif not _is_same(was, would):
             changes.append(Change("changed", was, would))
     return changes
 
 
-def _said(each: Decided) -> tuple[object, ...]:
-    return each.trigger, each.actions, each.match, each.would_act
+def _is_same(was: Decided, would: Decided) -> bool:
+    if (was.trigger, was.match, was.would_act) != (would.trigger, would.match, would.would_act):
+        return False
+    if was.acts == would.acts or not any("restore_session" in each.actions for each in (was, would)):
+        return was.actions == would.actions
+    # what only observes has no guard, by which what acts leaves something out
+    return _unguarded(was) == _unguarded(would)
+
+
+def _unguarded(each: Decided) -> list[str]:
+    return [action for action in each.actions if action not in ("restore_session", "hang_up")]

@@ -23,6 +23,7 @@ from rtobserver.policy.sights import Sight, sight
 from rtobserver.policy.templates import TemplateFault, fill
 from rtobserver.policy.timers import TOLERANCE
 from rtobserver.policy.verdicts import Match
+from rtobserver.policy.wording import action_names
 from rtobserver.realtime import events
 from rtobserver.realtime.entries import OVERLAP
 
@@ -313,7 +314,9 @@ def _verdict(ruling: Ruling | None, terms: list[Term]) -> str:
         if verdict.fault is not None:
             return f"fault: {verdict.fault}"
         if verdict.acts:
-            return "acts"
+            done = action_names(verdict.actions)
+            left = [name for name in action_names(verdict.policy.actions) if name not in done]
+            return "acts" + (f", but for {', '.join(left)}: the guard of restorations" if left else "")
         return "would act, outside the canary" if verdict.mode == "canary" else "would act, but only observes"
     for term in terms:
         if term.holds is False and not term.name.startswith(" "):

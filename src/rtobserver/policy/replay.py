@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rtobserver.policy import rules
+from rtobserver.policy import guard, rules
 from rtobserver.policy.active import Active
 from rtobserver.policy.descent import NOBODY
 from rtobserver.policy.difference import Decided, Place
@@ -41,8 +41,6 @@ from rtobserver.realtime.values import mapping, text
 
 LONGEST_MATCH = 1_000
 """Characters of the matched words that are kept."""
-MOST_RESTORED = 3
-"""How often a policy restores the session of one call (docs/decisions/0070)."""
 MAX_TIMERS = 10_000
 """Timers that may decide between two entries."""
 MAX_LATE = 0.25
@@ -370,18 +368,16 @@ class Replay:
                 self.tags += [action.tag] if action.tag not in self.tags else []
             elif isinstance(action, rules.AnswerTool) and (call := verdict.match.function_call_id) is not None:
                 self._owned |= {call} - self._answered
-        if any(isinstance(action, rules.RestoreSession) for action in verdict.actions):
-            if self.tampering.awaits(self._restoring.get(verdict.policy.id, "")):
-                # live, it waits for the answer to the one before
-                return verdict
-            self._restored[verdict.policy.id] += 1
-            only = all(isinstance(action, rules.RestoreSession) for action in verdict.actions)
-            if only and self._restored[verdict.policy.id] > MOST_RESTORED:
-                return replace(
-                    verdict, acts=False, fault=f"the session was restored {MOST_RESTORED} times in this call"
-                )
-            self._restored_before[verdict.policy.id] += 1
-        return verdict
+        if not guard.restores(verdict.actions):
+            return verdict
+        # live, it waits for the answer to the one before
+        is_waiting = self.tampering.awaits(self._restoring.get(verdict.policy.id, ""))
+        self._restored[verdict.policy.id] += not is_waiting
+        actions, words = guard.kept(verdict.actions, is_waiting=is_waiting, times=self._restored[verdict.policy.id])
+        if not actions and not is_waiting:
+            return replace(verdict, acts=False, fault=words[0])
+        self._restored_before[verdict.policy.id] += not is_waiting
+        return replace(verdict, actions=tuple(actions))
 
 
 def decided(ruling: Ruling) -> Decided:
