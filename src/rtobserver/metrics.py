@@ -142,6 +142,12 @@ class Metrics:
             "Times since the start that files of the database were taken away and what they held was saved.",
             registry=registry,
         )
+        self.missing_commits = Counter(
+            "rtobserver_missing_commits",
+            "What an earlier run had committed and the start did not find: entries, and calls without a trace.",
+            ["what"],
+            registry=registry,
+        )
         self.loop_gap_seconds = Gauge(
             "rtobserver_loop_gap_seconds",
             "The longest that the loop kept anything waiting in the last minute.",

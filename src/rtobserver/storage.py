@@ -137,7 +137,7 @@ async def opened(
         async with _server(place, config.store, replica_id, report, refused, metrics, clock, patiently) as storage:
             yield storage
     else:
-        async with _file(place.resolve(), config.store, report, refused, clock, patiently) as storage:
+        async with _file(place.resolve(), config.store, report, refused, metrics, clock, patiently) as storage:
             yield storage
 
 
@@ -233,6 +233,7 @@ async def _file(
     section: Section,
     report: FlushReport,
     refused: Callable[[list[EntryRow]], None],
+    metrics: Metrics,
     clock: Clock,
     patiently: Patiently,
 ) -> AsyncIterator[Storage]:
@@ -252,11 +253,12 @@ async def _file(
             try:
                 if refused_before := await writer.between(damage.admit_refused):
                     log.warning("entries_refused_before", count=refused_before)
+                await _compare(writer, metrics)
                 yield Storage(
                     writer,
                     reads,
                     is_refused=lambda: report.failing_since is not None,
-                    reasons=lambda: report.reasons(writer.recovery),
+                    reasons=lambda: report.reasons(writer.recovery) | _missing(writer),
                     file=writer,
                 )
             except asyncio.CancelledError:
@@ -275,6 +277,28 @@ async def _file(
             # found while starting, further in than `prepare` looks: the next start finds a new file
             await asyncio.to_thread(damage.prepare, path, suspected=True)
         raise
+
+
+async def _compare(writer: Writer, metrics: Metrics) -> None:
+    """Look whether all is there that an earlier run is known to have committed."""
+    witness = writer.recovery.witness
+    if witness is None:
+        return
+    try:
+        await writer.between(witness.check)
+    except StoreUnavailable as exc:
+        log.warning("missing_commits_not_declared", problem=str(exc))
+    metrics.missing_commits.labels("calls").inc(witness.missing.calls)
+    metrics.missing_commits.labels("entries").inc(witness.missing.entries)
+
+
+def _missing(writer: Writer) -> dict[str, int | None]:
+    witness = writer.recovery.witness
+    if witness is None or not (witness.missing.calls or witness.missing.entries):
+        return {}
+    if witness.missing.calls:
+        return {"what an earlier run had committed is missing; calls are forgotten": None}
+    return {"what an earlier run had committed is missing": None}
 
 
 @asynccontextmanager

@@ -76,10 +76,11 @@ async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_
                 await asyncio.to_thread(lambda: destroy(here.store, root_of(here.store, "api_key")))
             case "the version":
                 await asyncio.to_thread(lambda: destroy(here.store, root_of(here.store, "alembic_version")))
-        if what in ("the first page", "the keys"):
+        if what != "a page of entries":
             async with here.starting() as begun:
                 await begun.logged("database_damaged")
-                await begun.logged("keys_lost")
+                if what != "the version":
+                    await begun.logged("keys_lost")
                 await begun.logged("listening")
                 await begun.stopped()
         async with here.serving() as daemon:
@@ -114,6 +115,56 @@ async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_
             assert {call["completeness"] for call in calls} <= {"complete", "complete_with_gaps"}
     forgotten = len(ended) + len(live) if what == "the first page" else 0
     case.show(figures, forgotten=forgotten, aside=len(aside(tmp_path)))
+
+
+@pytest.mark.parametrize("how", ["cut", "spoilt"])
+@pytest.mark.case("C14")
+async def test_what_was_committed_to_a_wal_that_is_harmed_before_the_next_start_is_declared(
+    case: Case, tmp_path: Path, how: str
+) -> None:
+    async with site(tmp_path, scenario=stream(50)) as here:
+        async with here.serving() as first:
+            live = await place(first, here, 2, events=50)
+            await first.command.stopped()
+        wal = here.store.with_name("calls.db-wal")
+        assert not wal.exists() or wal.stat().st_size == 0, "an end moves all of it into the database"
+        async with here.serving() as second:
+            await observed(here.simulator, live)
+            ended = await place(second, here, 1, events=50)
+            early = (await asyncio.to_thread(wal.stat)).st_size
+            await further(here.simulator, live, 100)
+            await here.end(second, ended)
+            before = {call_id: len((await record(second, call_id)).entries) for call_id in (*live, *ended)}
+            second.process.kill()
+            await second.command.ended()
+        await asyncio.to_thread(harm, wal, (early + wal.stat().st_size) // 2, how)
+        async with here.starting() as begun:
+            said = await begun.logged("commits_missing")
+            daemon = await here.listening(begun, second.key)
+            await observed(here.simulator, live)
+            await further(here.simulator, live, 20)
+            told = await readiness(daemon)
+            await here.end(daemon, live)
+            figures = await here.figures(daemon, [*live, *ended])
+            gaps = [gap for call_id in before for gap in (await record(daemon, call_id)).gaps]
+            begun.process.terminate()
+            assert (await begun.ended())[0] == 0
+    corrupt = sum(gap["lost"] for gap in gaps if gap["reason"] == "corrupt")
+    case.show(figures, declared=corrupt, forgotten_calls=said["calls_forgotten"], readyz=told["status"])
+    assert said["calls_forgotten"] == 0
+    assert said["entries"] == corrupt > 0
+    assert "what an earlier run had committed is missing" in " ".join(told["reasons"])
+    assert is_sound(here.store)
+
+
+def harm(wal: Path, place: int, how: str) -> None:
+    """Cut a file off, or write noise over a little of it."""
+    with wal.open("r+b") as file:
+        if how == "cut":
+            file.truncate(place)
+        else:
+            file.seek(place)
+            file.write(os.urandom(64))
 
 
 @pytest.mark.parametrize("name", ["entry", "call"])

@@ -302,7 +302,7 @@ def fill(made: Path, sources: Sequence[sqlite3.Connection], live: Live, kept: vi
             _regain(source, target, salvaged)
         _admit(target, live)
         if salvaged.lacks_entries:
-            _doubt(target, live)
+            doubt(target, live)
     with sqlite.transaction(made) as connection:
         write_again(Transaction(connection, set()), live)
     return salvaged
@@ -343,7 +343,21 @@ def _counting(ref: CallRef) -> sa.Update:
     )
 
 
-def _doubt(target: sqlite3.Connection, live: Live) -> None:
+def admit(connection: sqlite3.Connection, losses: Mapping[CallRef, Sequence[Loss]]) -> None:
+    """Declare what calls that nobody observes have lost, whose last owner had the epoch that is told.
+
+    Raises sqlite3.Error.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    for call, lost in losses.items():
+        connection.execute(
+            "UPDATE call SET epoch = max(epoch, ?) WHERE call_key = ? AND day = ?", (call.epoch, call.key, call.day)
+        )
+        _declare(connection, call.key, fewest(lost))
+    connection.execute("COMMIT")
+
+
+def doubt(target: sqlite3.Connection, live: Live) -> None:
     """Let the mark say nothing of calls that nobody observes and whose last entries may be missing."""
     [latest] = target.execute("SELECT replica_id, doubts FROM replica ORDER BY number DESC LIMIT 1").fetchall() or [
         (None, None)

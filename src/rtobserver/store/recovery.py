@@ -25,6 +25,7 @@ from rtobserver.store.care import PARTS, Care, cut
 from rtobserver.store.commits import Batch, Commits, EntryRow, Work
 from rtobserver.store.identity import CallRef
 from rtobserver.store.trouble import Trouble, trouble_of
+from rtobserver.store.witness import Witness
 
 BUSY_MS = 1_000
 """How long one try waits for another program; the writer makes the next one at once."""
@@ -47,6 +48,7 @@ class Recovery:
         self._connect = connect
         self._path = path
         self.care = Care(path) if path is not None else None
+        self.witness = Witness(path) if path is not None else None
         self.live: Callable[[], damage.Live] = dict
         """Gives the calls under observation; settable."""
         self.begun_anew: Callable[[dict[CallRef, list[Loss]]], None] = lambda losses: None
@@ -88,27 +90,46 @@ class Recovery:
             # the WAL is made by the first read; from then on all files are there
             raw.execute("SELECT count(*) FROM sqlite_master").fetchall()
             self.care.opened(raw)
+        if self.witness is not None:
+            self.witness.opened()
         if self._path is not None:
             self.damaged_files = replacement.left(self._path, "damaged")
             if replacement.was_cut_off(self._path):
                 self.look_over()
 
     def close(self) -> None:
-        """Let go of the file."""
-        commits, self._commits = self._commits, None
-        if commits is not None:
-            if self.care is not None and not (self._must_look or self.care.is_away or self._damage):
-                self.care.imprint.left(commits.raw)
-            commits.close()
+        """Let go of the file for good: all that was committed is moved out of the WAL, where nobody is in the way."""
+        is_whole = False
+        if self._commits is not None and self.care is not None and self.witness is not None:
+            if not (self._must_look or self.care.is_away or self._damage):
+                self.care.imprint.left(self._commits.raw)
+                is_whole = cut(self._commits.raw)
+            if not is_whole:
+                log.warning("wal_left", path=str(self._path))
+        self._close()
+        if self.witness is not None:
+            self.witness.close(is_whole=is_whole)
 
     def write(self, batch: Batch, committed: Callable[[list[EntryRow]], None]) -> None:
         """Commit what is left of a batch; raises what keeps it from that, after which `failed` must be told."""
         small = self.care is not None and self.care.short
-        self._ready().write(batch, committed, small=small)
+        if (witness := self.witness) is None:
+            self._ready().write(batch, committed, small=small)
+        else:
+            self._ready().write(batch, self._witnessed(batch, committed, witness), small=small)
         self._damage_heard = self._full_heard = 0
         self._written_at = time.time_ns() // 1000
         if self.care is not None:
             self.care.imprint.written()
+
+    def _witnessed(
+        self, batch: Batch, committed: Callable[[list[EntryRow]], None], witness: Witness
+    ) -> Callable[[list[EntryRow]], None]:
+        def hear(entries: list[EntryRow]) -> None:
+            witness.note(entries, batch.refused, self._erased)
+            committed(entries)
+
+        return hear
 
     def do_alone(self, work: Work) -> None:
         """Do a piece of work that is part of no flush."""
@@ -139,7 +160,7 @@ class Recovery:
             return trouble
         if trouble in ("failing", "closed", "damaged", "other"):
             self._must_look = True
-            self.close()
+            self._close()
         return trouble
 
     def tend(self) -> None:
@@ -155,7 +176,7 @@ class Recovery:
             elif self._damage is not None:
                 if not self._may_begin_anew():
                     return
-                self.close()
+                self._close()
                 self._ready()
             elif self.care.is_away:
                 self._bring_back()
@@ -178,6 +199,13 @@ class Recovery:
 
     # --- mending --------------------------------------------------------------------------------
 
+    def _close(self) -> None:
+        commits, self._commits = self._commits, None
+        if commits is not None:
+            if self.care is not None and not (self._must_look or self.care.is_away or self._damage):
+                self.care.imprint.left(commits.raw)
+            commits.close()
+
     def _ready(self) -> Commits:
         """Give the connection, opened again if it was given up."""
         if self._commits is not None and self._damage is None:
@@ -192,7 +220,7 @@ class Recovery:
                     self._damage = StoreError("quick_check finds damage")
             except (StoreError, sqlite3.Error) as exc:
                 if self._path is None or trouble_of(exc) != "damaged":
-                    self.close()
+                    self._close()
                     raise
                 self._damage = exc
         if self._damage is not None:
@@ -206,7 +234,7 @@ class Recovery:
         if self._path is None:
             raise problem
         # before the new file has its name: closing may delete the WAL, and does it by the name
-        self.close()
+        self._close()
         if not self._may_begin_anew():
             raise problem
         live = self.live()
@@ -218,6 +246,8 @@ class Recovery:
         damage.replace(self._path, problem=str(problem), live=live, kept=kept)
         self._mended()
         self._anew_at = time.monotonic()
+        if self.witness is not None:
+            self.witness.clear()
         self._damage = None
         self._damage_heard = 0
         self.open()
@@ -249,7 +279,7 @@ class Recovery:
         # what is in a WAL that was unlinked goes into the database that is still there
         is_safe = "" not in care.away and cut(commits.raw)
         if is_safe and care.away == ("-wal",) and not _has_bytes(care.file("-wal")):
-            self.close()
+            self._close()
             self.open()
             log.warning("wal_begun_anew", path=str(path))
         else:
@@ -271,6 +301,8 @@ class Recovery:
         word = "foreign" if "" in care.overwritten else "damaged"
         damage.replace_overwritten(path, commits.raw, live=live, kept=care.vital.kept, word=word, done=self._let_go)
         self._damage, self._damage_heard = None, 0
+        if self.witness is not None:
+            self.witness.clear()
         # before the file counts as right again: there is always a reason to be given
         self.written_again += 1
         self.open()
@@ -292,7 +324,7 @@ class Recovery:
             replacement.forget(path)
             raise
         # before the new file has its name: closing may delete the WAL, and does it by the name
-        self.close()
+        self._close()
         own = [part for part in PARTS if care.is_own(care.file(part), part)]
         replacement.finish(path)
         for part in own:
