@@ -28,6 +28,7 @@ from rtobserver.housekeeping import Housekeeping, keeping_house
 from rtobserver.metrics import Metrics
 from rtobserver.negotiation import Negotiation
 from rtobserver.observation.ownership import Ownership, Sole
+from rtobserver.observation.rates import Rates, sharing_rates
 from rtobserver.observation.sharing import Sharing
 from rtobserver.observation.supervisor import Supervisor
 from rtobserver.outbound import Outbound
@@ -243,6 +244,8 @@ async def _running(
         shown = redacted(config)
         adopt = _adopting(active, outbound, supervisor, shown)
         reloads = Reloading(settings, read=read or (lambda: settings), adopt=adopt, clock=clock, metrics=metrics)
+        if storage.file is None:
+            await stack.enter_async_context(sharing_rates(Rates(active, reads, clock, lambda: reloads.loaded_at)))
         daemon = Daemon(supervisor, negotiation, writer, outbound, reloads)
         daemon.public_url, daemon.operator_url = public.url, operator.url
         condition.parts += [ownership.reasons, negotiation.reasons, supervisor.reasons]

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from rtobserver.policy.active import Active
+from rtobserver.policy.active import DEMOTED, Active
 from rtobserver.policy.limits import ACTIONS_PER_CALL
 from rtobserver.policy.rules import After, AnswerTool, On, Policy, PolicySet, Tag, Tool
 from rtobserver.policy.verdicts import Past
@@ -138,6 +138,41 @@ def test_rates_go_on_after_a_restart() -> None:
     assert [(each.policy.id, each.acts) for _ in range(2) for each in play.hear(ERROR)] == [
         *(("rule", True), ("b", True), ("rule", False), ("b", True)),
     ]
+
+
+def test_what_other_replicas_did_counts_against_the_rate_and_what_is_ours_counts_once() -> None:
+    rule = policy(ON_ERROR, per_minute=4)
+    play = Play(rule)
+    [one] = play.hear(ERROR)
+    [two] = play.hear(ERROR)
+    assert one.acts
+    assert two.acts
+    # of the first the store tells as well, of the second not yet
+    play.active.learn([("rule", play.at - 20_000), ("rule", play.at - 59_000_000), ("gone", play.at)])
+    assert play.active.rate(rule, play.at) == 3
+    [fourth] = play.hear(ERROR)
+    assert (fourth.acts, fourth.note) == (True, None)
+    [fifth] = play.hear(ERROR)
+    assert (fifth.acts, fifth.mode, fifth.note) == (False, "observe", DEMOTED)
+    [sixth] = play.hear(ERROR)
+    assert sixth.note is None, "it is said once"
+
+
+def test_what_other_replicas_did_is_over_after_a_minute() -> None:
+    play = Play(policy(ON_ERROR, per_minute=1))
+    play.active.learn([("rule", play.at)])
+    assert play.hear(ERROR, after=61)[0].acts
+
+
+def test_a_demotion_by_another_replica_is_taken_over_and_told_once() -> None:
+    rule, told = policy(ON_ERROR, per_minute=4), []
+    play = Play(rule)
+    play.active.demoted = lambda demoted, at: told.append((demoted, at))
+    play.active.demote("rule", 5)
+    play.active.demote("rule", 6)
+    play.active.demote("gone", 6)
+    assert told == [(rule, 5)]
+    assert not play.hear(ERROR)[0].acts
 
 
 def test_a_slow_policy_is_not_demoted() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rtobserver.policy.active import DEMOTED
 from rtobserver.store import commands, decisions, places, tables
 from rtobserver.store import sqlite as store
 from rtobserver.store.database import Database
@@ -70,6 +71,22 @@ async def test_rates_are_read_for_those_that_acted_or_would_have_in_another_call
     stored.insert(place, tables.decision, *wanted)
     assert sorted(await decisions.rates(reads, ["a", "b"], since=100)) == [("a", 100), ("a", 101), ("b", 104)]
     assert await decisions.rates(reads, [], since=0) == []
+
+
+async def test_demotions_are_found_by_the_decision_that_they_were_made_with(
+    place: places.Place, reads: Database
+) -> None:
+    demoted = {"acted": False, "outcome": "observed", "mode": "observe", "detail": DEMOTED}
+    wanted = [
+        row(1, "a", received_at=100, **demoted),
+        row(2, "a", received_at=102, **demoted),
+        row(3, "a", received_at=101, **demoted),
+        row(4, "b", received_at=103, **{**demoted, "detail": None}),
+        row(5, "gone", received_at=104, **demoted),
+    ]
+    stored.insert(place, tables.decision, *wanted)
+    assert await decisions.demotions(reads, ["a", "b"], since=100) == [("a", 101)]
+    assert await decisions.demotions(reads, [], since=0) == []
 
 
 def test_rates_are_read_from_the_index_alone(path: Path) -> None:

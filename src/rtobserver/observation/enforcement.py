@@ -271,6 +271,8 @@ class Enforcement:
             response_id=match.response_id,
         )
         deed = Deed(row)
+        if verdict.note is not None:
+            deed.note(verdict.note)
         if verdict.fault is not None:
             deed.note("what went wrong names what must not be stored" if conceals else verdict.fault)
             row.outcome = "fault"

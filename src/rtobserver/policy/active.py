@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -13,6 +13,8 @@ MAX_FAULTS_SHOWN = 10
 MAX_PROFILES = 256
 """Profiles whose rules are kept sorted."""
 
+DEMOTED = "it acted as often in the last minute as its per_minute allows: from here on it only observes"
+"""What the decision says with which a policy was demoted."""
 MINUTE_US = 60_000_000
 """What `per_minute` is over."""
 
@@ -52,6 +54,9 @@ class Standing:
         return self.policy.mode if self.demoted_at is None else "observe"
 
 
+_NONE: Counter[int] = Counter()
+
+
 def _nobody(policy: Policy, at: int) -> None:
     """Tell nobody."""
 
@@ -74,6 +79,8 @@ class Active:
         """Raised by each `replace`."""
         self._standings: dict[str, Standing] = {}
         self._minutes: dict[str, deque[int]] = {}
+        self._others: dict[str, list[int]] = {}
+        """When other replicas decided, as far as that was read."""
         self._take(policies)
 
     def replace(self, policies: PolicySet, compiled: Compiled | None = None) -> None:
@@ -93,7 +100,7 @@ class Active:
         for policy in policies.policies:
             standing = self._standings[policy.id] = before.get(policy.id) or Standing(policy=policy)
             standing.policy, standing.demoted_at = policy, None
-        self._minutes = {}
+        self._minutes, self._others = {}, {}
 
     def book(self, profile: str) -> Book:
         """Give the rules for calls of a profile."""
@@ -121,9 +128,36 @@ class Active:
             if policy_id in self._standings:
                 self._minutes.setdefault(policy_id, deque()).append(at)
 
+    def learn(self, decided: Iterable[tuple[str, int]]) -> None:
+        """Take in what all replicas decided in the last minute, as far as it is stored: which policy, and when.
+
+        What is not ours counts as well, until it is told anew.
+        """
+        own = {policy_id: Counter(window) for policy_id, window in self._minutes.items()}
+        self._others = {}
+        for policy_id, at in decided:
+            if policy_id not in self._standings:
+                continue
+            if own.get(policy_id, _NONE)[at] > 0:
+                own[policy_id][at] -= 1
+            else:
+                self._others.setdefault(policy_id, []).append(at)
+
+    def demote(self, policy_id: str, at: int) -> None:
+        """Take over that another replica demoted a policy."""
+        standing = self._standings.get(policy_id)
+        if standing is not None and standing.demoted_at is None:
+            standing.demoted_at = at
+            self.demoted(standing.policy, at)
+
     def rate(self, policy: Policy, at: int) -> int:
-        """Count what `per_minute` bounds: decisions to act in the minute before, in all calls of this process."""
-        return sum(at - MINUTE_US < each <= at for each in self._minutes.get(policy.id, ()))
+        """Count what `per_minute` bounds: decisions to act in the minute before, in all calls that are known of."""
+        own = sum(at - MINUTE_US < each <= at for each in self._minutes.get(policy.id, ()))
+        return own + self._of_others(policy, at)
+
+    def _of_others(self, policy: Policy, at: int) -> int:
+        # their clocks may be ahead
+        return sum(each > at - MINUTE_US for each in self._others.get(policy.id, ()))
 
     def admit(self, policy: Policy, at: int) -> bool:
         """Count a decision to act against the policy's rate; false once it is demoted."""
@@ -138,7 +172,7 @@ class Active:
             window.clear()  # a replay that goes on with an earlier call
         while window and window[0] <= at - MINUTE_US:
             window.popleft()
-        if len(window) < most:
+        if len(window) + self._of_others(policy, at) < most:
             window.append(at)
             return True
         standing.demoted_at = at

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
-from rtobserver.policy.active import Active, Faulted
+from rtobserver.policy.active import DEMOTED, Active, Faulted
 from rtobserver.policy.book import Rule
 from rtobserver.policy.cel import MAX_COST, MAX_EVENT, ConditionFault, Shown
 from rtobserver.policy.limits import ACTIONS_PER_CALL, MAX_FAULTS, Ledger
@@ -103,14 +103,16 @@ class Scales:
                 return None
             ledger.is_over_budget = True
             return self._fault(policy, match, moment, ledger, turn, _OVER_BUDGET)
+        was_demoted = standing.demoted_at is not None
         acts = (policy.mode == "observe" or self._active.admit(policy, moment.at)) and wants
+        note = DEMOTED if standing.demoted_at is not None and not was_demoted else None
         ledger.decided(moment.age, turn=turn)
         if acts:
             self._actions += len(actions)
             standing.acted += 1
         else:
             standing.would += 1
-        return self._verdict(policy, match, moment, standing.mode, actions, acts=acts)
+        return self._verdict(policy, match, moment, standing.mode, actions, acts=acts, note=note)
 
     def failed(self, rule: Rule, match: Match, moment: Moment, turn: int, error: Exception) -> Verdict | None:
         """Decide about a match of which the weighing failed inside: it is a fault, told by kind and place.
@@ -232,6 +234,7 @@ class Scales:
         *,
         acts: bool = False,
         fault: str | None = None,
+        note: str | None = None,
     ) -> Verdict:
         return Verdict(
             policy=policy,
@@ -242,6 +245,7 @@ class Scales:
             actions=actions,
             causes=moment.causes | {policy.id},
             fault=fault,
+            note=note,
         )
 
 

@@ -300,7 +300,7 @@ class Limit:
     consecutive: int = 1
     """Turns in a row that must match until it acts."""
     per_minute: int = 60
-    """Over all calls of this process; past it the policy is demoted to observe."""
+    """Over all calls; past it the policy is demoted to observe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,8 @@ class Verdict:
     """The policies that led to it: this one, and those whose acting caused what it matched."""
     fault: str | None = None
     """Why it could not be decided or filled in; then it does not act."""
+    note: str | None = None
+    """What else is to be said of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from rtobserver.policy.active import DEMOTED
 from rtobserver.realtime.entries import DecisionRow
 from rtobserver.store import tables
 from rtobserver.store.database import Database
@@ -115,6 +116,25 @@ def rates_statement(policies: Sequence[str], since: int) -> sa.Select[Any]:
         _decision.c.received_at >= since,
         sa.or_(_decision.c.acted, _decision.c.outcome == "not_in_canary"),
     )
+
+
+async def demotions(database: Database, policies: Sequence[str], *, since: int) -> list[tuple[str, int]]:
+    """Read which of these policies were demoted since a time, and when.
+
+    Raises:
+        StoreUnavailable: the database cannot be read now.
+
+    """
+    if not policies:
+        return []
+    statement = sa.select(_decision.c.policy, sa.func.min(_decision.c.received_at)).where(
+        _decision.c.policy.in_(policies),
+        _decision.c.received_at > since,
+        _decision.c.mode == "observe",
+        _decision.c.detail == DEMOTED,
+    )
+    async with database.reading() as connection:
+        return [(policy, at) for policy, at in await connection.execute(statement.group_by(_decision.c.policy))]
 
 
 def page_statement(call: CallKey, after: Place | None, limit: int) -> sa.Select[Any]:
