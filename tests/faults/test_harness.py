@@ -16,6 +16,7 @@ import pytest
 from tests.faults import failpoints, oracle, run
 from tests.faults.oracle import Json, Record
 from tests.faults.proxy import Proxy
+from tests.faults.table import QUARTER, SHARE
 from tests.support.stage import Entry
 
 pytestmark = [pytest.mark.faults, pytest.mark.quarter]
@@ -443,3 +444,8 @@ def test_a_release_knows_of_no_failpoint() -> None:
 
 def test_there_are_seventeen_places_of_d02() -> None:
     assert len(failpoints.PLACES) == 17
+
+
+def test_every_run_has_a_quarter_of_the_cases(pytestconfig: pytest.Config) -> None:
+    chosen, all_of_them = pytestconfig.stash[SHARE]
+    assert chosen >= QUARTER * all_of_them, "mark further cases, cheap ones, with `quarter`"

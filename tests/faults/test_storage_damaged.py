@@ -117,7 +117,7 @@ async def test_a_file_that_is_damaged_at_a_start_is_moved_aside_and_what_can_be_
     case.show(figures, forgotten=forgotten, aside=len(aside(tmp_path)))
 
 
-@pytest.mark.parametrize("how", ["cut", "spoilt"])
+@pytest.mark.parametrize("how", [pytest.param("cut", marks=pytest.mark.quarter), "spoilt"])
 @pytest.mark.case("C14")
 async def test_what_was_committed_to_a_wal_that_is_harmed_before_the_next_start_is_declared(
     case: Case, tmp_path: Path, how: str
@@ -204,9 +204,9 @@ def destroy_while_open(path: Path, name: str) -> None:
     [
         pytest.param("gap", marks=pytest.mark.quarter),
         "call",
-        "item",
+        pytest.param("item", marks=pytest.mark.quarter),
         "replica",
-        "decision",
+        pytest.param("decision", marks=pytest.mark.quarter),
         "search_index_data",
         "ix_call_started",
         "sqlite_autoindex_entry_1",
