@@ -3,7 +3,9 @@
     python -m benchmarks.prober PATH
 
 It gets the sockets of calls at a Unix socket (`benchmarks/probing.py`) and then takes orders on stdin:
-`probe COUNT` gives the seconds that each took, `sent` what it sent on each call.
+`probe COUNT` gives the seconds that each took, `sent` what it sent on each call. The end is the kernel's time of
+the command's arrival, which over loopback is that of its sending: what this process then waits for a processor
+is no part of the reaction.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import random
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +29,10 @@ PAUSE = (0.003, 0.009)
 FORBIDDEN = "forbidden word"
 """What the policy and the floor look for."""
 
+SO_TIMESTAMPNS = 35
+"""Asks the kernel for the time at which each segment came (socket(7)); Python has no name for it."""
+_TIMESPEC = struct.Struct("@qq")
+
 _DELTA = "response.output_audio_transcript.delta"
 
 
@@ -37,9 +44,10 @@ class Probed:
         self.connection = connection
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(PATIENCE)
+        connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.sent = [0, 0]
         self._buffer = b""
-        self._number = 0
+        self._number = self._arrived = 0
 
     def probe(self) -> float:
         """Have the model begin to speak, let it say the word, and give the seconds until it was cancelled."""
@@ -53,11 +61,11 @@ class Probed:
         self._tell(type=_DELTA, **place, delta="well, please forget the forbidden")
         time.sleep(random.uniform(*PAUSE))
         frame = self._spell(type=_DELTA, **place, delta=" word now")
-        began = time.perf_counter()
+        began = time.time_ns()
         self.connection.sendall(frame)
         while True:
             command = self._receive()
-            seconds = time.perf_counter() - began
+            seconds = (self._arrived - began) / 1e9
             if command["type"] == "response.cancel":
                 break
         if command.get("response_id") != response:
@@ -88,10 +96,13 @@ class Probed:
             for text in self._frames():
                 command: dict[str, Any] = json.loads(text)
                 return command
-            data = self.connection.recv(65536)
+            data, told, _, _ = self.connection.recvmsg(65536, socket.CMSG_SPACE(_TIMESPEC.size))
             if not data:
                 raise RuntimeError(f"{self.name} was left")
             self._buffer += data
+            [(_, _, stamp)] = told
+            seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+            self._arrived = seconds * 1_000_000_000 + nanoseconds
 
     def _frames(self) -> Iterator[bytes]:
         """Unmask what came whole; pings are answered."""

@@ -3,7 +3,7 @@
     python benchmarks/reaction.py [--quick] [--json FILE]
 
 A probe is a delta in which the model says a forbidden word; the clock runs from its sending until the
-`response.cancel` is back, in a process that does nothing else. Meanwhile 100 other calls send events at a
+`response.cancel` is on the wire, in a process that does nothing else. Meanwhile 100 other calls send events at a
 given rate. The daemon, the same without its writer (the floor) and a bare client take turns, round by round.
 Exit code 1 if a target was missed.
 """
