@@ -11,7 +11,7 @@ import pytest
 
 from rtobserver.store import sqlite, tables
 from rtobserver.store.identity import CallRef
-from rtobserver.store.witness import Missing
+from rtobserver.store.witness import Missing, Witness
 from rtobserver.store.writer import Writer
 from tests.store import stored
 from tests.store.test_recovery import row, writing
@@ -58,6 +58,13 @@ async def _compare(writer: Writer) -> Missing:
 def gaps(path: Path) -> list[tuple[str, int]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT reason, lost FROM gap ORDER BY call_key").fetchall()
+
+
+def exchange(path: Path) -> None:
+    """Put a copy of the file in its place, as who brings back a backup does."""
+    other = path.with_name("backup")
+    shutil.copy(path, other)
+    other.rename(path)
 
 
 def count(path: Path) -> int:
@@ -110,9 +117,7 @@ async def test_what_was_taken_away_on_purpose_is_not_missed(path: Path) -> None:
 async def test_another_file_in_the_place_is_not_compared_with_what_was_committed_to_the_last(path: Path) -> None:
     _, wal = await killed(path)
     wal.unlink()
-    other = path.with_name("backup")
-    shutil.copy(path, other)
-    other.rename(path)
+    exchange(path)
     assert await compared(path) == Missing()
 
 
@@ -132,3 +137,31 @@ async def test_more_calls_than_it_knows_put_the_oldest_out(path: Path, monkeypat
     wal.unlink()
     found = await compared(path)
     assert found.calls + bool(found.entries) == 1
+
+
+async def test_a_call_that_is_put_out_is_not_taken_for_the_one_in_its_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtobserver.store.witness.CALLS", 2)
+    names = ("rtc_a", "rtc_b", "rtc_c")
+    stored.insert(path, tables.call, *map(stored.call, names))
+    first, second, third = map(stored.ref, names)
+    witness = Witness(path)
+    witness.opened()
+    witness.note([row(first, 5), row(second, 5)], [], set())
+    witness.note([], [], {second.key})
+    witness.note([row(third, 5)], [], {second.key})
+    async with writing(path) as writer:
+        assert (await writer.between(witness.check)).entries == 5
+    witness.close()
+    assert gaps(path) == [("corrupt", 5)]
+
+
+async def test_what_is_committed_when_another_file_is_in_the_place_is_not_missed_in_that(path: Path) -> None:
+    stored.insert(path, tables.call, stored.call("rtc_a"))
+    witness = Witness(path)
+    witness.opened()
+    exchange(path)
+    witness.note([row(stored.ref("rtc_a"), 5)], [], set())
+    witness.close()
+    assert await compared(path) == Missing()

@@ -25,6 +25,7 @@ from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.realtime.holes import Loss, fewest
 from rtobserver.store import holes, imprint, regain, replacement, schema, sqlite, tables, vital
 from rtobserver.store.identity import CallRef
+from rtobserver.store.immediate import immediately
 from rtobserver.store.salvage import Salvaged, bring_older, bring_over
 from rtobserver.store.transaction import Transaction
 
@@ -348,13 +349,12 @@ def admit(connection: sqlite3.Connection, losses: Mapping[CallRef, Sequence[Loss
 
     Raises sqlite3.Error.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    for call, lost in losses.items():
-        connection.execute(
-            "UPDATE call SET epoch = max(epoch, ?) WHERE call_key = ? AND day = ?", (call.epoch, call.key, call.day)
-        )
-        _declare(connection, call.key, fewest(lost))
-    connection.execute("COMMIT")
+    with immediately(connection):
+        for call, lost in losses.items():
+            connection.execute(
+                "UPDATE call SET epoch = max(epoch, ?) WHERE call_key = ? AND day = ?", (call.epoch, call.key, call.day)
+            )
+            _declare(connection, call.key, fewest(lost))
 
 
 def doubt(target: sqlite3.Connection, live: Live) -> None:
@@ -379,15 +379,14 @@ def _admit(target: sqlite3.Connection, live: Live) -> None:
     now = time.time_ns() // 1000
     known = {ref.key for ref in live}
     short = target.execute(_SHORT).fetchall()
-    target.execute("BEGIN IMMEDIATE")
-    for key, day, ended_at, missing in short:
-        if key in known:
-            continue
-        losses = holes.of_call(target, key, day)
-        # the row of a call that did not end may count a little less than there was
-        rest = missing - sum(loss.lost for loss in losses)
-        _declare(target, key, fewest([*losses, *holes.behind(target, key, day, rest, ended_at or now)]))
-    target.execute("COMMIT")
+    with immediately(target):
+        for key, day, ended_at, missing in short:
+            if key in known:
+                continue
+            losses = holes.of_call(target, key, day)
+            # the row of a call that did not end may count a little less than there was
+            rest = missing - sum(loss.lost for loss in losses)
+            _declare(target, key, fewest([*losses, *holes.behind(target, key, day, rest, ended_at or now)]))
 
 
 def admit_refused(connection: sqlite3.Connection) -> int:
@@ -400,10 +399,9 @@ def admit_refused(connection: sqlite3.Connection) -> int:
     ).fetchall()
     found = [(key, losses) for key, day in ended if (losses := holes.of_call(connection, key, day))]
     if found:
-        connection.execute("BEGIN IMMEDIATE")
-        for key, losses in found:
-            _declare(connection, key, fewest(losses))
-        connection.execute("COMMIT")
+        with immediately(connection):
+            for key, losses in found:
+                _declare(connection, key, fewest(losses))
     return sum(loss.lost for _, losses in found for loss in losses)
 
 

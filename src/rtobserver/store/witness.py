@@ -3,7 +3,7 @@
 A write-ahead log that was cut or spoilt while nobody had it open is no damage to SQLite: it takes the
 whole transactions at its beginning, and says nothing of the rest. So each commit is noted in a small
 file as well, which is not synced: it outlives the process, and after a loss of power it says less than
-the database has, never more. A start compares the two. It holds no id, and nothing that was said.
+a database has that syncs each commit. A start compares the two. It holds no id, and nothing that was said.
 
 For the writer's thread.
 """
@@ -32,8 +32,10 @@ CALLS = 2_000
 """Calls that are known, those that were heard of last."""
 _DAY_US = 86_400_000_000
 _HEADER = struct.Struct("<8sQQI")
-_SLOT = struct.Struct("<qiiqqI")
-_MAGIC = b"rtobswit"
+_SLOT = struct.Struct("<qiiqqq")
+_MAGIC = b"rtobswi2"
+_SEAL = 0x5EA1_0FA5_1077_0B5E
+"""Closes a slot, with all that stands in it: one of which half was written has another."""
 
 log = structlog.get_logger()
 
@@ -66,6 +68,8 @@ class Witness:
         self._of = path
         self._path = path.with_name(f"{path.name}.witness")
         self._handle: int | None = None
+        self._own: tuple[int, int] | None = None
+        """What tells the file from others: of that which was opened, whatever has its name by now."""
         self._slots = bytearray(CALLS * _SLOT.size)
         self._places: dict[int, int] = {}
         self._next = 0
@@ -74,6 +78,7 @@ class Witness:
 
     def opened(self) -> None:
         """Take what an earlier run noted for true of the file as it is now, and note on."""
+        self._own = identity(self._of)
         if self._handle is None:
             self._read()
             try:
@@ -82,19 +87,32 @@ class Witness:
             except OSError as exc:
                 log.warning("no_witness", problem=exc.strerror)
                 self.close()
-        self._write()
+        self._write_all()
 
     def note(self, entries: Iterable[EntryRow], refused: Collection[EntryRow], erased: set[int]) -> None:
         """Take note that entries are committed, but for what was refused, and for calls that are erased."""
         if refused:
             names = set(map(id, refused))
             entries = [row for row in entries if id(row) not in names]
+        # for the writer's thread, each commit: as little as can be
+        places, slots, pack, size = self._places, self._slots, _SLOT.pack_into, _SLOT.size
+        written = []
         for call, row in {row[0]: row for row in entries}.items():
-            if call.key not in erased:
-                self._put(Known(call.key, call.day, row[1], row[2], row[4]))
-        for key in erased & self._places.keys():
-            self._take(key)
-        self._write()
+            key = call.key
+            if key in erased:
+                continue
+            place = places.get(key)
+            if place is None:
+                place = self._place(key)
+            day, epoch, seq, at = call.day, row[1], row[2], row[4]
+            pack(slots, place * size, key, day, epoch, seq, at, key ^ day ^ epoch ^ seq ^ at ^ _SEAL)
+            written.append(place)
+        if erased:
+            written += [self._take(key) for key in erased & places.keys()]
+        if written and self._handle is not None:
+            first, behind = min(written) * size, (max(written) + 1) * size
+            with contextlib.suppress(OSError), memoryview(slots) as whole:
+                os.pwrite(self._handle, whole[first:behind], _HEADER.size + first)
 
     def check(self, connection: sqlite3.Connection) -> Missing:
         """Compare the file with what is known of it, and declare what calls have lost. Raises sqlite3.Error."""
@@ -137,32 +155,30 @@ class Witness:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
-    def _put(self, known: Known) -> None:
-        place = self._places.get(known.key)
-        if place is None:
-            place, self._next = self._next, (self._next + 1) % CALLS
-            if len(self._places) == CALLS:
-                self._places.pop(self._get(place).key, None)
-            self._places[known.key] = place
-        packed = _SLOT.pack(*known, 0)
-        _SLOT.pack_into(self._slots, place * _SLOT.size, *known, zlib.crc32(packed))
+    def _place(self, key: int) -> int:
+        """Give a call the next place, in which another one's may have been."""
+        place, self._next = self._next, (self._next + 1) % CALLS
+        before = self._get(place).key
+        if self._places.get(before) == place:
+            del self._places[before]
+        self._places[key] = place
+        return place
 
     def _get(self, place: int) -> Known:
         return Known(*_SLOT.unpack_from(self._slots, place * _SLOT.size)[:-1])
 
-    def _take(self, key: int) -> None:
-        place = self._places.pop(key) * _SLOT.size
-        self._slots[place : place + _SLOT.size] = bytes(_SLOT.size)
+    def _take(self, key: int) -> int:
+        place = self._places.pop(key)
+        self._slots[place * _SLOT.size : (place + 1) * _SLOT.size] = bytes(_SLOT.size)
+        return place
 
-    def _write(self) -> None:
-        own = identity(self._of)
-        if self._handle is None or own is None:
+    def _write_all(self) -> None:
+        if self._handle is None or self._own is None:
             return
-        header = _HEADER.pack(_MAGIC, *own, 0)
-        header = _HEADER.pack(_MAGIC, *own, zlib.crc32(header))
-        count = CALLS if len(self._places) == CALLS else self._next
-        with contextlib.suppress(OSError), memoryview(self._slots) as slots:
-            os.pwritev(self._handle, [header, slots[: count * _SLOT.size]], 0)
+        header = _HEADER.pack(_MAGIC, *self._own, 0)
+        header = _HEADER.pack(_MAGIC, *self._own, zlib.crc32(header))
+        with contextlib.suppress(OSError):
+            os.pwritev(self._handle, [header, bytes(self._slots)], 0)
 
     def _read(self) -> None:
         try:
@@ -179,9 +195,10 @@ class Witness:
             # somebody has put another file in the place, a backup maybe
             return
         for place in range(_HEADER.size, len(content) - _SLOT.size + 1, _SLOT.size):
-            *fields, sum_ = _SLOT.unpack_from(content, place)
-            if fields[3] and sum_ == zlib.crc32(_SLOT.pack(*fields, 0)):
-                self._put(Known(*fields))
+            *fields, seal = _SLOT.unpack_from(content, place)
+            key, day, epoch, seq, at = fields
+            if seq and seal == key ^ day ^ epoch ^ seq ^ at ^ _SEAL and key not in self._places:
+                _SLOT.pack_into(self._slots, self._place(key) * _SLOT.size, *fields, seal)
 
 
 def _lost(connection: sqlite3.Connection, known: Known) -> int | None:
