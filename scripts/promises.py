@@ -26,6 +26,10 @@ SUMS = (
 WORST = ("gap_overhang_s", "rss", "loop_gap")
 BESIDE = {"starved": "loop_gap"}
 """What belongs to the worst of another column."""
+PRIORITY = (
+    "Where a case times the loop, a restart or a commit (A18, A19, C08, C12, C17, D01), its daemon runs before all else"
+    " on the machine (`chrt --rr 1`) if that is allowed: `loop_gap` there is that of a machine of its own."
+)
 HEADS = ("case", "runs", *SUMS, *WORST, *BESIDE, "measured")
 
 
@@ -96,7 +100,7 @@ def written(page: str, found: list[dict[str, Any]]) -> str:
         raise ValueError("the page has no marks to write between")
     machine = f"{os.cpu_count()} processors, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     unit = "`rss` in MiB, `loop_gap` and `starved` in ms, `none` where the run is older than the column"
-    text = f"Measured on {machine}; {unit}.\n\n{table(found)}\n\nBeside these:\n\n{own(found)}"
+    text = f"Measured on {machine}; {unit}.\n{PRIORITY}\n\n{table(found)}\n\nBeside these:\n\n{own(found)}"
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 

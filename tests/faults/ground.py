@@ -56,6 +56,19 @@ class Measured:
     descriptors: int = 0
     deaths: list[Span] = field(default_factory=list)
     """For each daemon that was killed, when it was last seen alive and first seen dead."""
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """At these times, for how many seconds since it was begun somebody had waited for a processor, a disk or memory."""
+    _watch: Watch = field(default_factory=Watch)
+
+    def note_waits(self) -> None:
+        """Take note of how long somebody has waited up to now."""
+        self.waits.append((time.time(), self._watch.starved()))
+
+    def waited(self, since: float, until: float) -> float:
+        """Give the seconds in which somebody waited between two times, or a look more on either side."""
+        before = max((told for at, told in self.waits if at <= since), default=0.0)
+        behind = min((told for at, told in self.waits if at >= until), default=self._watch.starved())
+        return behind - before
 
 
 class Look(threading.Thread):
@@ -77,6 +90,7 @@ class Look(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(SAMPLE):
             now = time.time()
+            self._measured.note_waits()
             try:
                 status = (self._home / "status").read_text()
                 if "\nState:\tZ" in status:

@@ -30,6 +30,10 @@ from tests.process.test_killed import endless, further, observed
 
 pytestmark = [pytest.mark.timeout(300)]
 
+LOST = 0.1
+"""Seconds before a kill from which on an event may be lost: flushes are 50 ms apart, and one takes a while. Beyond that
+is granted what this run took from the daemon: the longest that its loop did not turn, and the time in which anything
+waited for a processor or a disk while the oldest event that was lost waited for its commit."""
 RECOVERY = 3.0
 """Seconds from the start of a daemon until it observes all calls again."""
 SHARED = 2.0
@@ -214,7 +218,8 @@ async def test_a_kill_within_a_negotiation_leaves_no_call_that_pretends_to_go_on
 @pytest.mark.parametrize(
     "failpoint",
     [
-        *("call.registered=kill", "attach.after=kill", "entry.handed=kill@20", "commit.before=kill@40"),
+        *("call.registered=kill", "attach.after=kill", "entry.handed=kill@20"),
+        pytest.param("commit.before=kill@40", marks=pytest.mark.quarter),
         *("commit.after=kill@5", "mark.before=kill@3"),
     ],
     ids=lambda text: text.partition("=")[0],
@@ -228,15 +233,16 @@ async def test_a_kill_on_the_way_of_an_entry_costs_only_what_was_not_committed(
         async with here.serving(failpoint) as first:
             await in_vain(first)
             await killed(first)
-            died_at = time.time()
+        late = here.measured_loop_gap()[0] / 1000
         [call_id] = here.simulator.calls
         async with here.serving() as second:
             known = [row["call_id"] for row in await listed(second) if row["call_id"] == call_id]
             assert second.adopted == len(known)
             # before the first commit of its row nothing tells the next daemon of a call; behind it, all does
             assert known or point == "attach.after"
-            ended = await ended_record(here, second, known)
-            oldest = max((died_at - sent.at for sent in ended), default=0.0)
+            lost = await lost_with_the_first(here, second, known)
+            since, died_at = min(lost, default=(0.0, 0.0))
+            granted = late + here.measured.waited(since, died_at) if lost else 0.0
             figures = await finished(
                 case,
                 here,
@@ -245,22 +251,27 @@ async def test_a_kill_on_the_way_of_an_entry_costs_only_what_was_not_committed(
                 point,
                 forgotten=1 - len(known),
                 adopted=len(known),
-                oldest_lost_s=round(oldest, 2),
+                oldest_lost_s=round(died_at - since, 3),
+                granted_s=round(granted, 3),
+                oldest_lost_beyond_s=round(died_at - since - granted, 3),
+                most={"oldest_lost_beyond_s": LOST},
             )
-    assert oldest < 1
     assert figures.stored > 0 or not known
 
 
-async def ended_record(here: Site, daemon: Daemon, call_ids: Sequence[str]) -> list[oracle.Sent]:
-    """End calls; gives what was written to a sideband of theirs and is not on record."""
-    found: list[oracle.Sent] = []
+async def lost_with_the_first(here: Site, daemon: Daemon, call_ids: Sequence[str]) -> list[oracle.Span]:
+    """End calls; gives of each event that was lost with their first sideband when it was sent, and that one's end."""
+    found: list[oracle.Span] = []
     if call_ids:
         await observed(here.simulator, list(call_ids))
         await further(here.simulator, list(call_ids), 3)
         await here.end(daemon, call_ids)
     told = oracle.read_ledger(here.ledger)
     for call_id in call_ids:
-        found += oracle.lost(told[call_id], (await record(daemon, call_id)).entries)
+        call = told[call_id]
+        for sent in oracle.lost(call, (await record(daemon, call_id)).entries):
+            assert sent.sidebands == (call.names[0],)
+            found.append((sent.at, call.attached[0][1]))
     return found
 
 

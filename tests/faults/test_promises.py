@@ -12,7 +12,7 @@ from scripts import promises
 from tests.faults import oracle
 from tests.faults.figures import Figures
 from tests.faults.table import OVERHANG
-from tests.faults.test_kills import RECOVERY, SHARED
+from tests.faults.test_kills import LOST, RECOVERY, SHARED
 from tests.faults.test_load import LAG, LAG_ALONE, LEFT, LOOP_GAP
 
 pytestmark = [pytest.mark.faults, pytest.mark.quarter]
@@ -45,6 +45,7 @@ def test_each_promise_is_shown_by_a_test_that_there_is() -> None:
             "A restarted daemon observes its calls again",
             f"{RECOVERY:g} s from its start, {RECOVERY + SHARED:g} s beside other cases on two processors",
         ),
+        ("A killed daemon loses nothing that was committed", f"more than {LOST:g} s before the kill"),
         ("An event is in the database soon", f"within {LAG_ALONE:g} s; beside other cases {LAG:g} s"),
         ("Calls that have ended leave no task", f"{LEFT} more than before the first one"),
         ("A call that floods costs", f"committed within {LAG:g} s; the loop turns every {LOOP_GAP:g} ms"),
@@ -73,6 +74,7 @@ def test_figures_are_written_between_the_marks_and_nowhere_else() -> None:
     figures, _, after = rest.partition(promises.END)
     assert (before + after) == re.sub(f"{promises.BEGIN}.*{promises.END}", "", PAGE.read_text(), flags=re.DOTALL)
     assert "| A01 | 2 | 2 |" in figures
+    assert "`chrt --rr 1`" in figures
     assert (
         "- A01 (once), 2026-11-23: rate 19000 (at least 18000), t_recover_s 0.5 (at most 3), codes a: 1001, gaps 1 2"
         in figures
