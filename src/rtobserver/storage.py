@@ -23,7 +23,7 @@ from rtobserver.errors import StoreError, StoreUnavailable
 from rtobserver.metrics import Metrics
 from rtobserver.realtime.holes import Loss
 from rtobserver.recorder import FlushReport
-from rtobserver.store import damage, partitions, schema, sqlite
+from rtobserver.store import damage, partitions, replacement, schema, sqlite
 from rtobserver.store.database import Database
 from rtobserver.store.direct import Direct
 from rtobserver.store.identity import CallRef, day_of
@@ -37,8 +37,10 @@ from rtobserver.store.trouble import WORDS, trouble_of
 from rtobserver.store.writer import FLUSH_INTERVAL, EntryRow, Writer
 from rtobserver.store.writing import Writing
 
-START_RETRY_SECONDS = 1.0
-"""Between two tries to begin with a database that does not let us."""
+START_RETRY_SECONDS, START_RETRY_CEILING = 1.0, 16.0
+START_RETRY_SHARE = 8
+"""Between two tries to begin with a database that does not let us pass so many times the seconds that the last one
+took, at least one and at most the ceiling: a copy that fills the disk each time is not made each second."""
 
 log = structlog.get_logger()
 
@@ -132,7 +134,7 @@ async def opened(
     place = place_of(config.store.url)
     log.info("store", place=str(place))
     report = FlushReport(metrics, clock)
-    patiently = partial(_patiently, is_server=isinstance(place, Server), waits=waits, clock=clock)
+    patiently = partial(persist, is_server=isinstance(place, Server), waits=waits, clock=clock)
     if isinstance(place, Server):
         async with _server(place, config.store, replica_id, report, refused, metrics, clock, patiently) as storage:
             yield storage
@@ -141,12 +143,14 @@ async def opened(
             yield storage
 
 
-async def _patiently(
-    work: Callable[[], object], *, is_server: bool, waits: dict[str, int | None], clock: Clock
-) -> None:
-    """Do something in a thread, again and again while what is in its way may pass."""
+async def persist(work: Callable[[], object], *, is_server: bool, waits: dict[str, int | None], clock: Clock) -> None:
+    """Do something in a thread, again and again while what is in its way may pass.
+
+    `waits` says meanwhile for what and since when. Raises StoreUnavailable, if it will not pass by itself.
+    """
     try:
         while True:
+            began = clock.mono()
             try:
                 await _apart(work)
             except StoreUnavailable as exc:
@@ -160,7 +164,8 @@ async def _patiently(
                     log.warning("store_waited_for", problem=str(exc))
             else:
                 return
-            await clock.sleep(START_RETRY_SECONDS)
+            took = clock.mono() - began
+            await clock.sleep(min(START_RETRY_CEILING, max(START_RETRY_SECONDS, START_RETRY_SHARE * took)))
     finally:
         waits.clear()
 
@@ -237,6 +242,8 @@ async def _file(
     clock: Clock,
     patiently: Patiently,
 ) -> AsyncIterator[Storage]:
+    if replacement.was_cut_off(path):
+        log.warning("replacement_cut_off", path=str(path))
     # a file that is damaged is no reason not to record: it is moved aside, and what can be read of it is kept
     await patiently(partial(damage.prepare, path))
     await patiently(partial(schema.migrate if section.migrate_on_start else schema.check, path))

@@ -192,3 +192,28 @@ async def test_a_second_daemon_on_the_same_file_is_refused_by_whatever_name(
         assert "another rtobserver runs" in log
         assert code == 1
         await daemon.command.stopped()
+
+
+@pytest.mark.quarter
+@pytest.mark.case("D18")
+async def test_a_second_daemon_on_the_same_file_is_refused_by_a_name_that_has_a_lock_of_its_own(
+    case: Case, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    async with site(tmp_path, scenario=stream(20)) as here, here.serving() as daemon:
+        call_ids = await place(daemon, here)
+        (other / "calls.db").hardlink_to(here.store)
+        async with here.starting(RTOBSERVER_STORE__URL="sqlite:///other/calls.db") as second:
+            code, _, log = await second.ended()
+        (other / "calls.db").unlink()
+        await further(here.simulator, call_ids, 10)
+        await here.end(daemon, call_ids)
+        figures = await here.figures(daemon, call_ids)
+        case.show(figures, code=code)
+        await daemon.command.stopped()
+    assert "hard links" in log
+    assert "Traceback" not in log
+    assert code != 0
+    assert figures.missing == 0
+    assert is_sound(here.store)

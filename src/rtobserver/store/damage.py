@@ -93,8 +93,6 @@ def prepare(path: Path, *, suspected: bool = False) -> Path | None:
 
     """
     was_cut_off, is_mixed = replacement.was_cut_off(path), False
-    if was_cut_off:
-        log.warning("replacement_cut_off", path=str(path))
     if not path.exists() or path.stat().st_size == 0:
         if was_cut_off:
             # what was to be copied is gone, and of the copy nobody knows how far it came
