@@ -102,6 +102,7 @@ OTHERS = {
     "frame.received": Place("rtobserver.observation.machine:Machine.frame_received"),
     "writer.turn": Place("rtobserver.store.writer:Writer._next_batch"),
     "loop.turn": Place("rtobserver.store.unfinished:beat"),
+    "wal.emptied": Place("rtobserver.store.witness:Witness.close"),
     **REPLACING,
 }
 

@@ -325,4 +325,4 @@ async def test_200_calls_for_a_minute_lose_nothing_and_leave_nothing(case: Case,
 @pytest.mark.case("A19")
 async def test_500_calls_for_ten_minutes_lose_nothing_and_leave_nothing(case: Case, tmp_path: Path) -> None:
     async with site(tmp_path, scenario=ANSWERS, remember=False) as here, here.serving(prefix=FIRST) as daemon:
-        await many(case, here, daemon, 500, 600, growth_mib=8, lag=LAG_ALONE)
+        await many(case, here, daemon, 500, 600, growth_mib=5, lag=LAG_ALONE)

@@ -15,7 +15,7 @@ import pytest
 from rtobserver.store import schema, tables
 from tests.faults.acts import place
 from tests.faults.disks import Disk, held
-from tests.faults.ground import Site, site, stream
+from tests.faults.ground import Site, record, site, stream
 from tests.faults.table import Case
 from tests.faults.test_storage_full import is_sound
 from tests.process.stage import PATIENCE
@@ -54,6 +54,40 @@ async def test_a_database_that_refuses_does_not_keep_a_daemon_from_ending(
     assert "Traceback" not in log
     # asked once it tries for a while, since what waits would be lost (design 6: 30 s at most); asked twice it goes
     assert took <= (30 if signals == 1 else 5)
+
+
+@pytest.mark.parametrize("where", ["moving", "cutting", pytest.param("emptied", marks=pytest.mark.quarter)])
+@pytest.mark.case("D04")
+async def test_a_kill_while_an_end_empties_the_wal_loses_nothing(case: Case, tmp_path: Path, where: str) -> None:
+    disk = Disk(tmp_path)
+    failpoints = ["wal.emptied=kill"] if where == "emptied" else []
+    async with site(tmp_path, scenario=stream(50)) as here:
+        async with here.serving(*failpoints, **disk.environ) as first:
+            ended = await place(first, here, 1, events=80)
+            live = await place(first, here, 2, events=80)
+            await here.end(first, ended)
+            before = {call_id: len((await record(first, call_id)).entries) for call_id in (*ended, *live)}
+            if where == "moving":
+                # the file itself, which only a checkpoint syncs; by then its pages are half written
+                disk.kill("write", "calls.db", after=0)
+            elif where == "cutting":
+                disk.kill("cut", "calls.db-wal", after=0)
+            first.process.send_signal(signal.SIGTERM)
+            code, _, _ = await first.command.ended()
+        async with here.serving() as second:
+            await observed(here.simulator, live)
+            await further(here.simulator, live, 10)
+            missing = second.command.events("commits_missing")  # type: ignore[attr-defined]
+            await here.end(second, live)
+            figures = await here.figures(second, [*ended, *live])
+            lost = sum([max(0, before[each] - len((await record(second, each)).entries)) for each in before])
+            gaps = [gap["reason"] for each in before for gap in (await record(second, each)).gaps]
+            await second.command.stopped()
+        case.show(figures, code=code, lost_behind_a_commit=lost)
+    assert code == -signal.SIGKILL
+    assert (lost, missing) == (0, [])
+    assert "corrupt" not in gaps
+    assert is_sound(here.store)
 
 
 @pytest.mark.case("D04")
