@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +40,12 @@ _WATCH = """
     addEventListener("securitypolicyviolation", (event) =>
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
 """
+_PEAK = """(selector) => {
+    const meter = document.querySelector(selector), peaks = window.peaks ??= {};
+    const note = () => { peaks[selector] = Math.max(peaks[selector] ?? 0, meter.value); };
+    note();
+    new MutationObserver(note).observe(meter, { attributeFilter: ["value"] });
+}"""
 _STATISTICS = """async () => {
     const told = {};
     for (const connection of window.connections)
@@ -62,6 +69,15 @@ class Tab:
             return bool(await self.page.evaluate(condition))
 
         await until(look, patience)
+
+    async def note_the_peak_of(self, meter: str) -> Callable[[float], Awaitable[None]]:
+        """Watch a meter (a CSS selector) from now on; what is given waits until it has been above a level."""
+        await self.page.evaluate(_PEAK, meter)
+
+        async def has_been_above(level: float) -> None:
+            await self.until(f"window.peaks[{json.dumps(meter)}] > {level}")
+
+        return has_been_above
 
     async def statistics(self) -> Json:
         """Give the last report of each type about audio and the data channel (`inbound-rtp`, `outbound-rtp`)."""
