@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # bytecode is made where it is imported: compiling all of it here is a third of the work
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: setup browser clients linters demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages bench-shipping lock clean
+.PHONY: setup browser clients linters tools demo fmt lint types layers test cost check faults soak build bench-quick bench-reaction bench-store bench-pages bench-shipping lock clean
 
 setup: $(INSTALLED)/dev
 
@@ -33,6 +33,9 @@ browser:  ## Debian's Chromium, for the browser tests
 
 linters:  ## what checks the files in deploy/ and is no Python package
 	@tests/deploy/install-linters
+
+tools:  ## what the fault cases need: libfaketime, prlimit, a compiler
+	@tests/faults/install-tools
 
 # the packages that the browser tests bundle; with the Node of the dev requirements, whatever the machine has,
 # and with the certificates that the machine trusts, as pip does it
@@ -67,25 +70,24 @@ layers: setup
 WORKERS ?= 6
 # further words for pytest
 PYTEST ?=
-test: setup browser clients linters  ## all tests
+test: setup browser clients linters tools  ## all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 cost:  ## all tests, and at the end which files and tests use how much CPU
 	$(MAKE) test PYTEST=--cost
 
-# mypy takes one processor for half a minute: beside what is fetched and built, but not beside the tests
+# mypy takes one processor for half a minute: beside what is fetched and built, but not beside the tests;
+# one thing at a time asks apt-get, which lets nobody in beside itself
 check: setup
-	$(MAKE) --jobs 2 --output-sync=target types lint layers browser clients linters
+	$(MAKE) --jobs 2 --output-sync=target types lint layers browser clients
 	$(MAKE) test
 
 FIGURES := artifacts/faults.ndjson
-faults: setup  ## break everything on purpose and count what is left, 20 minutes; writes docs/promises.md
-	@tests/faults/install-tools
+faults: setup tools  ## break everything on purpose and count what is left, 20 minutes; writes docs/promises.md
 	$(BIN)/pytest tests/faults -m "faults and not soak" --figures $(FIGURES) --whole --numprocesses $(WORKERS)
 	$(BIN)/python scripts/promises.py $(FIGURES) $(wildcard artifacts/soak.ndjson)
 
-soak: setup  ## what takes long: 200 kills, 500 calls for ten minutes, the patience that people run with; an hour
-	@tests/faults/install-tools
+soak: setup tools  ## what takes long: 200 kills, 500 calls for ten minutes, the patience that people run with; an hour
 	$(BIN)/pytest tests/faults -m soak --figures artifacts/soak.ndjson --whole
 
 build: setup

@@ -13,6 +13,7 @@ import pytest
 from rtobserver.clock import SystemClock
 from rtobserver.config.sections import Limits
 from rtobserver.errors import RequestError
+from rtobserver.store import quotas
 from rtobserver.store.line import Line
 from rtobserver.store.places import Server
 from rtobserver.store.quotas import SharedQuota
@@ -93,6 +94,19 @@ async def test_all_calls_together_are_limited_over_all_replicas() -> None:
         a, b = it.replica("a"), it.replica("b")
         found = await asyncio.gather(*(begin((a, b)[number % 2], f"user {number}") for number in range(40)))
         assert Counter(found) == {201: 4, 429: 36}
+
+
+async def test_those_who_wait_for_their_turn_do_not_take_the_database_for_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "ANSWER_SECONDS", 1.0)
+    async with ground(concurrent_calls_per_user=8) as it:
+        await it.rows(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.25); RETURN NEW; END $$"
+        )
+        await it.rows("CREATE TRIGGER dawdle BEFORE INSERT ON quota FOR EACH ROW EXECUTE FUNCTION dawdle()")
+        a = it.replica("a")
+        found = await asyncio.gather(*(begin(a) for _ in range(20)))
+        assert Counter(found) == {201: 8, 429: 12}
 
 
 async def test_what_ends_at_one_replica_makes_room_at_the_other() -> None:

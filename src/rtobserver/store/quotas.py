@@ -23,10 +23,10 @@ from rtobserver.quota import Quota, too_many
 from rtobserver.store.line import Line
 from rtobserver.store.places import Server
 
-LINES = 4
-"""Connections for those who begin a call."""
+LINES = 2
+"""Connections for those who begin a call; more of them would wait for the same lock, and be counted as no answer."""
 ANSWER_SECONDS = 2.0
-"""How long an offer waits for the database's word; after that the share holds, for everybody for as long again."""
+"""How long an offer whose turn it is waits for the database's word; then all have a share only, for as long again."""
 COMPARE_SECONDS = 5.0
 """Between two looks whether the rows are those of the calls that go on here."""
 FORGET_US = 60_000_000
@@ -173,23 +173,29 @@ class SharedQuota:
     # --- the database ---------------------------------------------------------------------------
 
     async def _begin(self, user: str | None, slot: str) -> None:
-        if self._clock.mono() >= self._away_until:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    refusal = await self._begin_together(user, slot)
-            except (StoreError, TimeoutError) as exc:
-                self._away_until = self._clock.mono() + ANSWER_SECONDS
-                log.warning("limits_by_share", problem=str(exc) or "no answer")
-            else:
-                if refusal is not None:
-                    raise refusal
-                return
+        if self._asks_the_database():
+            # many who begin at once wait for each other, and that says nothing of the database
+            async with self._line() as line:
+                if self._asks_the_database():
+                    try:
+                        async with asyncio.timeout(ANSWER_SECONDS):
+                            refusal = await self._begin_together(line, user, slot)
+                    except (StoreError, TimeoutError) as exc:
+                        self._away_until = self._clock.mono() + ANSWER_SECONDS
+                        log.warning("limits_by_share", problem=str(exc) or "no answer")
+                    else:
+                        if refusal is not None:
+                            raise refusal
+                        return
         self._keep_to_share(user)
 
-    async def _begin_together(self, user: str | None, slot: str) -> RequestError | None:
+    def _asks_the_database(self) -> bool:
+        return self._clock.mono() >= self._away_until
+
+    async def _begin_together(self, line: Line, user: str | None, slot: str) -> RequestError | None:
         """Begin where the limits allow it, or say why not; what is raised within a transaction costs its connection."""
         limits, caller = self._limits, _digest(user)
-        async with self._line() as line, line.transaction() as transaction:
+        async with line.transaction() as transaction:
             # always in this order
             if limits.concurrent_calls:
                 await transaction.execute(_LOCK, _ALL)
