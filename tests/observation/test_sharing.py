@@ -178,6 +178,31 @@ async def test_a_call_that_is_accepted_while_a_fenced_replica_lets_its_calls_go_
         assert (claim.owner, claim.ref.epoch) == (a.replica_id, 2)
 
 
+async def test_orders_that_died_with_their_replica_are_closed_though_whoever_fenced_it_is_gone(tmp_path: Path) -> None:
+    async with ground(tmp_path) as it:
+        given = ("ord_1", "waiting", "gone"), ("ord_2", "sent", "gone"), ("ord_3", "waiting", "other")
+        for order_id, state, owner in given:
+            await it.rows(
+                'INSERT INTO "order" (order_id, call_key, call_id, state, owner, command, actor, ordered_at)'
+                " VALUES ($1, 1, 'rtc_1', $2, $3, '{}', '', 1)",
+                *(order_id, state, owner),
+            )
+        await it.rows(
+            "INSERT INTO replica (replica_id, started_at, beat_at, number, version, fenced_at)"
+            " VALUES ('gone', 1, 1, 9, '0', 1)"
+        )
+        async with it.replica("a"):
+
+            async def told() -> dict[object, tuple[object, ...]]:
+                rows = await it.rows('SELECT order_id, state, error IS NULL FROM "order"')
+                return {order_id: tuple(rest) for order_id, *rest in rows}
+
+            wanted = {"ord_1": ("failed", False), "ord_2": ("sent", False), "ord_3": ("waiting", True)}
+            async with asyncio.timeout(30):
+                while await told() != wanted:
+                    pass
+
+
 async def test_a_database_whose_clock_is_set_is_no_sign_that_replicas_are_dead(tmp_path: Path) -> None:
     async with ground(tmp_path) as it:
         await it.rows(JUMPY)

@@ -156,7 +156,12 @@ async def test_whoever_was_fenced_or_has_not_entered_can_own_nothing_more() -> N
                 await hold(nobody, 1)
             assert await nobody.adopt([(call(0), {})]) == []
         assert await hold(b, 1)
-        assert await b.holders([call(0).key]) == {call(0).key: "b"}
+        await it.kill(b)
+        c = await it.enter("c")
+        assert await c.fence("b")
+        assert await a.claim("b", 50) == await stranger.claim("b", 50) == []
+        assert await c.holders([call(0).key]) == {call(0).key: "b"}
+        assert len(await c.claim("b", 50)) == 1
 
 
 async def test_whoever_has_not_heard_that_it_has_entered_enters_again_unless_it_was_fenced() -> None:

@@ -53,7 +53,7 @@ CATCH_UP_SECONDS = 5.0
 NEGOTIATING_US = 120_000_000
 """No negotiation takes so long."""
 STRAYS_SECONDS = 60.0
-"""Between two looks for calls that nobody owns, and for negotiations that died with their replica."""
+"""Between two looks for calls that nobody owns, and for what died with a replica: negotiations, orders it had taken."""
 SECURED_SECONDS = 0.25
 """How long an answer may wait for the lease of its call, and then for its row to be in the journal."""
 RESIGN_SECONDS = 3.0
@@ -304,7 +304,6 @@ class Sharing:
         """Fence those that wrote to our journal before, whose processes are gone, and bring what they left to all."""
         for earlier in await self._leases.fence_earlier(self._journal):
             log.info("predecessor_fenced", replica_id=earlier)
-            await self._writer.run(orders.abandon_of(earlier))
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await self._writer.readable()
@@ -353,7 +352,6 @@ class Sharing:
             self._fenced.inc()
             log.warning("replica_fenced", replica_id=other.replica_id, calls=other.calls)
             self._strays.announce()
-            await self._writer.run(orders.abandon_of(other.replica_id))
         elif not other.is_dead and not other.is_draining:
             return 0
         left = other.calls
@@ -453,7 +451,7 @@ class Sharing:
         self._mark_late([(ref, ref.epoch) for ref in lost])
 
     async def _find_strays(self, calls: Calls) -> None:
-        """Take up calls that nobody owns; as many in a second as are claimed of the dead."""
+        """Take up calls that nobody owns, as many a second as are claimed of the dead; close what they leave."""
         if self._orphans.suspects:
             # who accepted them has written their leases by then, or acts no more
             await self._clock.sleep(self._ttl)
@@ -462,6 +460,8 @@ class Sharing:
         self._looked = self._strays.count
         if self._resigned or not self.may_act():
             return
+        # by what is on record, since whoever declares another dead may be gone before it has done this
+        await self._writer.run(orders.abandon_of_the_dead())
         now = self._clock.now_us()
         await self._writer.run(unfinished.close_negotiations(now, begun_before=now - NEGOTIATING_US))
         lasting = await self._orphans.look(self._leases, calls)

@@ -63,6 +63,7 @@ _DRAIN = _timed("UPDATE replica SET draining_at = NOW WHERE replica_id = $1")
 _CLAIM = _timed("""
 WITH free AS MATERIALIZED (
      SELECT call_key FROM lease WHERE owner = $2 AND ($4 OR phase = 'offered')
+        AND EXISTS (SELECT 1 FROM replica WHERE replica_id = $1 AND fenced_at IS NULL)
       ORDER BY call_key LIMIT $3 FOR UPDATE SKIP LOCKED)
 UPDATE lease SET previous = owner, owner = $1, epoch = epoch + 1, claimed_at = NOW, attached_at = NULL,
        phase = CASE WHEN $4 THEN 'held' ELSE 'taken' END

@@ -159,9 +159,10 @@ def abandon(*, owner: str) -> Callable[[Transaction], None]:
     return _abandon(sa.and_(_order.c.owner.is_not(None), _order.c.owner != owner))
 
 
-def abandon_of(replica_id: str) -> Callable[[Transaction], None]:
-    """Close what a replica had taken that is gone, and did not settle."""
-    return _abandon(_order.c.owner == replica_id)
+def abandon_of_the_dead() -> Callable[[Transaction], None]:
+    """Close what replicas had taken that were declared dead since, and did not settle."""
+    dead = sa.select(tables.replica.c.replica_id).where(tables.replica.c.fenced_at.is_not(None))
+    return _abandon(_order.c.owner.in_(dead))
 
 
 def _abandon(theirs: sa.ColumnElement[bool]) -> Callable[[Transaction], None]:
