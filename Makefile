@@ -66,8 +66,8 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
-# two fifths of the tests' time is waiting, so six workers fill two cores
-WORKERS ?= 6
+# more than a third of the tests' time is waiting, so four workers fill two cores
+WORKERS ?= 4
 # further words for pytest
 PYTEST ?=
 test: setup browser clients linters tools  ## all tests
