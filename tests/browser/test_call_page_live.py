@@ -79,8 +79,8 @@ _GROWING = """() => new Promise((done) => {
         if (box) {
             const view = timeline.view;
             const lasted = box.width / (view.right - view.left) * (view.to_ms - view.from_ms);
-            first ??= {box, view, lasted};
-            if (lasted > first.lasted + 100) return done(first);
+            if (first?.box.id !== box.id) first = {box, view, lasted};
+            if (lasted > first.lasted + 300) return done(first);
         }
         return setTimeout(look, 20);
     };
